@@ -1,0 +1,84 @@
+"""The actor-critic: encoder, recurrent core, policy and value heads.
+
+Shapes: B envs, T steps.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from gymnasium import spaces
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor, nn
+
+from agents.actions import ActionDistribution, ActionHead
+from agents.core import CoreConfig, make_core
+from agents.encoder import Encoder
+
+
+class AgentInput(NamedTuple):
+    """What the agent sees at a step: tensors (B, ...), or (B, T, ...) of a sequence."""
+
+    observation: dict[str, Shaped[Tensor, "B ..."]]  # o_t
+    prev_action: Shaped[Tensor, "B ..."]  # a_{t-1}; the head's `none` at an episode's start
+    prev_reward: Float[Tensor, "B ..."]  # r_{t-1}; 0 at an episode's start
+    reset: Bool[Tensor, "B ..."]  # True where o_t is the first of an episode
+
+
+class ActorCritic(nn.Module):
+    """A policy and a value over one recurrent core.
+
+    Args:
+        observation_space: of one env: a flat Dict of Box, Discrete and MultiDiscrete.
+        action_space: of one env: Discrete, MultiDiscrete or Box.
+        config: of the core.
+
+    Raises:
+        ValueError: for a space or a configuration that cannot be used.
+    """
+
+    def __init__(
+        self, observation_space: spaces.Dict, action_space: spaces.Space, config: CoreConfig
+    ):
+        super().__init__()
+        self.core = make_core(config)
+        self.encoder = Encoder(observation_space, config.dim)
+        self.norm = nn.LayerNorm(self.core.output_dim)
+        self.actor = ActionHead(action_space, self.core.output_dim, embed_dim=config.dim)
+        self.critic = nn.Linear(self.core.output_dim, 1)
+        nn.init.orthogonal_(self.critic.weight, gain=1.0)
+        nn.init.zeros_(self.critic.bias)
+
+    def initial_state(self, batch_size: int) -> Any:
+        """Return the core's state of `batch_size` envs that have seen nothing."""
+        return self.core.initial_state(batch_size)
+
+    def forward(
+        self, inputs: AgentInput, state: Any
+    ) -> tuple[ActionDistribution, Float[Tensor, "B T"], Any]:
+        """Run a sequence (B, T, ...): policies, values, and the state after it."""
+        y, state = self.core(self.encode(inputs), state, inputs.reset)
+        return *self._heads(y), state
+
+    def step(
+        self, inputs: AgentInput, state: Any
+    ) -> tuple[ActionDistribution, Float[Tensor, " B"], Any]:
+        """Run one step (B, ...)."""
+        y, state = self.core.step(self.encode(inputs), state, inputs.reset)
+        return *self._heads(y), state
+
+    def step_(
+        self, inputs: AgentInput, state: Any
+    ) -> tuple[ActionDistribution, Float[Tensor, " B"], Any]:
+        """Run one step (B, ...) without gradients, writing into the buffers of `state`."""
+        y, state = self.core.step_(self.encode(inputs), state, inputs.reset)
+        return *self._heads(y), state
+
+    def encode(self, inputs: AgentInput) -> Float[Tensor, "B ..."]:
+        """Return the core's input."""
+        prev_action = self.actor.embed(inputs.prev_action)
+        return self.encoder(inputs.observation, prev_action, inputs.prev_reward)
+
+    def _heads(self, y: Tensor) -> tuple[ActionDistribution, Tensor]:
+        features = self.norm(y)
+        return self.actor(features), self.critic(features).squeeze(-1)

@@ -1,0 +1,109 @@
+"""Cores to compare with: feed-forward (no memory), GRU and LSTM.
+
+Shapes: B envs, T steps, L layers, D width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from mtxl_rl.feed_forward import FeedForward
+
+
+@dataclass(frozen=True)
+class TensorState:
+    """A recurrent state of tensors (B, ...); none at all for a core without memory."""
+
+    tensors: tuple[Float[Tensor, "B ..."], ...] = ()
+
+    def __getitem__(self, envs: Tensor | slice | list[int]) -> TensorState:
+        return TensorState(tuple(tensor[envs] for tensor in self.tensors))
+
+    def detach(self) -> TensorState:
+        return TensorState(tuple(tensor.detach() for tensor in self.tensors))
+
+    def clone(self) -> TensorState:
+        return TensorState(tuple(tensor.clone() for tensor in self.tensors))
+
+    def without_cache(self) -> TensorState:
+        return self
+
+
+class BaselineCore(nn.Module):
+    """A core whose step is its forward pass with T = 1, and which has nothing to report."""
+
+    output_dim: int
+
+    def step(
+        self, x: Float[Tensor, "B D"], state: TensorState, reset: Bool[Tensor, " B"]
+    ) -> tuple[Float[Tensor, "B D"], TensorState]:
+        y, state = self(x[:, None], state, reset[:, None])
+        return y[:, 0], state
+
+    @torch.no_grad()
+    def step_(
+        self, x: Float[Tensor, "B D"], state: TensorState, reset: Bool[Tensor, " B"]
+    ) -> tuple[Float[Tensor, "B D"], TensorState]:
+        return self.step(x, state, reset)
+
+    def statistics(
+        self, x: Float[Tensor, "B T D"], state: TensorState, reset: Bool[Tensor, "B T"]
+    ) -> dict[str, Tensor]:
+        return {}
+
+
+class FeedForwardCore(BaselineCore):
+    """The transformer without its attention: pre-norm residual feed-forward layers."""
+
+    def __init__(self, dim: int, depth: int):
+        super().__init__()
+        self.output_dim = dim
+        self.layers = nn.ModuleList(
+            nn.Sequential(nn.LayerNorm(dim), FeedForward(dim, use_glu=False, dropout=0.0))
+            for _ in range(depth)
+        )
+
+    def initial_state(self, batch_size: int) -> TensorState:
+        return TensorState()
+
+    def forward(
+        self, x: Float[Tensor, "B T D"], state: TensorState, reset: Bool[Tensor, "B T"]
+    ) -> tuple[Float[Tensor, "B T D"], TensorState]:
+        for layer in self.layers:
+            x = x + layer(x)
+        return x, state
+
+
+class RNNCore(BaselineCore):
+    """A stacked GRU or LSTM of torch, cleared where an episode starts."""
+
+    def __init__(self, rnn: nn.GRU | nn.LSTM):
+        super().__init__()
+        assert rnn.batch_first
+        self.rnn = rnn
+        self.output_dim = rnn.hidden_size
+        self.num_tensors = 2 if isinstance(rnn, nn.LSTM) else 1
+
+    def initial_state(self, batch_size: int) -> TensorState:
+        weights = next(self.rnn.parameters())
+        shape = (batch_size, self.rnn.num_layers, self.rnn.hidden_size)
+        return TensorState(tuple(weights.new_zeros(shape) for _ in range(self.num_tensors)))
+
+    def forward(
+        self, x: Float[Tensor, "B T D"], state: TensorState, reset: Bool[Tensor, "B T"]
+    ) -> tuple[Float[Tensor, "B T D"], TensorState]:
+        outputs = []
+        hidden = tuple(tensor.transpose(0, 1) for tensor in state.tensors)  # (L, B, D)
+        for x_t, reset_t in zip(x.split(1, dim=1), reset.unbind(dim=1), strict=True):
+            hidden = tuple(
+                torch.where(reset_t[None, :, None], 0.0, tensor).contiguous() for tensor in hidden
+            )
+            y, after = self.rnn(x_t, hidden if self.num_tensors == 2 else hidden[0])
+            hidden = after if self.num_tensors == 2 else (after,)
+            outputs.append(y)
+        state = TensorState(tuple(tensor.transpose(0, 1) for tensor in hidden))
+        return torch.cat(outputs, dim=1), state

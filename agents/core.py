@@ -1,0 +1,156 @@
+"""The interface of a recurrent core, its configuration, and the table of cores.
+
+Shapes: B envs, T steps, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, Literal, Protocol, Self
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from agents.baseline_cores import FeedForwardCore, RNNCore
+from agents.memory_core import MemoryCore
+from mtxl_rl import MemoryTransformerXL
+
+
+class CoreState(Protocol):
+    """What a core carries for each env: a value that can be indexed by env."""
+
+    def __getitem__(self, envs: Any, /) -> Self: ...
+
+    def detach(self) -> Self: ...
+
+    def clone(self) -> Self: ...
+
+    def without_cache(self) -> Self:
+        """Return the state without what was derived from it by weights that have changed since."""
+        ...
+
+
+class Core(Protocol):
+    """A recurrent module; `reset` is True at a step that starts an episode.
+
+    `__call__` and `step` compute one function; `step_` may write into the buffers of its state.
+    """
+
+    output_dim: int
+
+    def initial_state(self, batch_size: int) -> Any: ...
+
+    def __call__(
+        self, x: Float[Tensor, "B T D"], state: Any, reset: Bool[Tensor, "B T"]
+    ) -> tuple[Float[Tensor, "B T D"], Any]: ...
+
+    def step(
+        self, x: Float[Tensor, "B D"], state: Any, reset: Bool[Tensor, " B"]
+    ) -> tuple[Float[Tensor, "B D"], Any]: ...
+
+    def step_(
+        self, x: Float[Tensor, "B D"], state: Any, reset: Bool[Tensor, " B"]
+    ) -> tuple[Float[Tensor, "B D"], Any]: ...
+
+    def statistics(
+        self, x: Float[Tensor, "B T D"], state: Any, reset: Bool[Tensor, "B T"]
+    ) -> dict[str, Tensor]:
+        """Return scalars about the memory over a sequence, to be logged."""
+        ...
+
+
+CoreKind = Literal["mtxl", "gtrxl", "gru", "lstm", "feedforward"]
+_WITH_ATTENTION = ("mtxl", "gtrxl")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoreConfig:
+    """The recurrent core. Only dim and depth matter to gru, lstm and feedforward."""
+
+    kind: CoreKind = "mtxl"
+    """mtxl: short and long memory. Controls: gtrxl (short memory only, GRU gates), gru, lstm,
+    feedforward (no memory)."""
+    dim: int = 64
+    """Width of the core and of its input."""
+    depth: int = 2
+    """Number of layers."""
+    heads: int = 4
+    """Attention heads; must divide dim."""
+    seq_len: int = 16
+    """Steps of a segment: attended at once, with a memory write after each."""
+    mem_len: int = 16
+    """Steps of short memory per layer; 0 for none."""
+    lmem_len: int | None = None
+    """Slots of long memory; 0 for none. Left out: 4, and 0 for gtrxl."""
+    gate: Literal["nbrc", "gru", "residual"] | None = None
+    """Gate of the residual connections. Left out: nbrc, and gru for gtrxl."""
+    memory_layers: tuple[int, ...] | None = None
+    """Layers, from 1, that see and feed the memories. Left out: all."""
+    num_mem_kv: int = 0
+    """Learned persistent key-value slots."""
+    mem_write_iters: int = 2
+    """Refinements of the slots in one memory write."""
+    mogrify: bool = False
+    """Let the inputs of each gate scale each other first."""
+    ff_glu: bool = False
+    """Use gated feed-forward layers."""
+    one_kv_head: bool = False
+    """Share one head of keys and values among all heads."""
+    bptt_segments: int | None = None
+    """Segments between cuts of the gradient through the long memory. Left out: the rollout."""
+
+    def __post_init__(self) -> None:
+        if self.kind in _WITH_ATTENTION:
+            if self.kind == "gtrxl" and self.lmem_len:
+                raise ValueError(
+                    f"lmem_len={self.lmem_len} must be 0 for the core gtrxl, which has no long "
+                    "memory; set --core.kind mtxl"
+                )
+            return
+        for field in fields(self):
+            if field.name not in ("kind", "dim", "depth"):
+                value = getattr(self, field.name)
+                if value != field.default:
+                    raise ValueError(
+                        f"{field.name}={value} has no effect on the core {self.kind}; leave it "
+                        "out, or set --core.kind mtxl"
+                    )
+
+
+def make_core(config: CoreConfig) -> Core:
+    """Build the core; its input has width `config.dim`.
+
+    Raises:
+        ValueError: for a configuration that cannot be built.
+    """
+    return CORES[config.kind](config)
+
+
+def _memory_transformer(config: CoreConfig) -> MemoryCore:
+    is_gtrxl = config.kind == "gtrxl"
+    transformer = MemoryTransformerXL(
+        dim=config.dim,
+        depth=config.depth,
+        seq_len=config.seq_len,
+        mem_len=config.mem_len,
+        lmem_len=(0 if is_gtrxl else 4) if config.lmem_len is None else config.lmem_len,
+        heads=config.heads,
+        memory_layers=config.memory_layers,
+        num_mem_kv=config.num_mem_kv,
+        mem_write_iters=config.mem_write_iters,
+        gate=config.gate or ("gru" if is_gtrxl else "nbrc"),
+        mogrify=config.mogrify,
+        ff_glu=config.ff_glu,
+        one_kv_head=config.one_kv_head,
+    )
+    return MemoryCore(transformer, config.bptt_segments)
+
+
+CORES: dict[CoreKind, Callable[[CoreConfig], Core]] = {
+    "mtxl": _memory_transformer,
+    "gtrxl": _memory_transformer,
+    "gru": lambda c: RNNCore(nn.GRU(c.dim, c.dim, c.depth, batch_first=True)),
+    "lstm": lambda c: RNNCore(nn.LSTM(c.dim, c.dim, c.depth, batch_first=True)),
+    "feedforward": lambda c: FeedForwardCore(c.dim, c.depth),
+}

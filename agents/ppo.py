@@ -1,0 +1,256 @@
+"""Proximal policy optimisation (Schulman et al. 2017, arXiv 1707.06347) of a recurrent agent.
+
+Minibatches are made of whole envs, so that gradients flow through the segments of a rollout
+(truncated backpropagation through time). The core goes on from the very state that acted, so the
+first minibatch's probability ratio is 1 to rounding: it is checked in every update.
+
+Shapes: T steps, B envs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from agents.actor_critic import ActorCritic, AgentInput
+from agents.advantages import gae
+from agents.rollout import Rollout
+
+RATIO_TOLERANCE = 0.01
+"""Largest |ratio - 1| in the first minibatch, far above rounding (1e-5 in float32)."""
+
+STATISTICS_ENVS = 16
+"""Envs whose memory writes are measured each update."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PPOConfig:
+    """Proximal policy optimisation."""
+
+    rollout_len: int = 64
+    """Steps of each env between updates; the reach of backpropagation through time."""
+    learning_rate: float = 5e-4
+    """Adam's step size at the start."""
+    learning_rate_end: float = 0.0
+    """Adam's step size at the end; it changes linearly with frames."""
+    gamma: float = 0.995
+    """Discount of rewards per step, in (0, 1]."""
+    gae_lambda: float = 0.95
+    """Decay of generalised advantage estimation, in [0, 1]."""
+    clip_coef: float = 0.2
+    """Clipping range of the probability ratio."""
+    ent_coef: float = 0.01
+    """Weight of the entropy bonus at the start."""
+    ent_coef_end: float | None = None
+    """Weight of the entropy bonus at the end; it changes linearly. Left out: constant."""
+    vf_coef: float = 0.5
+    """Weight of the value loss."""
+    clip_vloss: bool = False
+    """Clip the change of the value as well, by clip_coef."""
+    norm_adv: bool = True
+    """Normalise advantages in each minibatch."""
+    num_epochs: int = 3
+    """Passes over each rollout."""
+    num_minibatches: int = 4
+    """Minibatches of each pass, over envs; must divide num_envs."""
+    max_grad_norm: float = 0.5
+    """Gradients are scaled down to this norm."""
+    target_kl: float | None = None
+    """Stop the epochs of an update once the approximate KL divergence exceeds this."""
+
+    def __post_init__(self) -> None:
+        for name in ("rollout_len", "num_epochs", "num_minibatches"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be 1 or more")
+        for name in ("gamma", "gae_lambda"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name}={getattr(self, name)} must lie between 0 and 1")
+        for name in ("learning_rate", "clip_coef", "max_grad_norm"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name}={getattr(self, name)} must be above 0")
+
+
+@dataclass(frozen=True)
+class Minibatch:
+    """Whole sequences of some envs, batch-major: (B, T, ...)."""
+
+    inputs: AgentInput
+    initial_state: Any
+    action: Tensor
+    log_prob: Float[Tensor, "B T"]
+    value: Float[Tensor, "B T"]
+    advantage: Float[Tensor, "B T"]
+    return_: Float[Tensor, "B T"]
+
+
+def check_minibatches(num_envs: int, num_minibatches: int) -> None:
+    """Raise ValueError unless minibatches of whole envs are of one size."""
+    if num_envs % num_minibatches:
+        divisors = [str(n) for n in range(1, num_envs + 1) if num_envs % n == 0]
+        raise ValueError(
+            f"num_envs={num_envs} must be divisible by num_minibatches={num_minibatches}; set "
+            f"--ppo.num-minibatches to one of {', '.join(divisors)}, or change --num-envs"
+        )
+
+
+def ppo_loss(
+    agent: ActorCritic, batch: Minibatch, config: PPOConfig, ent_coef: float
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the loss of a minibatch and scalars to log (detached)."""
+    policy, value, _ = agent(batch.inputs, batch.initial_state)
+    log_ratio = policy.log_prob(batch.action) - batch.log_prob
+    ratio = log_ratio.exp()
+    advantage = batch.advantage
+    if config.norm_adv:
+        advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+    clipped_ratio = ratio.clamp(1 - config.clip_coef, 1 + config.clip_coef)
+    policy_loss = -torch.min(advantage * ratio, advantage * clipped_ratio).mean()
+
+    value_error = (value - batch.return_).square()
+    if config.clip_vloss:
+        change = (value - batch.value).clamp(-config.clip_coef, config.clip_coef)
+        value_error = torch.max(value_error, (batch.value + change - batch.return_).square())
+    value_loss = 0.5 * value_error.mean()
+    entropy = policy.entropy().mean()
+    loss = policy_loss + config.vf_coef * value_loss - ent_coef * entropy
+    statistics = {
+        "policy_loss": policy_loss,
+        "value_loss": value_loss,
+        "entropy": entropy,
+        "old_approx_kl": -log_ratio.mean(),
+        "approx_kl": (ratio - 1 - log_ratio).mean(),
+        "clipfrac": ((ratio - 1).abs() > config.clip_coef).float().mean(),
+        "ratio_error": (ratio - 1).abs().max(),
+    }
+    return loss, {name: tensor.detach() for name, tensor in statistics.items()}
+
+
+class PPO:
+    """Updates an agent from rollouts.
+
+    Args:
+        agent: the agent, trained in place.
+        config: of PPO.
+    """
+
+    def __init__(self, agent: ActorCritic, config: PPOConfig):
+        self.agent = agent
+        self.config = config
+        self.optimizer = torch.optim.Adam(agent.parameters(), lr=config.learning_rate, eps=1e-5)
+
+    def update(self, rollout: Rollout, progress: float) -> dict[str, float]:
+        """Train on one rollout and return what to log, by tag.
+
+        Args:
+            rollout: from `collect`, with the agent as it is now.
+            progress: share of training done, in [0, 1], for the schedules.
+
+        Raises:
+            RuntimeError: when the first minibatch's ratio is not 1: acting and training disagree.
+        """
+        config = self.config
+        advantage = self._advantages(rollout)
+        learning_rate = _linear(config.learning_rate, config.learning_rate_end, progress)
+        ent_coef = _linear(config.ent_coef, config.ent_coef_end, progress)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        history: list[dict[str, Tensor]] = []
+        for _ in range(config.num_epochs):
+            for batch in self._minibatches(rollout, advantage):
+                loss, statistics = ppo_loss(self.agent, batch, config, ent_coef)
+                self.optimizer.zero_grad()
+                loss.backward()
+                grad_norm = nn.utils.clip_grad_norm_(
+                    self.agent.parameters(), config.max_grad_norm
+                )
+                self.optimizer.step()
+                history.append(statistics | {"loss": loss.detach(), "grad_norm": grad_norm})
+            if config.target_kl is not None and history[-1]["approx_kl"] > config.target_kl:
+                break
+        return self._summary(rollout, advantage, history) | {
+            "charts/learning_rate": learning_rate,
+            "charts/ent_coef": ent_coef,
+        }
+
+    def _advantages(self, rollout: Rollout) -> Float[Tensor, "T B"]:
+        return gae(
+            rollout.reward,
+            rollout.value,
+            rollout.next_value,
+            rollout.terminated,
+            rollout.truncated,
+            rollout.final_value,
+            self.config.gamma,
+            self.config.gae_lambda,
+        )
+
+    def _minibatches(self, rollout: Rollout, advantage: Tensor) -> Iterator[Minibatch]:
+        num_envs = advantage.shape[1]
+        order = torch.randperm(num_envs).to(advantage.device)
+        for envs in order.chunk(self.config.num_minibatches):
+            yield take_envs(rollout, advantage, envs)
+
+    def _summary(
+        self, rollout: Rollout, advantage: Tensor, history: list[dict[str, Tensor]]
+    ) -> dict[str, float]:
+        """Return scalars by tag, with one synchronisation, and check the first ratio."""
+        scalars = {
+            f"losses/{name}": torch.stack([entry[name] for entry in history]).mean()
+            for name in history[0]
+            if name != "ratio_error"
+        }
+        scalars["losses/first_ratio_error"] = history[0]["ratio_error"]
+        return_ = advantage + rollout.value
+        scalars["losses/explained_variance"] = 1 - advantage.var() / return_.var().clamp_min(1e-8)
+        scalars |= {f"memory/{name}": x for name, x in self._memory_statistics(rollout).items()}
+        values = torch.stack([scalar.float() for scalar in scalars.values()]).tolist()
+        named = dict(zip(scalars, values, strict=True))
+        error = named["losses/first_ratio_error"]
+        if not error <= RATIO_TOLERANCE:
+            raise RuntimeError(
+                f"the first minibatch's probability ratio is off by {error:.2g} (at most "
+                f"{RATIO_TOLERANCE} is rounding): acting and training computed different "
+                "functions, or a value is not finite. This is a defect: please report it"
+            )
+        return named
+
+    @torch.no_grad()
+    def _memory_statistics(self, rollout: Rollout) -> dict[str, Tensor]:
+        num_envs = min(STATISTICS_ENVS, rollout.reward.shape[1])
+        envs = torch.arange(num_envs, device=rollout.reward.device)
+        inputs = _batch_major(rollout.inputs, envs)
+        encoded = self.agent.encode(inputs)
+        return self.agent.core.statistics(encoded, rollout.initial_state[envs], inputs.reset)
+
+
+def take_envs(
+    rollout: Rollout, advantage: Float[Tensor, "T B"], envs: Int64[Tensor, " E"]
+) -> Minibatch:
+    """Return the sequences of some envs, batch-major."""
+    return Minibatch(
+        inputs=_batch_major(rollout.inputs, envs),
+        initial_state=rollout.initial_state[envs],
+        action=_batch_major(rollout.action, envs),
+        log_prob=_batch_major(rollout.log_prob, envs),
+        value=_batch_major(rollout.value, envs),
+        advantage=_batch_major(advantage, envs),
+        return_=_batch_major(advantage + rollout.value, envs),
+    )
+
+
+def _batch_major(item: Any, envs: Tensor) -> Any:
+    """Take envs of time-major tensors (T, B, ...), or tuples and dicts of them: (E, T, ...)."""
+    if isinstance(item, Tensor):
+        return item[:, envs].transpose(0, 1)
+    if isinstance(item, dict):
+        return {name: _batch_major(part, envs) for name, part in item.items()}
+    return type(item)(*(_batch_major(part, envs) for part in item))
+
+
+def _linear(start: float, end: float | None, progress: float) -> float:
+    return start if end is None else start + (end - start) * progress

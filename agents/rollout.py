@@ -1,0 +1,186 @@
+"""Acting in a batch of environments and recording what training needs.
+
+Rollouts are time-major: (T, B, ...). Shapes: T steps, B envs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from jaxtyping import Bool, Float, Int64, Shaped
+from torch import Tensor
+
+from agents.actor_critic import ActorCritic, AgentInput
+
+
+class Step(Protocol):
+    """What an environment's step returns: see `Env.step`."""
+
+    @property
+    def observation(self) -> dict[str, Tensor]: ...
+    @property
+    def reward(self) -> Tensor: ...
+    @property
+    def terminated(self) -> Tensor: ...
+    @property
+    def truncated(self) -> Tensor: ...
+    @property
+    def success(self) -> Tensor: ...
+    @property
+    def final_observation(self) -> dict[str, Tensor] | None: ...
+
+
+class Env(Protocol):
+    """A batch of environments, as the agent uses them."""
+
+    num_envs: int
+
+    def reset(self) -> dict[str, Tensor]:
+        """Return the first observations, (B, ...) each."""
+        ...
+
+    def step(self, actions: Tensor, /) -> Step:
+        """Take one action in every env.
+
+        Where an episode ends, the env is reset in the same step: `observation` is the first of
+        the next episode. `reward`, `terminated`, `truncated` and `success` are (B,);
+        `final_observation` holds the last observation of truncated episodes in their rows, and
+        may be None when no episode was truncated.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Carry:
+    """What goes on from one rollout to the next."""
+
+    inputs: AgentInput  # of the next step
+    state: Any  # of the core, before it
+    episode_return: Float[Tensor, " B"]  # of the episodes in progress
+    episode_length: Int64[Tensor, " B"]
+
+
+class Rollout(NamedTuple):
+    """T steps of B envs."""
+
+    inputs: AgentInput  # what the agent saw at t
+    initial_state: Any  # the core's state before t = 0
+    action: Shaped[Tensor, "T B ..."]  # a_t
+    log_prob: Float[Tensor, "T B"]  # log pi(a_t)
+    value: Float[Tensor, "T B"]  # V(o_t)
+    reward: Float[Tensor, "T B"]  # r_t, after action a_t
+    terminated: Bool[Tensor, "T B"]  # the episode ended in a terminal state with step t
+    truncated: Bool[Tensor, "T B"]  # the episode was cut off with step t
+    success: Bool[Tensor, "T B"]  # the episode ended with step t, in success
+    final_value: Float[Tensor, "T B"]  # V of the final observation where truncated, else 0
+    next_value: Float[Tensor, " B"]  # V(o_T)
+    episode_return: Float[Tensor, "T B"]  # return of the episode up to and with step t
+    episode_length: Int64[Tensor, "T B"]  # its steps up to and with step t
+
+
+def start(agent: ActorCritic, env: Env) -> Carry:
+    """Reset every env and return the carry of the first rollout."""
+    observation = env.reset()
+    device = next(agent.parameters()).device
+    return Carry(
+        inputs=AgentInput(
+            observation=observation,
+            prev_action=agent.actor.none(env.num_envs),
+            prev_reward=torch.zeros(env.num_envs, device=device),
+            reset=torch.ones(env.num_envs, dtype=torch.bool, device=device),
+        ),
+        state=agent.initial_state(env.num_envs),
+        episode_return=torch.zeros(env.num_envs, device=device),
+        episode_length=torch.zeros(env.num_envs, dtype=torch.int64, device=device),
+    )
+
+
+@torch.no_grad()
+def act_(
+    agent: ActorCritic, env: Env, carry: Carry, is_greedy: bool = False
+) -> tuple[Carry, dict[str, Any]]:
+    """Act once in every env.
+
+    Writes into the buffers of `carry.state`. Returns the next carry and what `Rollout` records of
+    the step, by its field names.
+    """
+    policy, value, state = agent.step_(carry.inputs, carry.state)
+    action = policy.mode if is_greedy else policy.sample()
+    step = env.step(action)
+    done = step.terminated | step.truncated
+    episode_return = carry.episode_return + step.reward
+    episode_length = carry.episode_length + 1
+    none = agent.actor.none(env.num_envs)
+    after_action = torch.where(done.view(-1, *[1] * (action.dim() - 1)), none, action)
+    after = Carry(
+        inputs=AgentInput(
+            observation=step.observation,
+            prev_action=after_action,
+            prev_reward=torch.where(done, 0.0, step.reward),
+            reset=done,
+        ),
+        state=state,
+        episode_return=torch.where(done, 0.0, episode_return),
+        episode_length=torch.where(done, 0, episode_length),
+    )
+    record = {
+        "inputs": carry.inputs,
+        "action": action,
+        "log_prob": policy.log_prob(action),
+        "value": value,
+        "reward": step.reward,
+        "terminated": step.terminated,
+        "truncated": step.truncated,
+        "success": step.success,
+        "final_value": _final_value(agent, step, state, action),
+        "episode_return": episode_return,
+        "episode_length": episode_length,
+    }
+    return after, record
+
+
+@torch.no_grad()
+def collect(agent: ActorCritic, env: Env, carry: Carry, num_steps: int) -> tuple[Rollout, Carry]:
+    """Act for `num_steps` steps; memories go on from `carry` and into the next rollout."""
+    # The weights have changed since the last rollout: what the state has derived from them is
+    # stale. The clone keeps the rollout's initial state while acting writes in place.
+    carry = replace(carry, state=carry.state.detach().without_cache())
+    initial_state = carry.state
+    carry = replace(carry, state=initial_state.clone())
+    records: list[dict[str, Any]] = []
+    for _ in range(num_steps):
+        carry, record = act_(agent, env, carry)
+        records.append(record)
+    _, next_value, _ = agent.step(carry.inputs, carry.state)
+    stacked = {name: stack([record[name] for record in records]) for name in records[0]}
+    return Rollout(**stacked, initial_state=initial_state, next_value=next_value), carry
+
+
+def stack(items: list[Any]) -> Any:
+    """Stack tensors, or tuples and dicts of them, along a new first axis."""
+    first = items[0]
+    if isinstance(first, Tensor):
+        return torch.stack(items)
+    if isinstance(first, dict):
+        return {name: stack([item[name] for item in items]) for name in first}
+    return type(first)(*(stack(list(parts)) for parts in zip(*items, strict=True)))
+
+
+def _final_value(agent: ActorCritic, step: Step, state: Any, action: Tensor) -> Tensor:
+    """Return V of the final observations, seen with the memory of the episodes that they end."""
+    values = torch.zeros_like(step.reward)
+    if step.final_observation is None:
+        return values
+    rows = torch.nonzero(step.truncated & ~step.terminated).squeeze(-1)
+    if len(rows):
+        inputs = AgentInput(
+            observation={name: field[rows] for name, field in step.final_observation.items()},
+            prev_action=action[rows],
+            prev_reward=step.reward[rows],
+            reset=torch.zeros_like(rows, dtype=torch.bool),
+        )
+        _, final_value, _ = agent.step(inputs, state[rows])
+        values[rows] = final_value
+    return values

@@ -1,0 +1,63 @@
+"""The contract of a batch of environments. Shapes: B envs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor
+
+Observation = dict[str, Shaped[Tensor, "B ..."]]
+
+
+class EnvStep(NamedTuple):
+    """What a step returns. An env whose episode ended has been reset (SAME_STEP autoreset)."""
+
+    observation: Observation  # o_{t+1}; the first of the next episode where one ended
+    reward: Float[Tensor, " B"]  # r_t, after action a_t
+    terminated: Bool[Tensor, " B"]  # the episode ended in a terminal state
+    truncated: Bool[Tensor, " B"]  # the episode was cut off, by its time limit
+    success: Bool[Tensor, " B"]  # the episode ended, and in success
+    final_observation: Observation | None
+    """The last observation of the episode, in the rows where one was truncated; the other rows
+    mean nothing. None when no row was."""
+
+
+class BatchedEnv(ABC):
+    """B environments of one kind, stepped together and reset one by one as they end.
+
+    Attributes:
+        num_envs: B.
+        device: where observations, rewards and flags live.
+        observation_space: of one env, a flat Dict of Box (vectors, or uint8 images), Discrete and
+            MultiDiscrete (of shape (n,): a sequence of symbols; (rows, columns, channels): a grid
+            of symbols).
+        action_space: of one env: Discrete, MultiDiscrete or Box.
+        has_success: whether `EnvStep.success` means something for this environment.
+    """
+
+    num_envs: int
+    device: torch.device
+    observation_space: spaces.Dict
+    action_space: spaces.Space
+    has_success: bool
+
+    @abstractmethod
+    def reset(self) -> Observation:
+        """Start an episode in every env and return the first observations."""
+
+    @abstractmethod
+    def step(self, actions: Shaped[Tensor, "B ..."]) -> EnvStep:
+        """Take one action in every env: (B,) of Discrete, (B, n) of the other spaces."""
+
+    @abstractmethod
+    def render(self, index: int) -> np.ndarray:
+        """Return a picture (rows, columns, 3) uint8 of one env."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Free what the environments hold."""

@@ -1,0 +1,165 @@
+"""Any Gymnasium environment as a batch of tensors, through Gymnasium's own SyncVectorEnv."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.wrappers import FilterObservation
+from jaxtyping import Shaped
+from minigrid.minigrid_env import MiniGridEnv
+from torch import Tensor
+
+from envs.batched_env import BatchedEnv, EnvStep, Observation
+from envs.observation_fields import Fields, flat_space, make_flattener
+
+SUCCESS_INFO_KEYS = ("is_success", "success")
+
+
+class GymnasiumEnv(BatchedEnv):
+    """`num_envs` copies of a registered Gymnasium environment in one process.
+
+    Success, where it is defined: a positive reward at the end of the episode for MiniGrid; for
+    other environments what their info says under "is_success" or "success" when an episode ends.
+
+    Args:
+        env_id: a registered id.
+        num_envs: number of copies B.
+        device: where tensors go.
+        seed: seeds the copies, each with its own stream.
+        render_mode: Gymnasium's; "rgb_array" to use `render`.
+    """
+
+    def __init__(
+        self,
+        env_id: str,
+        num_envs: int,
+        device: torch.device | str = "cpu",
+        seed: int | np.random.SeedSequence = 0,
+        render_mode: str | None = None,
+    ):
+        probe = gymnasium.make(env_id, disable_env_checker=True)
+        self.is_minigrid = isinstance(probe.unwrapped, MiniGridEnv)
+        self.observation_space = flat_space(probe.observation_space, self.is_minigrid)
+        self.action_space = _check_action_space(probe.action_space)
+        kept = _kept_fields(probe.observation_space, self.observation_space)
+        probe.close()
+
+        def make_one() -> gymnasium.Env:
+            env = gymnasium.make(env_id, disable_env_checker=True, render_mode=render_mode)
+            return FilterObservation(env, kept) if kept else env
+
+        self.num_envs = num_envs
+        self.device = torch.device(device)
+        self.has_success = self.is_minigrid
+        self._vector_env = SyncVectorEnv(
+            [make_one] * num_envs, copy=False, autoreset_mode=AutoresetMode.SAME_STEP
+        )
+        self._flatten = make_flattener(
+            self._vector_env.single_observation_space, self.observation_space
+        )
+        seeds = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
+        self._seeds = [int(value) for value in seeds.generate_state(num_envs)]
+
+    def reset(self) -> Observation:
+        observation, _ = self._vector_env.reset(seed=list(self._seeds))
+        return self._tensors(self._flatten(observation))
+
+    def step(self, actions: Shaped[Tensor, "B ..."]) -> EnvStep:
+        observation, reward, terminated, truncated, info = self._vector_env.step(
+            self._gymnasium_actions(actions)
+        )
+        flat = self._flatten(observation)
+        success = self._success(reward, terminated | truncated, info)
+        return EnvStep(
+            observation=self._tensors(flat),
+            reward=torch.as_tensor(reward, dtype=torch.float32).to(self.device, copy=True),
+            terminated=torch.as_tensor(terminated).to(self.device, copy=True),
+            truncated=torch.as_tensor(truncated).to(self.device, copy=True),
+            success=torch.as_tensor(success).to(self.device),
+            final_observation=self._final_observation(flat, truncated, info),
+        )
+
+    def render(self, index: int) -> np.ndarray:
+        frame = self._vector_env.envs[index].render()
+        if not isinstance(frame, np.ndarray):
+            raise ValueError(
+                "this environment draws no pictures; make it with render_mode='rgb_array', and "
+                "check that its metadata['render_modes'] lists it"
+            )
+        return frame
+
+    def close(self) -> None:
+        self._vector_env.close()
+
+    def _gymnasium_actions(self, actions: Tensor) -> np.ndarray:
+        array = actions.detach().cpu().numpy()
+        space = self.action_space
+        if isinstance(space, spaces.Discrete):
+            return array + space.start
+        if isinstance(space, spaces.MultiDiscrete):
+            return array + space.start
+        assert isinstance(space, spaces.Box)
+        shaped = array.reshape(self.num_envs, *space.shape)
+        return np.clip(shaped, space.low, space.high).astype(space.dtype)
+
+    def _success(self, reward: np.ndarray, done: np.ndarray, info: dict[str, Any]) -> np.ndarray:
+        if self.is_minigrid:
+            return done & (reward > 0)
+        final_info = info.get("final_info", {})
+        for key in SUCCESS_INFO_KEYS:
+            if key in final_info:
+                self.has_success = True
+                return done & np.asarray(final_info[key], dtype=bool)
+        return np.zeros_like(done)
+
+    def _final_observation(
+        self, flat: Fields, truncated: np.ndarray, info: dict[str, Any]
+    ) -> Observation | None:
+        rows = np.flatnonzero(truncated)
+        if not len(rows):
+            return None
+        final = {name: array.copy() for name, array in flat.items()}
+        for row in rows:
+            single = self._flatten(_batch_of_one(info["final_obs"][row]))
+            for name, array in single.items():
+                final[name][row] = array[0]
+        return self._tensors(final)
+
+    def _tensors(self, fields: Fields) -> Observation:
+        # SyncVectorEnv writes the next step into the same arrays: copy.
+        return {
+            name: torch.as_tensor(array).to(self.device, copy=True)
+            for name, array in fields.items()
+        }
+
+
+def _batch_of_one(observation: Any) -> Any:
+    if isinstance(observation, dict):
+        return {name: _batch_of_one(value) for name, value in observation.items()}
+    if isinstance(observation, tuple):
+        return tuple(_batch_of_one(value) for value in observation)
+    return [observation] if isinstance(observation, str) else np.asarray(observation)[None]
+
+
+def _kept_fields(space: spaces.Space, flat: spaces.Dict) -> list[str]:
+    """Return the top-level names to keep, or nothing where all are kept."""
+    if not isinstance(space, spaces.Dict):
+        return []
+    used = {name.split(".")[0] for name in flat.spaces}
+    return [] if used == set(space.spaces) else sorted(used)
+
+
+def _check_action_space(space: spaces.Space) -> spaces.Space:
+    if isinstance(space, spaces.Discrete | spaces.Box):
+        return space
+    if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1:
+        return space
+    raise ValueError(
+        f"action space {space} is not supported; supported are Discrete, MultiDiscrete (of one "
+        "axis) and Box: wrap the environment so that it takes one of those"
+    )

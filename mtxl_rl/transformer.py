@@ -1,0 +1,441 @@
+"""Memory Transformer-XL as the recurrent core of an agent.
+
+A pre-norm transformer whose layers see a short memory (a FIFO of each layer's past inputs) and a
+long memory (slots that a memory network rewrites after every segment). The architecture is that
+of the PyPI package memory-transformer-xl (Transformer-XL, arXiv 1901.02860, with the memory
+network of the same author), with a continuous embedding in place of tokens, a mask that separates
+episodes, and one normalisation for memories and steps (as in GTrXL, arXiv 1910.06764).
+
+Two forms compute one function: `core(x, state, reset)` takes whole sequences, for training;
+`core.step(x_t, state, reset_t)` takes one step, for acting, and projects every key and value once.
+
+Shapes: B envs, T steps, L layers, P memory layers, M short-memory length, S long-memory slots,
+W segment length, N persistent slots, D model width, H heads, J keys, K head width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mtxl_rl.attention import RelativeAttention
+from mtxl_rl.feed_forward import FeedForward
+from mtxl_rl.gating import Gate, make_gate
+from mtxl_rl.long_memory import LongMemory
+from mtxl_rl.memory import MemoryState
+from mtxl_rl.shapes import Bool, Float
+
+
+class Layer(nn.Module):
+    """Attention and feed-forward, each pre-normed and joined to its input by a gate."""
+
+    def __init__(
+        self, attention: RelativeAttention, feed_forward: FeedForward, gates: list[nn.Module]
+    ):
+        super().__init__()
+        dim = attention.out.out_features
+        self.attn_norm = nn.LayerNorm(dim)
+        self.attention = attention
+        self.attn_gate, self.ff_gate = gates
+        self.ff_norm = nn.LayerNorm(dim)
+        self.feed_forward = feed_forward
+
+    def key_value(self, context: Float[Tensor, "B J D"]) -> Float[Tensor, "2 B G NJ K"]:
+        """Return keys and values of the persistent slots and of raw layer inputs `context`."""
+        return self.attention.project(self.attention.with_persistent(self.attn_norm(context)))
+
+    def forward(
+        self,
+        x: Float[Tensor, "B T D"],
+        key_value: Float[Tensor, "2 B G NJ K"],
+        positions: Float[Tensor, "H J K"],
+        mask: Bool[Tensor, "B T NJ"],
+    ) -> Float[Tensor, "B T D"]:
+        x = self.attn_gate(self.attention(self.attn_norm(x), key_value, positions, mask), x)
+        return self.ff_gate(self.feed_forward(self.ff_norm(x)), x)
+
+
+class MemoryTransformerXL(nn.Module):
+    """The recurrent core: (B, T, input_dim) -> (B, T, dim), and a state that is a value.
+
+    Args:
+        dim: model width D; divisible by `heads`.
+        depth: number of layers L.
+        seq_len: steps of a segment W: attended at once, and memory is written after each.
+        mem_len: steps of short memory M; 0 for none.
+        lmem_len: slots of long memory S; 0 for none.
+        heads: attention heads H.
+        memory_layers: which layers, counted from 1, see and feed the memories; None for all.
+        num_mem_kv: learned persistent key-value slots N, per layer and in the memory network.
+        mem_write_iters: how often the memory network refines the slots in one write.
+        gate: what joins a sub-layer to its input: nbrc, gru or residual.
+        mogrify: whether the gate's inputs scale each other first.
+        ff_glu: whether the feed-forward layer is gated.
+        one_kv_head: whether all heads share one head of keys and values.
+        attn_dropout, ff_dropout, attn_layer_dropout: dropout of attention weights, inside the
+            feed-forward layer, and of the attention layer's output.
+        input_dim: width of the inputs; None for `dim`, without a projection.
+
+    Raises:
+        ValueError: for a configuration that cannot be built.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        depth: int,
+        seq_len: int,
+        mem_len: int,
+        lmem_len: int,
+        heads: int = 4,
+        memory_layers: Sequence[int] | None = None,
+        num_mem_kv: int = 0,
+        mem_write_iters: int = 2,
+        gate: Gate = "nbrc",
+        mogrify: bool = False,
+        ff_glu: bool = False,
+        one_kv_head: bool = False,
+        attn_dropout: float = 0.0,
+        ff_dropout: float = 0.0,
+        attn_layer_dropout: float = 0.0,
+        input_dim: int | None = None,
+    ):
+        super().__init__()
+        memory_layers = range(1, depth + 1) if memory_layers is None else memory_layers
+        _check_sizes(
+            at_least_1={
+                "dim": dim,
+                "depth": depth,
+                "seq_len": seq_len,
+                "heads": heads,
+                "mem_write_iters": mem_write_iters,
+                "input_dim": dim if input_dim is None else input_dim,
+            },
+            at_least_0={"mem_len": mem_len, "lmem_len": lmem_len, "num_mem_kv": num_mem_kv},
+        )
+        _check_heads(dim, heads)
+        self.dim = dim
+        self.input_dim = dim if input_dim is None else input_dim
+        self.seq_len = seq_len
+        self.mem_len = mem_len
+        self.lmem_len = lmem_len
+        self.num_mem_kv = num_mem_kv
+        self.memory_layers = _check_memory_layers(memory_layers, depth)
+
+        self.input_proj = (
+            nn.Identity() if self.input_dim == dim else nn.Linear(self.input_dim, dim)
+        )
+        self.positions = nn.Parameter(torch.zeros(heads, lmem_len + mem_len + seq_len, dim // heads))
+        self.layers = nn.ModuleList(
+            Layer(
+                RelativeAttention(
+                    dim, heads, num_mem_kv, one_kv_head, attn_dropout, attn_layer_dropout
+                ),
+                FeedForward(dim, ff_glu, ff_dropout),
+                [make_gate(gate, dim, mogrify) for _ in range(2)],
+            )
+            for _ in range(depth)
+        )
+        self.long_memory = (
+            LongMemory(dim, heads, len(self.memory_layers), lmem_len, num_mem_kv, mem_write_iters)
+            if lmem_len
+            else None
+        )
+
+    def initial_state(self, batch_size: int) -> MemoryState:
+        """Return the state of `batch_size` envs that have seen nothing."""
+        weights = self.positions
+
+        def mask(*shape: int) -> Tensor:
+            return torch.zeros(batch_size, *shape, dtype=torch.bool, device=weights.device)
+
+        def buffer(*shape: int) -> Tensor:
+            return torch.zeros(
+                batch_size, *shape, self.dim, dtype=weights.dtype, device=weights.device
+            )
+
+        return MemoryState(
+            short=buffer(len(self.memory_layers), self.mem_len),
+            short_valid=mask(self.mem_len),
+            long=buffer(self.lmem_len),
+            long_valid=mask(),
+            segment=buffer(len(self.layers), self.seq_len),
+            segment_valid=mask(self.seq_len),
+            position=0,
+        )
+
+    def forward(
+        self,
+        x: Float[Tensor, "B T input_dim"],
+        state: MemoryState,
+        reset: Bool[Tensor, "B T"],
+        bptt_segments: int | None = None,
+    ) -> tuple[Float[Tensor, "B T D"], MemoryState]:
+        """Run T >= 1 steps from any place within a segment.
+
+        However a sequence is cut into calls, outputs and memories are the same.
+
+        Args:
+            x: the inputs.
+            state: from `initial_state`, this method or `step`.
+            reset: True where a step starts an episode: it and later steps see nothing earlier.
+            bptt_segments: cut the gradient through the long memory at every n-th write of this
+                call; None never cuts it.
+
+        Raises:
+            ValueError: when shapes do not fit, or `bptt_segments` is below 1.
+        """
+        return self._run(x, state, reset, bptt_segments, [])
+
+    def step(
+        self,
+        x: Float[Tensor, "B input_dim"],
+        state: MemoryState,
+        reset: Bool[Tensor, " B"],
+    ) -> tuple[Float[Tensor, "B D"], MemoryState]:
+        """Run one step: `forward` with T = 1, without projecting a key or value twice."""
+        self._check_inputs(x[:, None], state, reset[:, None])
+        cached = replace(state, cache=self._cache(state))
+        return self._step_(x, cached.clone(), reset)
+
+    @torch.no_grad()
+    def step_(
+        self,
+        x: Float[Tensor, "B input_dim"],
+        state: MemoryState,
+        reset: Bool[Tensor, " B"],
+    ) -> tuple[Float[Tensor, "B D"], MemoryState]:
+        """Run one step without gradients, writing into the buffers of `state`.
+
+        The returned state has the same buffers; `state` itself must not be used again.
+        """
+        self._check_inputs(x[:, None], state, reset[:, None])
+        cached = replace(state, cache=self._cache(state))
+        y, after = self._step_(x, cached, reset)
+        if after.position == 0:  # memory was written, to new tensors
+            _copy_(cached, after)
+            after = replace(cached, position=0)
+        return y, after
+
+    @torch.no_grad()
+    def write_statistics(
+        self, x: Float[Tensor, "B T input_dim"], state: MemoryState, reset: Bool[Tensor, "B T"]
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Return how much the writes of a sequence change the slots; empty without a write.
+
+        `write_size` is the mean of |new - old| / |old| over writes and envs, `gate_openness` the
+        mean of 1 - retention of the write's gate (0 keeps the slots, 1 replaces them).
+        """
+        writes: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._run(x, state, reset, None, writes)
+        if not writes:
+            return {}
+        before, after, retention = (torch.stack(tensors) for tensors in zip(*writes, strict=True))
+        change = (after - before).flatten(2).norm(dim=-1)
+        size = before.flatten(2).norm(dim=-1).clamp_min(torch.finfo(before.dtype).tiny)
+        return {"write_size": (change / size).mean(), "gate_openness": (1 - retention).mean()}
+
+    def _run(
+        self,
+        x: Tensor,
+        state: MemoryState,
+        reset: Tensor,
+        bptt_segments: int | None,
+        writes: list[tuple[Tensor, Tensor, Tensor]],
+    ) -> tuple[Tensor, MemoryState]:
+        """Run segment by segment; append (slots before, after, retention) of each write."""
+        self._check_inputs(x, state, reset)
+        if bptt_segments is not None and bptt_segments < 1:
+            raise ValueError(f"bptt_segments={bptt_segments} must be 1 or more, or None")
+        num_steps = x.shape[1]
+        outputs = []
+        start = num_segments = 0
+        while start < num_steps:
+            stop = min(num_steps, start + self.seq_len - state.position)
+            y, state = self._chunk(x[:, start:stop], state, reset[:, start:stop])
+            if state.position == self.seq_len:
+                num_segments += 1
+                is_cut = bptt_segments is not None and num_segments % bptt_segments == 0
+                state = self._write(state, is_cut, writes)
+            outputs.append(y)
+            start = stop
+        return torch.cat(outputs, dim=1), state
+
+    def _chunk(
+        self, x: Tensor, state: MemoryState, reset: Tensor
+    ) -> tuple[Tensor, MemoryState]:
+        """Run steps that stay within the segment in progress."""
+        num_steps, position = x.shape[1], state.position
+        episode = reset.long().cumsum(dim=1)  # (B, T): 0 is the episode of the state
+        is_live = episode == 0
+        past_mask = is_live[:, :, None] & state.segment_valid[:, None, :position]
+        own_mask = (episode[:, :, None] == episode[:, None, :]).tril()
+        persistent_mask = own_mask.new_ones(*episode.shape, self.num_mem_kv)
+        memory_mask = is_live[:, :, None] & self._memory_mask(state)[:, None, :]
+        local_mask = torch.cat((persistent_mask, past_mask, own_mask), dim=2)
+        full_mask = torch.cat((persistent_mask, memory_mask, past_mask, own_mask), dim=2)
+
+        x = self.input_proj(x)
+        inputs = []
+        for index, layer in enumerate(self.layers):
+            inputs.append(x)
+            memory = self._layer_memory(index, state)
+            context = torch.cat((*memory, state.segment[:, index, :position], x), dim=1)
+            positions = self.positions[:, -context.shape[1] :]
+            mask = full_mask if memory else local_mask
+            x = layer(x, layer.key_value(context), positions, mask)
+
+        ends_live = is_live[:, -1]
+        steps = torch.stack(inputs, dim=1).to(state.segment.dtype)  # (B, L, T, D)
+        remaining = self.seq_len - position - num_steps
+        segment = torch.cat(
+            (
+                state.segment[:, :, :position],
+                steps,
+                steps.new_zeros(*steps.shape[:2], remaining, self.dim),
+            ),
+            dim=2,
+        )
+        own_valid = F.pad(episode == episode[:, -1:], (0, remaining))
+        past_valid = state.segment_valid[:, :position] & ends_live[:, None]
+        return x, MemoryState(
+            short=state.short,
+            short_valid=state.short_valid & ends_live[:, None],
+            long=state.long,
+            long_valid=state.long_valid & ends_live,
+            segment=segment,
+            segment_valid=torch.cat((past_valid, own_valid), dim=1),
+            position=position + num_steps,
+        )
+
+    def _step_(
+        self, x: Tensor, state: MemoryState, reset: Tensor
+    ) -> tuple[Tensor, MemoryState]:
+        """Run one step in the buffers of `state`; a write of the memory returns new tensors."""
+        position = state.position
+        assert state.cache is not None
+        goes_on = ~reset
+        state.short_valid.logical_and_(goes_on[:, None])
+        state.long_valid.logical_and_(goes_on)
+        state.segment_valid.logical_and_(goes_on[:, None])
+        state.segment_valid[:, position] = True
+        persistent_mask = state.segment_valid.new_ones(state.batch_size, self.num_mem_kv)
+        segment_mask = state.segment_valid[:, : position + 1]
+        local_mask = torch.cat((persistent_mask, segment_mask), dim=1)[:, None]
+        full_mask = torch.cat((persistent_mask, self._memory_mask(state), segment_mask), dim=1)
+        full_mask = full_mask[:, None]
+
+        x = self.input_proj(x)[:, None]  # (B, 1, D)
+        for index, (layer, key_value) in enumerate(zip(self.layers, state.cache, strict=True)):
+            state.segment[:, index, position] = x[:, 0].to(state.segment.dtype)
+            mask = full_mask if index + 1 in self.memory_layers else local_mask
+            num_keys = mask.shape[2]
+            key_value[..., num_keys - 1, :] = layer.attention.project(layer.attn_norm(x))[..., 0, :]
+            positions = self.positions[:, self.num_mem_kv - num_keys :]
+            x = layer(x, key_value[..., :num_keys, :], positions, mask)
+
+        state = replace(state, position=position + 1)
+        if state.position == self.seq_len:
+            state = self._write(state, False, [])
+            state = replace(state, cache=self._cache(state))
+        return x[:, 0], state
+
+    def _write(
+        self, state: MemoryState, is_cut: bool, writes: list[tuple[Tensor, Tensor, Tensor]]
+    ) -> MemoryState:
+        """End a segment: push it to the short memory and rewrite the slots."""
+        rows = [layer - 1 for layer in self.memory_layers]
+        hidden = state.segment[:, rows].detach()
+        memories = torch.cat((state.short, hidden), dim=2)  # (B, P, M + W, D)
+        valid = torch.cat((state.short_valid, state.segment_valid), dim=1)
+        long, long_valid = state.long, state.long_valid
+        if self.long_memory is not None:
+            before = self.long_memory.slots(replace(state, long=long.detach()) if is_cut else state)
+            written, retention = self.long_memory(before, memories, valid)
+            long, long_valid = written.to(state.long.dtype), torch.ones_like(long_valid)
+            writes.append((before, long, retention))
+        return MemoryState(
+            short=memories[:, :, self.seq_len :].detach(),
+            short_valid=valid[:, self.seq_len :],
+            long=long,
+            long_valid=long_valid,
+            segment=torch.zeros_like(state.segment),
+            segment_valid=torch.zeros_like(state.segment_valid),
+            position=0,
+        )
+
+    def _cache(self, state: MemoryState) -> tuple[Tensor, ...]:
+        """Return the keys and values of each layer, with room for the rest of the segment."""
+        if state.cache is not None:
+            return state.cache
+        pairs = []
+        for index, layer in enumerate(self.layers):
+            memory = self._layer_memory(index, state)
+            context = torch.cat((*memory, state.segment[:, index, : state.position]), dim=1)
+            room = (0, 0, 0, self.seq_len - state.position)
+            pairs.append(F.pad(layer.key_value(context), room))
+        return tuple(pairs)
+
+    def _layer_memory(self, index: int, state: MemoryState) -> tuple[Tensor, ...]:
+        """Return (slots, short memory) of a memory layer, () of another one."""
+        if index + 1 not in self.memory_layers:
+            return ()
+        return state.long, state.short[:, self.memory_layers.index(index + 1)]
+
+    def _memory_mask(self, state: MemoryState) -> Bool[Tensor, "B SM"]:
+        long_mask = state.long_valid[:, None].expand(-1, self.lmem_len)
+        return torch.cat((long_mask, state.short_valid), dim=1)
+
+    def _check_inputs(self, x: Tensor, state: MemoryState, reset: Tensor) -> None:
+        expected = (state.batch_size, reset.shape[1], self.input_dim)
+        if x.shape != expected or reset.shape[0] != state.batch_size or not x.shape[1]:
+            raise ValueError(
+                f"x is {tuple(x.shape)}, reset {tuple(reset.shape)} and the state holds "
+                f"{state.batch_size} envs; pass x (B, T, {self.input_dim}), reset (B, T) and a "
+                "state of B envs, with T >= 1 (step takes them without T)"
+            )
+        if reset.dtype != torch.bool:
+            raise ValueError(f"reset has dtype {reset.dtype}; pass a bool tensor")
+
+
+def _copy_(target: MemoryState, source: MemoryState) -> None:
+    """Copy every tensor of `source` into the buffers of `target`."""
+    assert target.cache is not None
+    assert source.cache is not None
+    for name, tensor in target.to_dict().items():
+        if name != "position":
+            tensor.copy_(getattr(source, name))
+    for buffer, pair in zip(target.cache, source.cache, strict=True):
+        buffer.copy_(pair)
+
+
+def _check_sizes(at_least_1: dict[str, int], at_least_0: dict[str, int]) -> None:
+    for least, sizes in ((1, at_least_1), (0, at_least_0)):
+        for name, size in sizes.items():
+            if size < least:
+                raise ValueError(f"{name}={size} must be {least} or more; raise {name}")
+
+
+def _check_heads(dim: int, heads: int) -> None:
+    if dim % heads:
+        divisors = [count for count in range(1, dim + 1) if dim % count == 0]
+        below = max(count for count in divisors if count <= heads)
+        above = min((count for count in divisors if count >= heads), default=below)
+        raise ValueError(
+            f"heads={heads} must divide dim={dim}; set heads to {below} or {above}, "
+            f"or dim to {(dim // heads + 1) * heads}"
+        )
+
+
+def _check_memory_layers(memory_layers: Sequence[int], depth: int) -> tuple[int, ...]:
+    chosen = tuple(sorted(set(memory_layers)))
+    if not chosen or chosen[0] < 1 or chosen[-1] > depth:
+        raise ValueError(
+            f"memory_layers={tuple(memory_layers)} must name layers from 1 to depth={depth}, at "
+            "least one; for no memory at all set mem_len=0 and lmem_len=0"
+        )
+    return chosen
