@@ -5,7 +5,7 @@ An action is (B,) int64 for Discrete, (B, n) int64 for MultiDiscrete, (B, n) flo
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from gymnasium import spaces
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, Independent, Normal
 
 
+@runtime_checkable
 class ActionDistribution(Protocol):
     """What a policy returns; log_prob and entropy are summed over an action's parts."""
 
@@ -59,6 +60,8 @@ class ActionHead(nn.Module):
         feature_dim: width of the features that the policy reads.
         embed_dim: width of an embedded action.
     """
+
+    offsets: Tensor
 
     def __init__(self, space: spaces.Space, feature_dim: int, embed_dim: int):
         super().__init__()
@@ -116,6 +119,4 @@ def _category_sizes(space: spaces.Space) -> list[int]:
         return [int(n) for n in space.nvec]
     if isinstance(space, spaces.Box):
         return []
-    raise ValueError(
-        f"action space {space} is not supported; use Discrete, MultiDiscrete or Box"
-    )
+    raise ValueError(f"action space {space} is not supported; use Discrete, MultiDiscrete or Box")

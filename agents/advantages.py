@@ -33,6 +33,8 @@ def gae(
         terminated: the episode ended in a terminal state with step t.
         truncated: it was cut off with step t; both may be True, then it is terminal.
         final_value: V of the final observation, read where truncated and not terminated.
+        gamma: discount per step.
+        gae_lambda: decay of the estimator, from one-step errors (0) to whole returns (1).
     """
     done = terminated | truncated
     following = torch.cat((value[1:], next_value[None]))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any, Literal, Protocol, Self
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -17,20 +17,22 @@ from agents.memory_core import MemoryCore
 from mtxl_rl import MemoryTransformerXL
 
 
+@runtime_checkable
 class CoreState(Protocol):
     """What a core carries for each env: a value that can be indexed by env."""
 
-    def __getitem__(self, envs: Any, /) -> Self: ...
+    def __getitem__(self, envs: Any, /) -> Any: ...
 
-    def detach(self) -> Self: ...
+    def detach(self) -> Any: ...
 
-    def clone(self) -> Self: ...
+    def clone(self) -> Any: ...
 
-    def without_cache(self) -> Self:
+    def without_cache(self) -> Any:
         """Return the state without what was derived from it by weights that have changed since."""
         ...
 
 
+@runtime_checkable
 class Core(Protocol):
     """A recurrent module; `reset` is True at a step that starts an episode.
 

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 SYMBOL_DIM = 16
 """Width of the embedding of one symbol."""
 
+POOLED_DIM = 32
+"""Width of a cell's features before they are pooled over the grid."""
+
 
 def symlog(x: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
     """Compress magnitudes: sign(x) log(1 + |x|) (Hafner et al. 2023, arXiv 2301.04104)."""
@@ -20,7 +23,13 @@ def symlog(x: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
 
 
 class GridEncoder(nn.Module):
-    """A grid of symbols (rows, columns, channels), as MiniGrid's: one embedding per channel."""
+    """A grid of symbols (rows, columns, channels), as MiniGrid's: one embedding per channel.
+
+    Cells are read twice: each in its place, and pooled over all places, so that what is in view is
+    known wherever it stands.
+    """
+
+    offsets: Tensor
 
     def __init__(self, space: spaces.MultiDiscrete, dim: int):
         super().__init__()
@@ -28,11 +37,14 @@ class GridEncoder(nn.Module):
         sizes = space.nvec.reshape(-1, num_channels).max(axis=0).tolist()
         self.register_buffer("offsets", torch.tensor([0, *sizes[:-1]]).cumsum(0), persistent=False)
         self.embedding = nn.Embedding(sum(sizes), SYMBOL_DIM)
-        self.projection = nn.Linear(rows * columns * SYMBOL_DIM, dim)
+        self.in_place = nn.Linear(rows * columns * SYMBOL_DIM, dim)
+        self.cell = nn.Linear(SYMBOL_DIM, POOLED_DIM)
+        self.pooled = nn.Linear(POOLED_DIM, dim)
 
     def forward(self, grid: Shaped[Tensor, "*N R C channels"]) -> Float[Tensor, "*N E"]:
-        cells = self.embedding(grid.long() + self.offsets).sum(dim=-2)
-        return self.projection(cells.flatten(-3).relu())
+        cells = self.embedding(grid.long() + self.offsets).sum(dim=-2).relu()
+        pooled = self.cell(cells).relu().amax(dim=(-3, -2))
+        return self.in_place(cells.flatten(-3)) + self.pooled(pooled)
 
 
 class SequenceEncoder(nn.Module):
@@ -130,7 +142,7 @@ class Encoder(nn.Module):
 
     def forward(
         self,
-        observation: dict[str, Shaped[Tensor, "*N ..."]],
+        observation: dict[str, Tensor],
         prev_action: Float[Tensor, "*N E"],
         prev_reward: Float[Tensor, "*N"],
     ) -> Float[Tensor, "*N E"]:

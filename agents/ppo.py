@@ -165,9 +165,7 @@ class PPO:
                 loss, statistics = ppo_loss(self.agent, batch, config, ent_coef)
                 self.optimizer.zero_grad()
                 loss.backward()
-                grad_norm = nn.utils.clip_grad_norm_(
-                    self.agent.parameters(), config.max_grad_norm
-                )
+                grad_norm = nn.utils.clip_grad_norm_(self.agent.parameters(), config.max_grad_norm)
                 self.optimizer.step()
                 history.append(statistics | {"loss": loss.detach(), "grad_norm": grad_norm})
             if config.target_kl is not None and history[-1]["approx_kl"] > config.target_kl:

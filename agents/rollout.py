@@ -6,7 +6,7 @@ Rollouts are time-major: (T, B, ...). Shapes: T steps, B envs.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int64, Shaped
@@ -15,6 +15,7 @@ from torch import Tensor
 from agents.actor_critic import ActorCritic, AgentInput
 
 
+@runtime_checkable
 class Step(Protocol):
     """What an environment's step returns: see `Env.step`."""
 
@@ -32,6 +33,7 @@ class Step(Protocol):
     def final_observation(self) -> dict[str, Tensor] | None: ...
 
 
+@runtime_checkable
 class Env(Protocol):
     """A batch of environments, as the agent uses them."""
 

@@ -1,6 +1,4 @@
-"""The position-wise feed-forward layer, with GELU or its gated form (Shazeer 2020, arXiv
-2002.05202).
-"""
+"""The position-wise feed-forward layer, with GELU or its gated form (arXiv 2002.05202)."""
 
 from __future__ import annotations
 

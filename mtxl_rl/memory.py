@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,7 +31,7 @@ class MemoryState:
     segment: Float[Tensor, "B L W D"]  # inputs of each layer in the segment in progress
     segment_valid: Bool[Tensor, "B W"]  # True where the step belongs to the live episode
     position: int  # steps taken in the segment in progress, 0 <= position < W
-    cache: tuple[Float[Tensor, "2 B G J K"], ...] | None = None
+    cache: tuple[Float[Tensor, "2 B G _ K"], ...] | None = None
     """Keys and values of each layer, for `step`; None until a step has been taken.
 
     They are derived from the other fields by the network's weights: after a change of the weights
@@ -44,8 +45,6 @@ class MemoryState:
 
     def __getitem__(self, envs: Tensor | slice | list[int]) -> MemoryState:
         """Return the state of some envs (an index tensor, a mask, a slice or a list)."""
-        if isinstance(envs, int):
-            raise TypeError(f"state[{envs}] drops the batch axis; use state[[{envs}]]")
         return self._map(lambda tensor: tensor[envs], lambda pair: pair[:, envs])
 
     def detach(self) -> MemoryState:
@@ -82,7 +81,7 @@ class MemoryState:
                 f"memory state has tensors {sorted(named)}, expected {sorted(expected)}; "
                 "pass what MemoryState.to_dict returned"
             )
-        tensors = {name: named[name] for name in _TENSOR_FIELDS}
+        tensors = dict[str, Any]((name, named[name]) for name in _TENSOR_FIELDS)
         return cls(**tensors, position=int(named["position"]))
 
     def _map(
@@ -94,8 +93,9 @@ class MemoryState:
         cache = self.cache
         if cache is not None:
             cache = tuple((cache_fn or fn)(pair) for pair in cache)
-        tensors = {name: fn(getattr(self, name)) for name in _TENSOR_FIELDS}
-        return MemoryState(**tensors, position=self.position, cache=cache)
+        changed = dict[str, Any](cache=cache)
+        changed.update((name, fn(getattr(self, name))) for name in _TENSOR_FIELDS)
+        return replace(self, **changed)
 
 
 _TENSOR_FIELDS = tuple(

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -126,11 +127,11 @@ class MemoryTransformerXL(nn.Module):
         self.num_mem_kv = num_mem_kv
         self.memory_layers = _check_memory_layers(memory_layers, depth)
 
-        self.input_proj = (
-            nn.Identity() if self.input_dim == dim else nn.Linear(self.input_dim, dim)
+        self.input_proj = nn.Identity() if self.input_dim == dim else nn.Linear(self.input_dim, dim)
+        self.positions = nn.Parameter(
+            torch.zeros(heads, lmem_len + mem_len + seq_len, dim // heads)
         )
-        self.positions = nn.Parameter(torch.zeros(heads, lmem_len + mem_len + seq_len, dim // heads))
-        self.layers = nn.ModuleList(
+        layers = [
             Layer(
                 RelativeAttention(
                     dim, heads, num_mem_kv, one_kv_head, attn_dropout, attn_layer_dropout
@@ -139,7 +140,8 @@ class MemoryTransformerXL(nn.Module):
                 [make_gate(gate, dim, mogrify) for _ in range(2)],
             )
             for _ in range(depth)
-        )
+        ]
+        self.layers = cast(Sequence[Layer], nn.ModuleList(layers))
         self.long_memory = (
             LongMemory(dim, heads, len(self.memory_layers), lmem_len, num_mem_kv, mem_write_iters)
             if lmem_len
@@ -265,9 +267,7 @@ class MemoryTransformerXL(nn.Module):
             start = stop
         return torch.cat(outputs, dim=1), state
 
-    def _chunk(
-        self, x: Tensor, state: MemoryState, reset: Tensor
-    ) -> tuple[Tensor, MemoryState]:
+    def _chunk(self, x: Tensor, state: MemoryState, reset: Tensor) -> tuple[Tensor, MemoryState]:
         """Run steps that stay within the segment in progress."""
         num_steps, position = x.shape[1], state.position
         episode = reset.long().cumsum(dim=1)  # (B, T): 0 is the episode of the state
@@ -312,9 +312,7 @@ class MemoryTransformerXL(nn.Module):
             position=position + num_steps,
         )
 
-    def _step_(
-        self, x: Tensor, state: MemoryState, reset: Tensor
-    ) -> tuple[Tensor, MemoryState]:
+    def _step_(self, x: Tensor, state: MemoryState, reset: Tensor) -> tuple[Tensor, MemoryState]:
         """Run one step in the buffers of `state`; a write of the memory returns new tensors."""
         position = state.position
         assert state.cache is not None

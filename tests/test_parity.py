@@ -67,7 +67,7 @@ def test_equals_reference(name: str, bptt_segments: int | None) -> None:
         ((expected_y * weight_y).sum() + (expected_memory.long * weight_long).sum()).backward()
         ((y * weight_y).sum() + (state.long * weight_long).sum()).backward()
 
-        tolerance = {"atol": 1e-9, "rtol": 1e-9}
+        tolerance: dict[str, Any] = {"atol": 1e-9, "rtol": 1e-9}
         assert_close(y, expected_y, **tolerance)
         assert_close(state.short.transpose(0, 1), expected_memory.short, **tolerance)
         assert_close(state.long, expected_memory.long, **tolerance)

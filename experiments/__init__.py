@@ -1,0 +1,1 @@
+"""Experiments: learning runs, benchmarks and plots, with a log of what they showed."""

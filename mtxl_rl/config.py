@@ -1,0 +1,166 @@
+"""Configurations of the command line: dataclasses that tyro reads, and their JSON form."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from agents.core import CoreConfig
+from agents.ppo import PPOConfig, check_minibatches
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Train an agent with a memory by PPO on any Gymnasium environment.
+
+    Writes a run directory: config.json, TensorBoard events, checkpoints, evaluation.json.
+    """
+
+    env: str = "MiniGrid-MemoryS9-v0"
+    """Gymnasium id of the environment; MiniGrid's are registered."""
+    total_frames: int = 1_500_000
+    """Environment steps to train for, over all envs."""
+    num_envs: int = 128
+    """Environments that act at once."""
+    seed: int = 1
+    """Of weights, actions and levels."""
+    device: Device = "auto"
+    """Where the network runs; auto takes a GPU if there is one."""
+    num_threads: int = 1
+    """CPU threads of torch. More than 1 pays on idle cores only."""
+    run_dir: Path | None = None
+    """Where to write; must not exist. Left out: runs/ENV__CORE__sSEED__TIME."""
+    stop_at_success: float | None = None
+    """Stop once the success rate of the last 1,000 episodes reaches this. Left out: never."""
+    checkpoint_every: int = 500_000
+    """Frames between checkpoints; the last is always saved."""
+    eval_episodes: int = 200
+    """Episodes of the evaluation at the end."""
+    core: CoreConfig = field(default_factory=CoreConfig)
+    ppo: PPOConfig = field(default_factory=PPOConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("num_envs", "num_threads", "checkpoint_every", "eval_episodes"):
+            if getattr(self, name) < 1:
+                flag = name.replace("_", "-")
+                raise ValueError(f"{name}={getattr(self, name)} must be 1 or more; set --{flag}")
+        check_minibatches(self.num_envs, self.ppo.num_minibatches)
+        if self.total_frames < self.frames_per_update:
+            raise ValueError(
+                f"total_frames={self.total_frames} must cover one update of num_envs x "
+                f"rollout_len = {self.frames_per_update} frames; raise --total-frames"
+            )
+        if self.stop_at_success is not None and not 0 < self.stop_at_success <= 1:
+            raise ValueError(
+                f"stop_at_success={self.stop_at_success} is a rate; set it above 0 and up to 1"
+            )
+
+    @property
+    def frames_per_update(self) -> int:
+        """Frames of one rollout over all envs."""
+        return self.num_envs * self.ppo.rollout_len
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """Options of an evaluation."""
+
+    episodes: int = 200
+    """Episodes to play, on levels that training has not drawn."""
+    greedy: bool = False
+    """Take the most probable action instead of sampling."""
+    clear_memory: bool = False
+    """Clear the memory at every step: what is left is what the agent can do without it."""
+    num_envs: int = 64
+    """Environments that play at once."""
+    seed: int = 1
+    """Of levels and actions."""
+    device: Device = "auto"
+    """Where the network runs."""
+    checkpoint: Path | None = None
+    """A checkpoint folder. Left out: the newest of the run."""
+    video: Path | None = None
+    """Film the first episodes into this file (.mp4 or .gif)."""
+    json: bool = False
+    """Print one JSON object and nothing else."""
+
+    def __post_init__(self) -> None:
+        for name in ("episodes", "num_envs"):
+            if getattr(self, name) < 1:
+                flag = name.replace("_", "-")
+                raise ValueError(f"{name}={getattr(self, name)} must be 1 or more; set --{flag}")
+        if self.video is not None and self.video.suffix not in (".mp4", ".gif"):
+            raise ValueError(f"video={self.video} must end in .mp4 or .gif")
+
+
+def pick_device(device: Device) -> torch.device:
+    """Return the torch device.
+
+    Raises:
+        ValueError: for "cuda" where torch sees no GPU.
+    """
+    has_gpu = torch.cuda.is_available()
+    if device == "cuda" and not has_gpu:
+        raise ValueError(
+            f"device='cuda', but torch {torch.__version__} sees no GPU; set --device cpu "
+            "(or auto), or install a CUDA build of torch"
+        )
+    return torch.device("cuda" if has_gpu and device != "cpu" else "cpu")
+
+
+def to_json(config: TrainConfig) -> dict[str, Any]:
+    """Return plain values."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: plain(item) for name, item in value.items()}
+        if isinstance(value, tuple):
+            return list(value)
+        return str(value) if isinstance(value, Path) else value
+
+    return plain(dataclasses.asdict(config))
+
+
+def from_json(values: dict[str, Any]) -> TrainConfig:
+    """Rebuild a configuration from `to_json`.
+
+    Raises:
+        ValueError: for a name that is not an option, or a value that an option rejects.
+    """
+    values = dict(values)
+    core = _known(CoreConfig, values.pop("core", {}), "core.")
+    ppo = _known(PPOConfig, values.pop("ppo", {}), "ppo.")
+    if core.get("memory_layers") is not None:
+        core["memory_layers"] = tuple(core["memory_layers"])
+    values = _known(TrainConfig, values, "")
+    if values.get("run_dir") is not None:
+        values["run_dir"] = Path(values["run_dir"])
+    return TrainConfig(**values, core=CoreConfig(**core), ppo=PPOConfig(**ppo))
+
+
+def flat(config: TrainConfig) -> dict[str, Any]:
+    """Return {"core.dim": 64, ...}: every option by its dotted name."""
+    named: dict[str, Any] = {}
+    for name, value in to_json(config).items():
+        if isinstance(value, dict):
+            named |= {f"{name}.{inner}": item for inner, item in value.items()}
+        else:
+            named[name] = value
+    return named
+
+
+def _known(config_class: type, values: dict[str, Any], prefix: str) -> dict[str, Any]:
+    names = [option.name for option in dataclasses.fields(config_class)]
+    for name in values:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, n=1)
+            hint = f"; did you mean {prefix}{near[0]}?" if near else ""
+            raise ValueError(f"{prefix}{name} is not an option{hint} Allowed: {', '.join(names)}")
+    return dict(values)

@@ -1,0 +1,77 @@
+"""Evaluate a trained agent on levels that its training has not drawn.
+
+python -m mtxl_rl.evaluate RUN --episodes 200
+python -m mtxl_rl.evaluate RUN --json
+python -m mtxl_rl.evaluate RUN --greedy --video episodes.gif
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+
+import envs
+from agents.actor_critic import ActorCritic
+from mtxl_rl import checkpoint
+from mtxl_rl.command import fail_with_one_line
+from mtxl_rl.config import EvaluateConfig, TrainConfig, pick_device
+from mtxl_rl.evaluation import evaluate_agent
+from mtxl_rl.metrics import Evaluation
+
+
+def load_agent(
+    run_dir: Path, checkpoint_dir: Path | None, device: torch.device
+) -> tuple[ActorCritic, TrainConfig, int]:
+    """Return a run's agent, its configuration and the frames that it was trained for.
+
+    Raises:
+        ValueError: when the folder is not a run, or the checkpoint does not belong to it.
+    """
+    config = checkpoint.load_config(run_dir)
+    spec = envs.make(config.env, 1)
+    agent = ActorCritic(spec.observation_space, spec.action_space, config.core)
+    spec.close()
+    frames = checkpoint.load_checkpoint(
+        checkpoint_dir or checkpoint.newest_checkpoint(run_dir), config, agent
+    )
+    return agent.to(device).eval(), config, frames
+
+
+def evaluate(
+    run: Annotated[Path, tyro.conf.Positional],
+    config: Annotated[EvaluateConfig, tyro.conf.OmitArgPrefixes],
+) -> Evaluation:
+    """Evaluate a trained agent on levels that its training has not drawn.
+
+    Args:
+        run: The run directory that training has written.
+        config: How to evaluate.
+    """
+    agent, run_config, frames = load_agent(run, config.checkpoint, pick_device(config.device))
+    torch.set_num_threads(run_config.num_threads)
+    evaluation = evaluate_agent(agent, run_config.env, config)
+    if config.json:
+        print(json.dumps(dataclasses.asdict(evaluation) | {"frames": frames}))
+        return evaluation
+    print(f"{run_config.env}, {run_config.core.kind} after {frames:,} frames, "
+          f"{evaluation.episodes} episodes")  # fmt: skip
+    print(f"Success rate: {evaluation.describe_success()}")
+    print(f"Mean return:  {evaluation.mean_return:.3f}, mean length {evaluation.mean_length:.1f}")
+    if config.video:
+        print(f"Video:        {config.video}")
+    return evaluation
+
+
+def main() -> None:
+    """Read the options and evaluate."""
+    with fail_with_one_line():
+        tyro.cli(evaluate, prog="python -m mtxl_rl.evaluate")
+
+
+if __name__ == "__main__":
+    main()

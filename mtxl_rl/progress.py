@@ -1,0 +1,60 @@
+"""The progress of training: a live bar on a terminal, a line every ten seconds elsewhere."""
+
+from __future__ import annotations
+
+import math
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
+
+LINE_SECONDS = 10.0
+
+
+class Progress:
+    """Shows frames, frames/s, success rate, return and time left."""
+
+    def __init__(self, total_frames: int):
+        self._total_frames = total_frames
+        self._console = Console()
+        self._last_line = time.monotonic()
+        self._bar = RichProgress(
+            BarColumn(),
+            TextColumn("{task.description}"),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task("starting", total=total_frames)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def show(self, frames: int, speed: float, success_rate: float, mean_return: float) -> None:
+        """Show where training is; nan is shown as a dash."""
+        text = (
+            f"{frames / 1e6:.2f}M of {self._total_frames / 1e6:.2f}M frames  {speed:,.0f} frames/s"
+            f"  success {_number(success_rate)}  return {_number(mean_return)}"
+        )
+        self._bar.update(self._task, completed=frames, description=text)
+        if not self._console.is_terminal and time.monotonic() - self._last_line >= LINE_SECONDS:
+            left = (self._total_frames - frames) / speed
+            print(f"{text}  left {left / 60:.1f} min", flush=True)
+            self._last_line = time.monotonic()
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.2f}"

@@ -1,0 +1,126 @@
+"""Train an agent.
+
+python -m mtxl_rl.train --env MiniGrid-MemoryS13-v0
+python -m mtxl_rl.train --help
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+
+import torch
+import tyro
+
+import envs
+from agents.actor_critic import ActorCritic
+from agents.ppo import PPO
+from agents.rollout import collect, start
+from envs import BatchedEnv
+from mtxl_rl import checkpoint
+from mtxl_rl.command import fail_with_one_line
+from mtxl_rl.config import EvaluateConfig, TrainConfig, pick_device
+from mtxl_rl.evaluation import TRAINING_STREAM, evaluate_agent, level_seeds
+from mtxl_rl.metrics import EpisodeWindow, Evaluation, RunLogger, ended_episodes
+from mtxl_rl.progress import Progress
+
+
+def train(config: TrainConfig) -> Evaluation:
+    """Train, evaluate, and return the evaluation; everything is in the run directory.
+
+    Raises:
+        ValueError: for a configuration that cannot be run; nothing has been written then.
+    """
+    device = pick_device(config.device)
+    torch.set_num_threads(config.num_threads)
+    torch.manual_seed(config.seed)
+    seeds = level_seeds(config.seed, TRAINING_STREAM)
+    env = envs.make(config.env, config.num_envs, device, seeds)
+    try:
+        agent = ActorCritic(env.observation_space, env.action_space, config.core).to(device)
+        run_dir = config.run_dir or default_run_dir(config)
+        checkpoint.create_run(run_dir, config)
+        num_parameters = sum(parameter.numel() for parameter in agent.parameters())
+        print(f"{config.env}: {config.num_envs} envs, core {config.core.kind} on {device}, "
+              f"{num_parameters:,} parameters; run {run_dir}")  # fmt: skip
+        logger = RunLogger(run_dir, config)
+        frames = _learn(config, agent, env, logger, run_dir)
+    finally:
+        env.close()
+    evaluation = _evaluate(config, agent)
+    logger.close(evaluation, frames)
+    result = dataclasses.asdict(evaluation) | {"frames": frames}
+    (run_dir / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n")
+    print(f"Curves:       {sys.executable} -m tensorboard.main --logdir {run_dir}")
+    print(f"Evaluate:     {sys.executable} -m mtxl_rl.evaluate {run_dir} --video episodes.gif")
+    return evaluation
+
+
+def _learn(
+    config: TrainConfig, agent: ActorCritic, env: BatchedEnv, logger: RunLogger, run_dir: Path
+) -> int:
+    """Run the training loop, save the last checkpoint, and return the frames taken."""
+    ppo = PPO(agent, config.ppo)
+    window = EpisodeWindow()
+    frames = saved_frames = 0
+    started = time.monotonic()
+    with Progress(config.total_frames) as progress:
+        try:
+            carry = start(agent, env)
+            while frames + config.frames_per_update <= config.total_frames:
+                rollout, carry = collect(agent, env, carry, config.ppo.rollout_len)
+                scalars = ppo.update(rollout, progress=frames / config.total_frames)
+                frames += config.frames_per_update
+
+                episodes = ended_episodes(rollout, env.has_success)
+                window.add(episodes)
+                speed = frames / (time.monotonic() - started)
+                logger.log(scalars | {"charts/SPS": speed}, frames)
+                logger.log_episodes(episodes, frames)
+                progress.show(frames, speed, window.success_rate, window.mean_return)
+                if frames - saved_frames >= config.checkpoint_every:
+                    checkpoint.save_checkpoint(run_dir, config, agent, frames)
+                    saved_frames = frames
+                target = config.stop_at_success
+                if target is not None and window.is_full and window.success_rate >= target:
+                    break
+        finally:
+            if frames > saved_frames:
+                checkpoint.save_checkpoint(run_dir, config, agent, frames)
+    minutes = (time.monotonic() - started) / 60
+    print(f"Trained:      {frames:,} frames in {minutes:.1f} minutes")
+    return frames
+
+
+def _evaluate(config: TrainConfig, agent: ActorCritic) -> Evaluation:
+    options = EvaluateConfig(episodes=config.eval_episodes, seed=config.seed)
+    evaluation = evaluate_agent(agent, config.env, options)
+    print(f"Evaluated:    {evaluation.episodes} episodes on new levels")
+    print(f"Success rate: {evaluation.describe_success()}")
+    if evaluation.success_rate is not None and config.core.kind != "feedforward":
+        without = dataclasses.replace(options, clear_memory=True)
+        amnesic = evaluate_agent(agent, config.env, without)
+        print(f"  the same agent, its memory cleared at every step: {amnesic.describe_success()}")
+    print(f"Mean return:  {evaluation.mean_return:.3f}, mean length {evaluation.mean_length:.1f}")
+    return evaluation
+
+
+def default_run_dir(config: TrainConfig) -> Path:
+    """Return runs/ENV__CORE__sSEED__TIME."""
+    env_name = config.env.replace("/", "_").replace(":", "_")
+    now = datetime.now().strftime("%Y%m%d-%H%M%S")
+    return Path("runs") / f"{env_name}__{config.core.kind}__s{config.seed}__{now}"
+
+
+def main() -> None:
+    """Read the options and train."""
+    with fail_with_one_line():
+        train(tyro.cli(TrainConfig, prog="python -m mtxl_rl.train"))
+
+
+if __name__ == "__main__":
+    main()

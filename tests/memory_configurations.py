@@ -1,0 +1,68 @@
+"""Configurations of the backbone that differ in what they remember, and random inputs for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mtxl_rl import MemoryState, MemoryTransformerXL
+
+BATCH_SIZE = 4
+
+BASE: dict[str, Any] = {
+    "dim": 12, "depth": 3, "seq_len": 5, "mem_len": 7, "lmem_len": 3, "heads": 2, "input_dim": 11,
+}  # fmt: skip
+
+CONFIGURATIONS: dict[str, dict[str, Any]] = {
+    "mem_len above seq_len": {},
+    "mem_len far above seq_len": {"mem_len": 17},
+    "mem_len below seq_len": {"mem_len": 3},
+    "mem_len equal to seq_len": {"mem_len": 5},
+    "no short memory": {"mem_len": 0},
+    "no long memory": {"lmem_len": 0},
+    "no memory but the segment": {"mem_len": 0, "lmem_len": 0},
+    "segments of two steps": {"seq_len": 2},
+    "one_kv_head": {"one_kv_head": True},
+    "memory_layers": {"memory_layers": [2]},
+    "persistent slots": {"num_mem_kv": 2},
+    "residual": {"gate": "residual"},
+    "gru": {"gate": "gru"},
+    "mogrify": {"mogrify": True},
+    "mogrified gru": {"gate": "gru", "mogrify": True},
+    "ff_glu": {"ff_glu": True},
+    "no projection": {"input_dim": None},
+}
+
+
+def make_core(name: str, seed: int = 0) -> MemoryTransformerXL:
+    """Return a core whose every parameter matters (positions start at 0 otherwise)."""
+    torch.manual_seed(seed)
+    core = MemoryTransformerXL(**(BASE | CONFIGURATIONS[name]))
+    with torch.no_grad():
+        for parameter in core.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return core
+
+
+def random_inputs(
+    core: MemoryTransformerXL, num_steps: int, reset_rate: float, seed: int = 1
+) -> tuple[Tensor, Tensor]:
+    """Return x (B, T, input_dim) and reset (B, T)."""
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randn(BATCH_SIZE, num_steps, core.input_dim, generator=generator)
+    return x, torch.rand(BATCH_SIZE, num_steps, generator=generator) < reset_rate
+
+
+def visible(state: MemoryState) -> dict[str, Tensor]:
+    """Return the state without what its masks hide."""
+    return {
+        "short": state.short * state.short_valid[:, None, :, None],
+        "short_valid": state.short_valid,
+        "long": state.long * state.long_valid[:, None, None],
+        "long_valid": state.long_valid,
+        "segment": state.segment * state.segment_valid[:, None, :, None],
+        "segment_valid": state.segment_valid,
+        "position": torch.tensor(state.position),
+    }

@@ -1,0 +1,62 @@
+"""torch.compile of both forms, without a graph break.
+
+jaxtyping's checks, which pytest switches on, are not part of the product: they run in a
+subprocess without them.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """
+import torch
+from mtxl_rl import MemoryTransformerXL
+
+backend = {backend!r}
+torch.manual_seed(0)
+core = MemoryTransformerXL(dim=8, depth=1, seq_len=2, mem_len=3, lmem_len=2, heads=2)
+x = torch.randn(2, 5, 8)
+reset = torch.rand(2, 5) < 0.2
+y, state = core(x, core.initial_state(2), reset)
+y.sum().backward()
+expected_grads = [p.grad.clone() for p in core.parameters()]
+core.zero_grad()
+
+compiled = torch.compile(core, backend=backend, fullgraph=True)
+compiled_y, compiled_state = compiled(x, core.initial_state(2), reset)
+torch.testing.assert_close(compiled_y, y, atol=1e-5, rtol=1e-5)
+torch.testing.assert_close(compiled_state.long, state.long, atol=1e-5, rtol=1e-5)
+compiled_y.sum().backward()
+for parameter, grad in zip(core.parameters(), expected_grads):
+    torch.testing.assert_close(parameter.grad, grad, atol=1e-4, rtol=1e-4)
+
+for method in (core.step, core.step_):
+    torch._dynamo.reset()
+    compiled_step = torch.compile(method, backend=backend, fullgraph=True)
+    step_state = core.initial_state(2)
+    outputs = []
+    for t in range(5):
+        y_t, step_state = compiled_step(x[:, t], step_state, reset[:, t])
+        outputs.append(y_t)
+    torch.testing.assert_close(torch.stack(outputs, 1), y, atol=1e-5, rtol=1e-5)
+    assert step_state.position == state.position == 1
+print("equal")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
+def test_compiled_forms_equal_eager_ones(backend: str) -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(backend=backend)],
+        cwd=Path(__file__).parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip() == "equal"

@@ -1,0 +1,109 @@
+"""Every core of the table keeps the contract of the interface."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from agents.core import CORES, CoreConfig, CoreKind, make_core
+
+BATCH_SIZE, NUM_STEPS, DIM = 3, 11, 8
+KINDS = list(CORES)
+
+
+def config(kind: CoreKind) -> CoreConfig:
+    if kind in ("mtxl", "gtrxl"):
+        return CoreConfig(kind=kind, dim=DIM, heads=2, seq_len=4, mem_len=5)
+    return CoreConfig(kind=kind, dim=DIM)
+
+
+def inputs(reset_rate: float) -> tuple[torch.Tensor, torch.Tensor]:
+    torch.manual_seed(1)
+    x = torch.randn(BATCH_SIZE, NUM_STEPS, DIM)
+    return x, torch.rand(BATCH_SIZE, NUM_STEPS) < reset_rate
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_step_equals_sequence(kind: CoreKind) -> None:
+    torch.manual_seed(0)
+    core = make_core(config(kind))
+    x, reset = inputs(reset_rate=0.2)
+    expected, _ = core(x, core.initial_state(BATCH_SIZE), reset)
+    for step in (core.step, core.step_):
+        state = core.initial_state(BATCH_SIZE)
+        outputs = []
+        for t in range(NUM_STEPS):
+            y, state = step(x[:, t], state, reset[:, t])
+            outputs.append(y)
+        assert_close(torch.stack(outputs, dim=1), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_reset_shields_by_value_and_gradient(kind: CoreKind) -> None:
+    torch.manual_seed(0)
+    core = make_core(config(kind))
+    x, _ = inputs(reset_rate=0.0)
+    x.requires_grad_()
+    for position in range(1, NUM_STEPS):
+        reset = torch.zeros(BATCH_SIZE, NUM_STEPS, dtype=torch.bool)
+        reset[1, position] = True
+        y, _ = core(x, core.initial_state(BATCH_SIZE), reset)
+        (grad,) = torch.autograd.grad(y[1, position:].square().sum(), x, retain_graph=True)
+        assert (grad[1, :position] == 0).all()
+        assert (grad[1, position] != 0).any()
+        (grad,) = torch.autograd.grad(y[0, -1].square().sum(), x)
+        assert (grad[0, -1] != 0).any()
+        assert (grad[1] == 0).all()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_feedforward_has_no_memory(kind: CoreKind) -> None:
+    torch.manual_seed(0)
+    core = make_core(config(kind))
+    x, reset = inputs(reset_rate=0.0)
+    other = x.clone()
+    other[:, 7] += 1
+    change = (
+        (
+            core(x, core.initial_state(BATCH_SIZE), reset)[0]
+            - core(other, core.initial_state(BATCH_SIZE), reset)[0]
+        )
+        .abs()
+        .amax(dim=(0, 2))
+    )
+    assert (change[:7] == 0).all()
+    assert change[7] > 0
+    assert (change[8:] > 0).all() == (kind != "feedforward")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_state_can_be_indexed_by_env_and_detached(kind: CoreKind) -> None:
+    torch.manual_seed(0)
+    core = make_core(config(kind))
+    x, reset = inputs(reset_rate=0.2)
+    _, state = core(x[:, :5], core.initial_state(BATCH_SIZE), reset[:, :5])
+    expected, _ = core(x[:, 5:], state, reset[:, 5:])
+    envs = torch.tensor([2, 0])
+    y, _ = core(x[envs, 5:], state[envs].detach().clone().without_cache(), reset[envs, 5:])
+    assert_close(y, expected[envs], atol=1e-5, rtol=1e-5)
+
+
+def test_gtrxl_has_gru_gates_and_no_long_memory() -> None:
+    core = make_core(config("gtrxl"))
+    names = [name for name, _ in core.named_parameters()]  # type: ignore[attr-defined]
+    assert any(name.endswith("attn_gate.update_bias") for name in names)
+    assert not any("long_memory" in name for name in names)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"kind": "gru", "mem_len": 3}, "mem_len=3 has no effect on the core gru"),
+        ({"kind": "feedforward", "mogrify": True}, "mogrify=True has no effect"),
+        ({"kind": "gtrxl", "lmem_len": 4}, "lmem_len=4 must be 0 for the core gtrxl"),
+    ],
+)
+def test_rejects_options_without_effect(options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        CoreConfig(**options)

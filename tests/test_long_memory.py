@@ -1,0 +1,77 @@
+"""The memory network, property by property."""
+
+from __future__ import annotations
+
+import torch
+from torch.testing import assert_close
+
+from mtxl_rl.long_memory import LongMemory, linear_attention
+
+BATCH_SIZE, NUM_LAYERS, NUM_SLOTS, NUM_POSITIONS, DIM, HEADS = 2, 3, 5, 7, 12, 4
+
+
+def make_network() -> LongMemory:
+    torch.manual_seed(0)
+    return LongMemory(DIM, HEADS, NUM_LAYERS, NUM_SLOTS, num_mem_kv=2, mem_write_iters=2)
+
+
+def inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    torch.manual_seed(1)
+    slots = torch.randn(BATCH_SIZE, NUM_SLOTS, DIM)
+    memories = torch.randn(BATCH_SIZE, NUM_LAYERS, NUM_POSITIONS, DIM)
+    return slots, memories, torch.rand(BATCH_SIZE, NUM_POSITIONS) < 0.6
+
+
+def test_linear_attention_equals_its_definition_on_the_valid_keys() -> None:
+    torch.manual_seed(0)
+    query, key, value = torch.randn(1, 2, 5, 4), torch.randn(1, 2, 7, 4), torch.randn(1, 2, 7, 4)
+    mask = torch.tensor([[True, False, True, True, False, True, True]])
+    out = linear_attention(query, key, value, mask)
+    valid = mask[0]
+    weights = query.softmax(-1) @ key[:, :, valid].softmax(-2).transpose(-1, -2)
+    assert_close(out, weights @ value[:, :, valid])
+
+
+def test_is_equivariant_to_a_permutation_of_the_slots() -> None:
+    network = make_network()
+    slots, memories, valid = inputs()
+    with torch.no_grad():
+        network.slot_embedding.copy_(network.slot_embedding[:1].expand(NUM_SLOTS, -1))
+    order = torch.tensor([3, 0, 4, 1, 2])
+    expected = network(slots, memories, valid)[0][:, order]
+    assert_close(network(slots[:, order], memories, valid)[0], expected)
+
+
+def test_is_invariant_to_a_permutation_of_the_positions() -> None:
+    network = make_network()
+    slots, memories, valid = inputs()
+    order = torch.randperm(NUM_POSITIONS)
+    expected = network(slots, memories, valid)[0]
+    assert_close(network(slots, memories[:, :, order], valid[:, order])[0], expected)
+
+
+def test_what_is_not_valid_is_not_written() -> None:
+    network = make_network()
+    slots, memories, valid = inputs()
+    polluted = torch.where(valid[:, None, :, None], memories, 1e4)
+    expected = network(slots, memories, valid)[0]
+    assert torch.equal(network(slots, polluted, valid)[0], expected)
+
+
+def test_layers_are_told_apart_by_a_vector() -> None:
+    network = make_network()
+    slots, memories, valid = inputs()
+    assert network.layer_embedding.shape == (NUM_LAYERS, 1, DIM)
+    swapped = memories[:, [1, 0, 2]]
+    assert not torch.allclose(network(slots, swapped, valid)[0], network(slots, memories, valid)[0])
+
+
+def test_gradient_reaches_the_slots_and_not_the_layer_inputs() -> None:
+    network = make_network()
+    slots, memories, valid = inputs()
+    slots.requires_grad_()
+    memories.requires_grad_()
+    network(slots, memories, valid)[0].sum().backward()
+    assert slots.grad is not None
+    assert (slots.grad != 0).any()
+    assert memories.grad is None

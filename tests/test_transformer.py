@@ -1,0 +1,418 @@
+"""The contract of the backbone: two forms that are one function, and resets that shield."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+from memory_configurations import (
+    BASE,
+    BATCH_SIZE,
+    CONFIGURATIONS,
+    make_core,
+    random_inputs,
+    visible,
+)
+from torch import Tensor
+from torch.testing import assert_close
+
+from mtxl_rl import MemoryState, MemoryTransformerXL
+
+NUM_STEPS = 17  # three whole segments and a part
+TOLERANCE: dict[str, Any] = {"atol": 1e-5, "rtol": 1e-5}
+
+
+def run_steps(
+    core: MemoryTransformerXL, x: Tensor, reset: Tensor, in_place: bool
+) -> tuple[Tensor, MemoryState]:
+    state = core.initial_state(BATCH_SIZE)
+    step = core.step_ if in_place else core.step
+    outputs = []
+    for x_t, reset_t in zip(x.unbind(1), reset.unbind(1), strict=True):
+        y, state = step(x_t, state, reset_t)
+        outputs.append(y)
+    return torch.stack(outputs, dim=1), state
+
+
+def run_pieces(
+    core: MemoryTransformerXL, x: Tensor, reset: Tensor, sizes: list[int]
+) -> tuple[Tensor, MemoryState]:
+    state = core.initial_state(BATCH_SIZE)
+    outputs = []
+    pieces = zip(x.split(sizes, dim=1), reset.split(sizes, dim=1), strict=True)
+    for x_piece, reset_piece in pieces:
+        y, state = core(x_piece, state, reset_piece)
+        outputs.append(y)
+    return torch.cat(outputs, dim=1), state
+
+
+@pytest.mark.parametrize("reset_rate", [0.0, 0.15, 0.6])
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_step_equals_sequence(name: str, reset_rate: float) -> None:
+    core = make_core(name)
+    x, reset = random_inputs(core, NUM_STEPS, reset_rate)
+    expected_y, expected_state = core(x, core.initial_state(BATCH_SIZE), reset)
+    for in_place in (False, True):
+        y, state = run_steps(core, x, reset, in_place)
+        assert_close(y, expected_y, **TOLERANCE)
+        assert_close(visible(state), visible(expected_state), **TOLERANCE)
+
+
+@pytest.mark.parametrize("sizes", [[3, 9, 1, 1, 3], [1, 4, 5, 7], [16, 1]])
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_any_cutting_equals_any_other(name: str, sizes: list[int]) -> None:
+    core = make_core(name)
+    x, reset = random_inputs(core, NUM_STEPS, reset_rate=0.15)
+    expected_y, expected_state = core(x, core.initial_state(BATCH_SIZE), reset)
+    y, state = run_pieces(core, x, reset, sizes)
+    assert_close(y, expected_y, **TOLERANCE)
+    assert_close(visible(state), visible(expected_state), **TOLERANCE)
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_gradients_do_not_depend_on_the_cutting(name: str) -> None:
+    core = make_core(name).double()
+    x, reset = random_inputs(core, NUM_STEPS, reset_rate=0.1)
+    x = x.double().requires_grad_()
+    weight = torch.randn(BATCH_SIZE, NUM_STEPS, core.dim, dtype=torch.float64)
+
+    def gradients(y: Tensor) -> list[Tensor]:
+        inputs = [x, *core.parameters()]
+        found = torch.autograd.grad((y * weight).sum(), inputs, allow_unused=True)
+        return [torch.zeros_like(i) if g is None else g for i, g in zip(inputs, found, strict=True)]
+
+    expected = gradients(core(x, core.initial_state(BATCH_SIZE), reset)[0])
+    assert_close(gradients(run_pieces(core, x, reset, [3, 9, 1, 4])[0]), expected)
+    assert_close(gradients(run_steps(core, x, reset, in_place=False)[0]), expected)
+
+
+@pytest.mark.parametrize("name", ["mem_len above seq_len", "mem_len below seq_len"])
+def test_mixing_the_two_forms_equals_the_sequence(name: str) -> None:
+    core = make_core(name)
+    x, reset = random_inputs(core, NUM_STEPS, reset_rate=0.15)
+    expected_y, expected_state = core(x, core.initial_state(BATCH_SIZE), reset)
+    first, state = core(x[:, :8], core.initial_state(BATCH_SIZE), reset[:, :8])
+    outputs = [first]
+    for t in range(8, 12):
+        y, state = core.step(x[:, t], state, reset[:, t])
+        outputs.append(y[:, None])
+    last, state = core(x[:, 12:], state, reset[:, 12:])
+    assert_close(torch.cat([*outputs, last], dim=1), expected_y, **TOLERANCE)
+    assert_close(visible(state), visible(expected_state), **TOLERANCE)
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_reset_shields_by_value_at_every_position(name: str) -> None:
+    """After a reset, outputs and memories are those of a fresh start."""
+    core = make_core(name)
+    x, reset = random_inputs(core, NUM_STEPS, reset_rate=0.1)
+    for position in range(NUM_STEPS):  # every place in a segment, and first, second, later ones
+        reset_here = reset.clone()
+        reset_here[0, position] = True
+        other = x.clone()
+        other[0, :position] = 100 * torch.randn(position, core.input_dim)
+        y, state = core(x, core.initial_state(BATCH_SIZE), reset_here)
+        other_y, other_state = core(other, core.initial_state(BATCH_SIZE), reset_here)
+        assert torch.equal(other_y[0, position:], y[0, position:])
+        for field, tensor in visible(state).items():
+            assert torch.equal(visible(other_state)[field], tensor), field
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_reset_shields_by_gradient_at_every_position(name: str) -> None:
+    core = make_core(name)
+    x, reset = random_inputs(core, NUM_STEPS, reset_rate=0.0)
+    x.requires_grad_()
+    for position in range(1, NUM_STEPS):
+        reset_here = reset.clone()
+        reset_here[:, position] = True
+        y, state = core(x, core.initial_state(BATCH_SIZE), reset_here)
+        loss = y[:, position:].square().sum()
+        if state.long_valid.all():
+            loss = loss + state.long.square().sum()
+        (grad,) = torch.autograd.grad(loss, x)
+        assert torch.equal(grad[:, :position], torch.zeros_like(grad[:, :position]))
+        assert (grad[:, position] != 0).any()
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_envs_of_any_age_do_not_touch_each_other(name: str) -> None:
+    """An env in a batch of mixed ages gives what it gives alone."""
+    core = make_core(name)
+    x, reset = random_inputs(core, NUM_STEPS, reset_rate=0.15)
+    y, state = core(x, core.initial_state(BATCH_SIZE), reset)
+    for env in range(BATCH_SIZE):
+        rows = [env]
+        alone_y, alone = core(x[rows], core.initial_state(1), reset[rows])
+        assert_close(alone_y, y[rows], **TOLERANCE)
+        assert_close(visible(alone), visible(state[rows]), **TOLERANCE)
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_episode_equals_itself_started_on_a_segment_boundary(name: str) -> None:
+    """What a mid-segment reset starts equals, until the segment ends, a fresh start."""
+    core = make_core(name)
+    x, reset = random_inputs(core, core.seq_len, reset_rate=0.0)
+    for position in range(core.seq_len):
+        reset_here = reset.clone()
+        reset_here[:, position] = True
+        y, _ = core(x, core.initial_state(BATCH_SIZE), reset_here)
+        fresh, _ = core(x[:, position:], core.initial_state(BATCH_SIZE), reset[:, position:])
+        assert_close(y[:, position:], fresh, **TOLERANCE)
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_is_causal(name: str) -> None:
+    core = make_core(name)
+    x, reset = random_inputs(core, NUM_STEPS, reset_rate=0.05)
+    y, _ = core(x, core.initial_state(BATCH_SIZE), reset)
+    for position in range(1, NUM_STEPS):
+        later, later_reset = x.clone(), reset.clone()
+        later[:, position:] += 1.0
+        later_reset[:, position:] ^= True
+        other_y, _ = core(later, core.initial_state(BATCH_SIZE), later_reset)
+        assert_close(other_y[:, :position], y[:, :position], **TOLERANCE)
+
+
+def test_sees_its_whole_segment_and_both_memories() -> None:
+    """The last step depends on the first through each memory alone."""
+    for name, num_steps in (
+        ("no memory but the segment", 5),
+        ("no long memory", 8),
+        ("no short memory", 17),
+    ):
+        core = make_core(name)
+        x, reset = random_inputs(core, num_steps, reset_rate=0.0)
+        y, _ = core(x, core.initial_state(BATCH_SIZE), reset)
+        other = x.clone()
+        other[:, 0] += 1.0
+        other_y, _ = core(other, core.initial_state(BATCH_SIZE), reset)
+        assert (other_y[:, -1] - y[:, -1]).abs().max() > 1e-5, name
+
+
+def test_segment_only_forgets_what_is_before_the_segment() -> None:
+    core = make_core("no memory but the segment")
+    x, reset = random_inputs(core, NUM_STEPS, reset_rate=0.0)
+    y, _ = core(x, core.initial_state(BATCH_SIZE), reset)
+    fresh, _ = core(x[:, 15:], core.initial_state(BATCH_SIZE), reset[:, 15:])
+    assert_close(y[:, 15:], fresh, **TOLERANCE)
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+@pytest.mark.parametrize("mem_len", [0, 3, 7, 17])
+def test_memory_changes_when_fed_one_step_at_a_time(mem_len: int, in_place: bool) -> None:
+    options: dict[str, Any] = BASE | {"mem_len": mem_len}
+    core = MemoryTransformerXL(**options)
+    x, reset = random_inputs(core, 10, reset_rate=0.0)
+    _, first = run_steps(core, x[:, :5], reset[:, :5], in_place)
+    _, second = run_steps(core, x, reset, in_place)
+    assert first.long_valid.all()
+    assert not torch.equal(first.long, second.long)
+    assert first.short_valid.sum(dim=1).tolist() == [min(5, mem_len)] * BATCH_SIZE
+    assert second.short_valid.sum(dim=1).tolist() == [min(10, mem_len)] * BATCH_SIZE
+
+
+def test_short_memory_holds_the_last_inputs_of_the_live_episode() -> None:
+    core = make_core("mem_len above seq_len")
+    x, reset = random_inputs(core, 15, reset_rate=0.0)
+    reset[1, 11] = True
+    _, state = core(x, core.initial_state(BATCH_SIZE), reset)
+    assert state.short_valid[0].tolist() == [True] * 7
+    assert state.short_valid[1].tolist() == [False] * 3 + [True] * 4
+    assert_close(state.short[:, 0], core.input_proj(x)[:, -7:].detach())
+
+
+def test_step_leaves_its_state_alone_and_step_in_place_does_not() -> None:
+    core = make_core("mem_len above seq_len")
+    x, reset = random_inputs(core, 6, reset_rate=0.3)
+    _, state = run_steps(core, x[:, :3], reset[:, :3], in_place=False)
+    before = state.clone()
+    core.step(x[:, 3], state, reset[:, 3])
+    core(x[:, 3:], state, reset[:, 3:])
+    assert state.cache is not None
+    assert before.cache is not None
+    assert_close(state.to_dict(), before.to_dict(), atol=0, rtol=0)
+    assert_close(state.cache, before.cache, atol=0, rtol=0)
+    buffer = state.segment
+    _, after = core.step_(x[:, 3], state, reset[:, 3])
+    assert after.segment is buffer
+    assert not torch.equal(buffer, before.segment)
+
+
+def test_step_in_place_keeps_its_buffers_over_a_write() -> None:
+    core = make_core("mem_len above seq_len")
+    x, reset = random_inputs(core, 12, reset_rate=0.2)
+    _, state = core.step_(x[:, 0], core.initial_state(BATCH_SIZE), reset[:, 0])
+    buffers = [state.short, state.long, state.segment, state.long_valid, *(state.cache or ())]
+    for t in range(1, 12):
+        _, state = core.step_(x[:, t], state, reset[:, t])
+    after = [state.short, state.long, state.segment, state.long_valid, *(state.cache or ())]
+    assert all(a is b for a, b in zip(after, buffers, strict=True))
+
+
+def test_state_is_a_value() -> None:
+    core = make_core("mem_len above seq_len")
+    x, reset = random_inputs(core, 13, reset_rate=0.1)
+    _, state = core(x[:, :7], core.initial_state(BATCH_SIZE), reset[:, :7])
+    expected, _ = core(x[:, 7:], state, reset[:, 7:])
+    restored = MemoryState.from_dict(state.detach().to_dict()).to("cpu")
+    assert_close(core(x[:, 7:], restored, reset[:, 7:])[0], expected)
+    mask = torch.tensor([True, False, True, False])
+    for envs in (mask, torch.tensor([0, 2]), slice(0, 3, 2), [0, 2]):
+        y, _ = core(x[mask, 7:], state[envs], reset[mask, 7:])
+        assert_close(y, expected[mask], **TOLERANCE)
+    assert state.long.requires_grad
+    assert not state.detach().long.requires_grad
+    with pytest.raises(ValueError, match=r"pass what MemoryState\.to_dict returned"):
+        MemoryState.from_dict({"short": state.short})
+
+
+def test_state_can_be_indexed_with_its_cache() -> None:
+    core = make_core("mem_len above seq_len")
+    x, reset = random_inputs(core, 8, reset_rate=0.1)
+    _, state = run_steps(core, x[:, :7], reset[:, :7], in_place=False)
+    expected, _ = core.step(x[:, 7], state, reset[:, 7])
+    y, _ = core.step(x[[2, 1], 7], state[[2, 1]], reset[[2, 1], 7])
+    assert_close(y, expected[[2, 1]], **TOLERANCE)
+
+
+def test_without_cache_uses_the_weights_as_they_are_now() -> None:
+    core = make_core("mem_len above seq_len")
+    x, reset = random_inputs(core, 9, reset_rate=0.0)
+    _, state = run_steps(core, x[:, :8], reset[:, :8], in_place=False)
+    with torch.no_grad():
+        for parameter in core.parameters():
+            parameter.mul_(1.1)
+    expected, _ = core(x[:, 8:], state, reset[:, 8:])
+    y, _ = core.step(x[:, 8], state.without_cache(), reset[:, 8])
+    assert_close(y, expected[:, 0], **TOLERANCE)
+    stale, _ = core.step(x[:, 8], state, reset[:, 8])
+    assert not torch.allclose(stale, y, **TOLERANCE)
+
+
+def _long_gradients(bptt_segments: int | None) -> list[bool]:
+    """Return, for each write, whether the last output's gradient reaches the slots it began with.
+
+    Four segments; the probe is the long memory that the first segment is given.
+    """
+    core = make_core("no short memory")
+    x, reset = random_inputs(core, 4 * core.seq_len + 1, reset_rate=0.0)
+    _, state = core(x[:, : core.seq_len], core.initial_state(BATCH_SIZE), reset[:, : core.seq_len])
+    reached = []
+    for num_segments in range(1, 4):
+        stop = (num_segments + 1) * core.seq_len + 1
+        long = state.long.detach().requires_grad_()
+        begun = MemoryState.from_dict(state.detach().to_dict() | {"long": long})
+        y, _ = core(x[:, core.seq_len : stop], begun, reset[:, core.seq_len : stop], bptt_segments)
+        # the last step reads slots written num_segments times; detach what it reads directly
+        (grad,) = torch.autograd.grad(y[:, -1].sum(), long, allow_unused=True)
+        reached.append(bool(grad is not None and grad.abs().max() > 0))
+    return reached
+
+
+def test_gradient_through_the_long_memory_is_cut_every_n_segments() -> None:
+    assert _long_gradients(None) == [True, True, True]
+    assert _long_gradients(1) == [False, False, False]
+    assert _long_gradients(2) == [True, False, False]
+    assert _long_gradients(3) == [True, True, False]
+
+
+def test_cutting_the_gradient_keeps_the_values() -> None:
+    core = make_core("mem_len above seq_len")
+    x, reset = random_inputs(core, NUM_STEPS, reset_rate=0.1)
+    y, state = core(x, core.initial_state(BATCH_SIZE), reset)
+    cut_y, cut_state = core(x, core.initial_state(BATCH_SIZE), reset, bptt_segments=1)
+    assert_close(cut_y, y, atol=0, rtol=0)
+    assert_close(cut_state.long, state.long, atol=0, rtol=0)
+
+
+def test_dropout_acts_in_training_only() -> None:
+    for option in ("attn_dropout", "ff_dropout", "attn_layer_dropout"):
+        options: dict[str, Any] = BASE | {option: 0.5}
+        core = MemoryTransformerXL(**options)
+        x, reset = random_inputs(core, 10, reset_rate=0.0)
+        outputs = [core(x, core.initial_state(BATCH_SIZE), reset)[0] for _ in range(2)]
+        assert not torch.allclose(*outputs), option
+        core.eval()
+        outputs = [core(x, core.initial_state(BATCH_SIZE), reset)[0] for _ in range(2)]
+        assert torch.equal(*outputs), option
+
+
+def test_runs_under_bfloat16_autocast() -> None:
+    for name in ("mem_len above seq_len", "gru", "mogrify", "one_kv_head", "persistent slots"):
+        core = make_core(name)
+        x, reset = random_inputs(core, NUM_STEPS, reset_rate=0.1)
+        expected, _ = core(x, core.initial_state(BATCH_SIZE), reset)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            y, state = core(x, core.initial_state(BATCH_SIZE), reset)
+            stepped, _ = run_steps(core, x, reset, in_place=True)
+        assert state.long.dtype == torch.float32
+        assert_close(y.float(), expected, atol=0.15, rtol=0.15)
+        assert_close(stepped.float(), expected, atol=0.15, rtol=0.15)
+        y.float().sum().backward()
+
+
+def test_write_statistics_measure_the_writes() -> None:
+    core = make_core("mem_len above seq_len")
+    x, reset = random_inputs(core, NUM_STEPS, reset_rate=0.1)
+    statistics = core.write_statistics(x, core.initial_state(BATCH_SIZE), reset)
+    assert statistics["write_size"] > 0
+    assert 0 < statistics["gate_openness"] < 1
+    gate = core.long_memory.gate if core.long_memory else None
+    assert gate is not None
+    with torch.no_grad():
+        gate.input_proj.weight.zero_()
+        gate.hidden_proj.weight.zero_()
+        gate.input_proj.bias.zero_()
+        gate.hidden_proj.bias.fill_(20.0)  # retention 1: nothing is written
+        assert core.long_memory is not None
+        core.long_memory.slot_embedding.zero_()
+    closed = core.write_statistics(x, core.initial_state(BATCH_SIZE), reset)
+    assert_close(closed["write_size"], torch.tensor(0.0), atol=1e-6, rtol=0)
+    assert_close(closed["gate_openness"], torch.tensor(0.0), atol=1e-6, rtol=0)
+    assert core.write_statistics(x[:, :4], core.initial_state(BATCH_SIZE), reset[:, :4]) == {}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"heads": 5}, "heads=5 must divide dim=12; set heads to 4 or 6, or dim to 15"),
+        ({"dim": 0}, "dim=0 must be 1 or more"),
+        ({"seq_len": 0}, "seq_len=0 must be 1 or more"),
+        ({"mem_len": -1}, "mem_len=-1 must be 0 or more"),
+        ({"memory_layers": [4]}, r"memory_layers=\(4,\) must name layers from 1 to depth=3"),
+        ({"memory_layers": []}, "at least one"),
+        ({"gate": "lstm"}, "gate='lstm' must be one of nbrc, gru, residual"),
+        ({"gate": "residual", "mogrify": True}, "set gate to nbrc or gru"),
+    ],
+)
+def test_rejects_what_cannot_be_built(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        MemoryTransformerXL(**(BASE | options))
+
+
+def test_rejects_inputs_that_do_not_fit() -> None:
+    core = make_core("mem_len above seq_len")
+    x, reset = random_inputs(core, 5, reset_rate=0.0)
+    state = core.initial_state(BATCH_SIZE)
+    with pytest.raises(ValueError, match=r"pass x \(B, T, 11\)"):
+        core(x[..., :3], state, reset)
+    with pytest.raises(ValueError, match="the state holds 4 envs"):
+        core(x[:2], state, reset[:2])
+    with pytest.raises(ValueError, match="T >= 1"):
+        core(x[:, :0], state, reset[:, :0])
+    with pytest.raises(ValueError, match="bptt_segments=0"):
+        core(x, state, reset, bptt_segments=0)
+
+
+def test_every_option_changes_the_function() -> None:
+    """No option is silently ignored: each pair of configurations computes something different."""
+    outputs = {}
+    for name in CONFIGURATIONS:
+        core = make_core(name)
+        x, reset = random_inputs(core, NUM_STEPS, reset_rate=0.05)
+        outputs[name] = core(x, core.initial_state(BATCH_SIZE), reset)[0]
+    for first, second in itertools.combinations(outputs, 2):
+        assert not torch.allclose(outputs[first], outputs[second]), (first, second)
