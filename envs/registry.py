@@ -43,7 +43,7 @@ def check_id(env_id: str) -> None:
     if ":" in env_id or env_id in gymnasium.registry:
         return
     near = difflib.get_close_matches(env_id, list(gymnasium.registry), n=3, cutoff=0.5)
-    nearest = f"; did you mean {' or '.join(near)}?" if near else ""
+    nearest = f"; did you mean {', '.join(near)}?" if near else "."
     raise ValueError(
         f"env={env_id!r} is not registered with Gymnasium{nearest} To use an environment of your "
         "own, name the module that registers it: --env my_module:MyEnv-v0"

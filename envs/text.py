@@ -7,8 +7,8 @@ import zlib
 
 import numpy as np
 
-NUM_WORD_IDS = 1021
-"""Ids of words; 0 is padding. A prime, for which no two words of MiniGrid's missions collide."""
+NUM_WORD_IDS = 707
+"""Ids of words; 0 is padding. With this many, no two words of MiniGrid's missions collide."""
 
 MAX_WORDS = 32
 """Words of a text that are kept."""
