@@ -13,6 +13,9 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.distributions import Categorical, Independent, Normal
 
+EMBEDDING_STD = 0.4
+"""Initial size of an embedded action, small beside the features of the observation."""
+
 
 @runtime_checkable
 class ActionDistribution(Protocol):
@@ -72,6 +75,7 @@ class ActionHead(nn.Module):
             self.register_buffer("offsets", offsets, persistent=False)
             # one more row for each part: no action yet
             self.embedding = nn.Embedding(num_outputs + len(self.sizes), embed_dim)
+            nn.init.normal_(self.embedding.weight, std=EMBEDDING_STD)
             self.is_scalar = isinstance(space, spaces.Discrete)
         else:
             assert isinstance(space, spaces.Box)

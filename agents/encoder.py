@@ -13,6 +13,9 @@ from torch import Tensor, nn
 SYMBOL_DIM = 16
 """Width of the embedding of one symbol."""
 
+SMALL_GAIN = 0.4
+"""Initial gain of the features that would drown what is in view."""
+
 POOLED_DIM = 32
 """Width of a cell's features before they are pooled over the grid."""
 
@@ -22,11 +25,26 @@ def symlog(x: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
     return x.sign() * x.abs().log1p()
 
 
+def init_orthogonal(layer: nn.Linear, gain: float = 2**0.5) -> nn.Linear:
+    """Draw orthogonal weights and clear the bias; return the layer."""
+    nn.init.orthogonal_(layer.weight, gain)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+def small_embedding(num_values: int, dim: int) -> nn.Embedding:
+    """Return an embedding that starts small beside the features of a grid."""
+    embedding = nn.Embedding(num_values, dim)
+    nn.init.normal_(embedding.weight, std=SMALL_GAIN)
+    return embedding
+
+
 class GridEncoder(nn.Module):
     """A grid of symbols (rows, columns, channels), as MiniGrid's: one embedding per channel.
 
     Cells are read twice: each in its place, and pooled over all places, so that what is in view is
-    known wherever it stands.
+    known wherever it stands. The pooled features start larger: an object is one cell of many, and
+    what hangs on it is learned many times faster so.
     """
 
     offsets: Tensor
@@ -37,9 +55,9 @@ class GridEncoder(nn.Module):
         sizes = space.nvec.reshape(-1, num_channels).max(axis=0).tolist()
         self.register_buffer("offsets", torch.tensor([0, *sizes[:-1]]).cumsum(0), persistent=False)
         self.embedding = nn.Embedding(sum(sizes), SYMBOL_DIM)
-        self.in_place = nn.Linear(rows * columns * SYMBOL_DIM, dim)
-        self.cell = nn.Linear(SYMBOL_DIM, POOLED_DIM)
-        self.pooled = nn.Linear(POOLED_DIM, dim)
+        self.in_place = init_orthogonal(nn.Linear(rows * columns * SYMBOL_DIM, dim), SMALL_GAIN)
+        self.cell = init_orthogonal(nn.Linear(SYMBOL_DIM, POOLED_DIM))
+        self.pooled = init_orthogonal(nn.Linear(POOLED_DIM, dim))
 
     def forward(self, grid: Shaped[Tensor, "*N R C channels"]) -> Float[Tensor, "*N E"]:
         cells = self.embedding(grid.long() + self.offsets).sum(dim=-2).relu()
@@ -106,7 +124,7 @@ class VectorEncoder(nn.Module):
 
 def _field_encoder(name: str, space: spaces.Space, dim: int) -> nn.Module:
     if isinstance(space, spaces.Discrete):
-        return nn.Embedding(int(space.n), dim)
+        return small_embedding(int(space.n), dim)
     if isinstance(space, spaces.MultiDiscrete) and len(space.shape) == 3:
         return GridEncoder(space, dim)
     if isinstance(space, spaces.MultiDiscrete) and len(space.shape) == 1:
@@ -138,7 +156,7 @@ class Encoder(nn.Module):
             _field_encoder(name, field, dim) for name, field in space.spaces.items()
         )
         self.reward = nn.Linear(1, dim)
-        self.out = nn.Sequential(nn.LayerNorm(dim), nn.GELU(), nn.Linear(dim, dim))
+        self.out = nn.Sequential(nn.LayerNorm(dim), nn.GELU(), init_orthogonal(nn.Linear(dim, dim)))
 
     def forward(
         self,

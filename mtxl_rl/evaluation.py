@@ -27,10 +27,7 @@ def level_seeds(seed: int, stream: int) -> np.random.SeedSequence:
 
 
 def evaluate_agent(agent: ActorCritic, env_id: str, config: EvaluateConfig) -> Evaluation:
-    """Play `config.episodes` episodes and summarise them.
-
-    Every env plays an equal share of the episodes, so that short ones are not counted too often.
-    """
+    """Play `config.episodes` episodes on levels of the evaluation's stream and summarise them."""
     num_envs = min(config.num_envs, config.episodes)
     env = envs.make(
         env_id,
@@ -40,12 +37,16 @@ def evaluate_agent(agent: ActorCritic, env_id: str, config: EvaluateConfig) -> E
         render_mode="rgb_array" if config.video else None,
     )
     try:
-        return Evaluation.of(_play(agent, env, config))
+        return Evaluation.of(play(agent, env, config))
     finally:
         env.close()
 
 
-def _play(agent: ActorCritic, env: BatchedEnv, config: EvaluateConfig) -> Episodes:
+def play(agent: ActorCritic, env: BatchedEnv, config: EvaluateConfig) -> Episodes:
+    """Play `config.episodes` episodes and return them.
+
+    Every env plays an equal share of the episodes, so that short ones are not counted too often.
+    """
     quota = torch.full((env.num_envs,), config.episodes // env.num_envs)
     quota[: config.episodes % env.num_envs] += 1
     always = torch.ones(env.num_envs, dtype=torch.bool, device=env.device)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from types import TracebackType
-from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
@@ -31,7 +30,7 @@ class Progress:
         )
         self._task = self._bar.add_task("starting", total=total_frames)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> Progress:
         self._bar.start()
         return self
 

@@ -16,12 +16,14 @@ from agents.actor_critic import ActorCritic
 from agents.core import CoreConfig
 from agents.ppo import PPO, PPOConfig
 from agents.rollout import collect, start
+from mtxl_rl.config import EvaluateConfig
+from mtxl_rl.evaluation import play
 
 ROLLOUT_LEN, NUM_UPDATES = 32, 50
 
 
-def best_success_rate(core: CoreConfig) -> float:
-    """Train until solved, or for NUM_UPDATES, and return the best success rate of an update."""
+def train_agent(core: CoreConfig) -> tuple[ActorCritic, float]:
+    """Train until solved, or for NUM_UPDATES; return the best success rate of an update."""
     torch.manual_seed(0)
     env = RecallEnv(num_envs=64, delay=6)
     agent = ActorCritic(env.observation_space, env.action_space, core)
@@ -37,7 +39,14 @@ def best_success_rate(core: CoreConfig) -> float:
         best = max(best, rollout.success[rollout.terminated].float().mean().item())
         if best > 0.97:
             break
-    return best
+    return agent, best
+
+
+def evaluated_success_rate(agent: ActorCritic, clear_memory: bool) -> float:
+    """Return the success rate of new episodes."""
+    config = EvaluateConfig(episodes=300, greedy=True, clear_memory=clear_memory)
+    env = RecallEnv(num_envs=60, delay=6, seed=1)
+    return float(play(agent, env, config).success.mean())
 
 
 @pytest.mark.slow
@@ -50,7 +59,10 @@ def best_success_rate(core: CoreConfig) -> float:
     ids=["long memory alone", "short memory alone"],
 )
 def test_learns_through_memory(options: dict[str, Any]) -> None:
-    assert best_success_rate(CoreConfig(dim=32, **options)) > 0.97
+    agent, best = train_agent(CoreConfig(dim=32, **options))
+    assert best > 0.97
+    assert evaluated_success_rate(agent, clear_memory=False) > 0.95
+    assert evaluated_success_rate(agent, clear_memory=True) < 0.65
 
 
 @pytest.mark.slow
@@ -64,4 +76,4 @@ def test_learns_through_memory(options: dict[str, Any]) -> None:
 )
 def test_does_not_learn_without(core: CoreConfig) -> None:
     # 290 episodes an update: a rate of chance stays below 0.5 + 5 standard deviations
-    assert best_success_rate(core) < 0.65
+    assert train_agent(core)[1] < 0.65

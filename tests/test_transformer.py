@@ -384,7 +384,6 @@ def test_write_statistics_measure_the_writes() -> None:
         ({"mem_len": -1}, "mem_len=-1 must be 0 or more"),
         ({"memory_layers": [4]}, r"memory_layers=\(4,\) must name layers from 1 to depth=3"),
         ({"memory_layers": []}, "at least one"),
-        ({"gate": "lstm"}, "gate='lstm' must be one of nbrc, gru, residual"),
         ({"gate": "residual", "mogrify": True}, "set gate to nbrc or gru"),
     ],
 )

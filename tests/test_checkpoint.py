@@ -1,0 +1,109 @@
+"""Run directories and checkpoints."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from agents.core import CoreConfig
+from agents.ppo import PPOConfig
+from mtxl_rl import checkpoint
+from mtxl_rl.config import TrainConfig, from_json, to_json
+
+CONFIG = TrainConfig(
+    run_dir=Path("somewhere"),
+    core=CoreConfig(dim=32, memory_layers=(1, 2)),
+    ppo=PPOConfig(target_kl=0.1),
+)
+
+
+def make_model(seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Linear(3, 2)
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> Path:
+    path = tmp_path / "deep" / "run"
+    checkpoint.create_run(path, CONFIG)
+    return path
+
+
+def test_configuration_survives_json(run_dir: Path) -> None:
+    assert from_json(json.loads(json.dumps(to_json(CONFIG)))) == CONFIG
+    assert checkpoint.load_config(run_dir) == CONFIG
+
+
+def test_a_run_directory_that_exists_is_refused_and_kept(run_dir: Path) -> None:
+    before = (run_dir / "config.json").read_text()
+    with pytest.raises(ValueError, match="exists and is kept as it is; choose another --run-dir"):
+        checkpoint.create_run(run_dir, TrainConfig())
+    assert (run_dir / "config.json").read_text() == before
+
+
+def test_weights_survive(run_dir: Path) -> None:
+    model = make_model()
+    saved = checkpoint.save_checkpoint(run_dir, CONFIG, model, frames=7)
+    other = make_model(seed=1)
+    assert checkpoint.load_checkpoint(saved, CONFIG, other) == 7
+    assert torch.equal(other.weight, model.weight)  # type: ignore[arg-type]
+    names = sorted(path.name for path in saved.iterdir())
+    assert names == ["checkpoint.json", "model.safetensors"]
+    assert [path.name for path in saved.parent.iterdir()] == [saved.name]
+
+
+def test_newest_is_the_one_with_the_most_frames(run_dir: Path) -> None:
+    with pytest.raises(ValueError, match="has no checkpoint yet"):
+        checkpoint.newest_checkpoint(run_dir)
+    for frames in (999, 100_000, 5):
+        checkpoint.save_checkpoint(run_dir, CONFIG, make_model(), frames)
+    (run_dir / "checkpoints" / ".frames_000009999999.partial").mkdir()
+    assert checkpoint.newest_checkpoint(run_dir).name == "frames_000000100000"
+
+
+def test_checkpoint_of_another_configuration_is_refused(run_dir: Path) -> None:
+    saved = checkpoint.save_checkpoint(run_dir, CONFIG, make_model(), 1)
+    other = TrainConfig(env="CartPole-v1", core=CoreConfig(dim=64, memory_layers=(1, 2)))
+    with pytest.raises(ValueError, match="is of another configuration") as error:
+        checkpoint.load_checkpoint(saved, other, make_model())
+    assert "env is 'MiniGrid-MemoryS9-v0' in the checkpoint and 'CartPole-v1'" in str(error.value)
+    assert "core.dim is 32 in the checkpoint and 64 in the run" in str(error.value)
+    assert "core.depth" not in str(error.value)
+
+
+def test_weights_that_do_not_fit_are_refused_and_nothing_is_loaded(run_dir: Path) -> None:
+    saved = checkpoint.save_checkpoint(run_dir, CONFIG, make_model(), 1)
+    other = nn.Linear(4, 2)
+    before = other.bias.clone()
+    with pytest.raises(ValueError, match=r"weight is \(2, 3\) in the file and \(2, 4\) in the net"):
+        checkpoint.load_checkpoint(saved, CONFIG, other)
+    assert torch.equal(other.bias, before)
+
+
+def test_damaged_files_are_one_clear_error(run_dir: Path) -> None:
+    saved = checkpoint.save_checkpoint(run_dir, CONFIG, make_model(), 1)
+    (saved / "model.safetensors").write_bytes(b"not safetensors at all")
+    with pytest.raises(ValueError, match="cannot be read"):
+        checkpoint.load_checkpoint(saved, CONFIG, make_model())
+    (saved / "checkpoint.json").write_text("{")
+    with pytest.raises(ValueError, match="is not valid JSON"):
+        checkpoint.load_checkpoint(saved, CONFIG, make_model())
+    (saved / "checkpoint.json").write_text('{"schema": 99}')
+    with pytest.raises(ValueError, match="has schema 99, this release reads 1"):
+        checkpoint.load_checkpoint(saved, CONFIG, make_model())
+    (saved / "checkpoint.json").unlink()
+    with pytest.raises(ValueError, match=r"has no checkpoint\.json"):
+        checkpoint.load_checkpoint(saved, CONFIG, make_model())
+    with pytest.raises(ValueError, match=r"is not a run directory: it has no config\.json"):
+        checkpoint.load_config(saved)
+
+
+def test_an_unknown_option_names_the_nearest() -> None:
+    values = to_json(CONFIG)
+    values["core"]["mem_length"] = 3
+    with pytest.raises(ValueError, match=r"core.mem_length is not an option; did you mean core\."):
+        from_json(values)

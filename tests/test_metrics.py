@@ -1,0 +1,68 @@
+"""Episodes and evaluations."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from agents.rollout import Rollout
+from mtxl_rl.metrics import Episodes, EpisodeWindow, Evaluation, ended_episodes
+
+
+def episodes(*successes: float) -> Episodes:
+    success = np.array(successes)
+    return Episodes(success, success * 0.5, np.full(len(success), 7.0))
+
+
+def test_ended_episodes_are_those_with_a_flag() -> None:
+    nothing = torch.zeros(2, 2)
+    rollout = Rollout(
+        inputs=None,  # type: ignore[arg-type]
+        initial_state=None,
+        action=nothing,
+        log_prob=nothing,
+        value=nothing,
+        reward=nothing,
+        terminated=torch.tensor([[False, True], [False, False]]),
+        truncated=torch.tensor([[False, False], [True, False]]),
+        success=torch.tensor([[False, True], [False, False]]),
+        final_value=nothing,
+        next_value=torch.zeros(2),
+        episode_return=torch.tensor([[1.0, 2.0], [3.0, 4.0]]),
+        episode_length=torch.tensor([[1, 2], [3, 4]]),
+    )
+    ended = ended_episodes(rollout, has_success=True)
+    assert ended.success.tolist() == [1, 0]
+    assert ended.return_.tolist() == [2, 3]
+    assert ended.length.tolist() == [2, 3]
+    assert np.isnan(ended_episodes(rollout, has_success=False).success).all()
+
+
+def test_evaluation_has_wilsons_interval() -> None:
+    evaluation = Evaluation.of(episodes(*[1.0] * 8, 0.0, 0.0))
+    assert evaluation.success_rate == 0.8
+    # (p + z^2/2n -+ z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n), p = .8, n = 10, z = 1.96
+    assert evaluation.success_interval == pytest.approx((0.4902, 0.9433), abs=1e-4)
+    assert evaluation.mean_return == pytest.approx(0.4)
+    assert evaluation.mean_length == 7
+
+
+def test_success_that_is_not_defined_is_none() -> None:
+    evaluation = Evaluation.of(episodes(math.nan, math.nan))
+    assert evaluation.success_rate is None
+    assert evaluation.success_interval is None
+    assert "not defined" in evaluation.describe_success()
+
+
+def test_window_keeps_the_last_episodes() -> None:
+    window = EpisodeWindow(size=4)
+    assert math.isnan(window.success_rate)
+    window.add(episodes(0, 0, 0))
+    assert not window.is_full
+    window.add(episodes(1, 1))
+    assert window.is_full
+    assert window.success_rate == 0.5
+    assert window.mean_return == 0.25
