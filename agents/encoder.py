@@ -16,9 +16,6 @@ SYMBOL_DIM = 16
 SMALL_GAIN = 0.4
 """Initial gain of the features that would drown what is in view."""
 
-POOLED_DIM = 32
-"""Width of a cell's features before they are pooled over the grid."""
-
 
 def symlog(x: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
     """Compress magnitudes: sign(x) log(1 + |x|) (Hafner et al. 2023, arXiv 2301.04104)."""
@@ -42,9 +39,9 @@ def small_embedding(num_values: int, dim: int) -> nn.Embedding:
 class GridEncoder(nn.Module):
     """A grid of symbols (rows, columns, channels), as MiniGrid's: one embedding per channel.
 
-    Cells are read twice: each in its place, and pooled over all places, so that what is in view is
-    known wherever it stands. The pooled features start larger: an object is one cell of many, and
-    what hangs on it is learned many times faster so.
+    Cells are read in their places, and beside it which symbols are in view at all. The latter
+    starts larger: an object is one cell of many, and what hangs on it is learned many times faster
+    so.
     """
 
     offsets: Tensor
@@ -54,15 +51,17 @@ class GridEncoder(nn.Module):
         rows, columns, num_channels = space.shape
         sizes = space.nvec.reshape(-1, num_channels).max(axis=0).tolist()
         self.register_buffer("offsets", torch.tensor([0, *sizes[:-1]]).cumsum(0), persistent=False)
-        self.embedding = nn.Embedding(sum(sizes), SYMBOL_DIM)
+        self.num_symbols = sum(sizes)
+        self.embedding = nn.Embedding(self.num_symbols, SYMBOL_DIM)
         self.in_place = init_orthogonal(nn.Linear(rows * columns * SYMBOL_DIM, dim), SMALL_GAIN)
-        self.cell = init_orthogonal(nn.Linear(SYMBOL_DIM, POOLED_DIM))
-        self.pooled = init_orthogonal(nn.Linear(POOLED_DIM, dim))
+        self.in_view = init_orthogonal(nn.Linear(self.num_symbols, dim))
 
     def forward(self, grid: Shaped[Tensor, "*N R C channels"]) -> Float[Tensor, "*N E"]:
-        cells = self.embedding(grid.long() + self.offsets).sum(dim=-2).relu()
-        pooled = self.cell(cells).relu().amax(dim=(-3, -2))
-        return self.in_place(cells.flatten(-3)) + self.pooled(pooled)
+        symbols = grid.long() + self.offsets
+        cells = self.embedding(symbols).sum(dim=-2).relu()
+        in_view = cells.new_zeros(*grid.shape[:-3], self.num_symbols)
+        in_view = in_view.scatter(-1, symbols.flatten(-3), 1.0)
+        return self.in_place(cells.flatten(-3)) + self.in_view(in_view)
 
 
 class SequenceEncoder(nn.Module):

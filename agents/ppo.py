@@ -34,10 +34,10 @@ class PPOConfig:
 
     rollout_len: int = 64
     """Steps of each env between updates; the reach of backpropagation through time."""
-    learning_rate: float = 5e-4
+    learning_rate: float = 1e-3
     """Adam's step size at the start."""
-    learning_rate_end: float = 0.0
-    """Adam's step size at the end; it changes linearly with frames."""
+    learning_rate_end: float | None = None
+    """Adam's step size at the end; it changes linearly with frames. Left out: constant."""
     gamma: float = 0.995
     """Discount of rewards per step, in (0, 1]."""
     gae_lambda: float = 0.95

@@ -9,8 +9,12 @@ import minigrid  # noqa: F401  (registers its ids)
 import numpy as np
 import torch
 
+from envs import recall, t_maze
 from envs.batched_env import BatchedEnv
 from envs.gymnasium_adapter import GymnasiumEnv
+
+recall.register()
+t_maze.register()
 
 
 def make(

@@ -1,0 +1,70 @@
+"""Recall: name, at the end of an episode, the cue of its first step.
+
+Description: one of two cues, then `delay` blank steps, then a question. Nothing but memory leads to
+    the answer, and there is nothing to explore: the smallest task that tells a working memory from
+    a broken one.
+Actions: Discrete(2), the two answers; only the last one counts.
+Observations: Discrete(4): 0 and 1 are the cues, 2 is blank, 3 is the question.
+Rewards: 1 for the right answer, 0 otherwise.
+Termination: after the answer. The info then says `is_success`.
+Registered ids: mtxl/Recall6-v0, mtxl/Recall20-v0, mtxl/Recall50-v0, mtxl/Recall100-v0: the number is
+    `delay`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+from gymnasium import spaces
+
+DELAYS = (6, 20, 50, 100)
+NUM_CUES = 2
+BLANK, QUESTION = NUM_CUES, NUM_CUES + 1
+
+
+class RecallEnv(gymnasium.Env[int, int]):
+    """The recall task.
+
+    Args:
+        delay: blank steps between the cue and the question, 0 or more.
+        render_mode: none is supported.
+
+    Raises:
+        ValueError: for a negative delay.
+    """
+
+    def __init__(self, delay: int = 6, render_mode: str | None = None):
+        if delay < 0:
+            raise ValueError(f"delay={delay} must be 0 or more; raise delay")
+        self.render_mode = render_mode
+        self.delay = delay
+        self.observation_space = spaces.Discrete(NUM_CUES + 2)
+        self.action_space = spaces.Discrete(NUM_CUES)
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[int, dict[str, Any]]:
+        """Draw a cue and show it."""
+        super().reset(seed=seed)
+        self._cue = int(self.np_random.integers(NUM_CUES))
+        self._time = 0
+        return self._cue, {}
+
+    def step(self, action: int) -> tuple[int, float, bool, bool, dict[str, Any]]:
+        """Take an answer; after the question it counts and ends the episode."""
+        self._time += 1
+        if self._time <= self.delay:
+            return BLANK, 0.0, False, False, {}
+        if self._time == self.delay + 1:
+            return QUESTION, 0.0, False, False, {}
+        is_success = int(action) == self._cue
+        return QUESTION, float(is_success), True, False, {"is_success": is_success}
+
+
+def register() -> None:
+    """Register the recall tasks with Gymnasium."""
+    for delay in DELAYS:
+        env_id = f"mtxl/Recall{delay}-v0"
+        if env_id not in gymnasium.registry:
+            gymnasium.register(env_id, entry_point="envs.recall:RecallEnv", kwargs={"delay": delay})
