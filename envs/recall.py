@@ -7,8 +7,8 @@ Actions: Discrete(2), the two answers; only the last one counts.
 Observations: Discrete(4): 0 and 1 are the cues, 2 is blank, 3 is the question.
 Rewards: 1 for the right answer, 0 otherwise.
 Termination: after the answer. The info then says `is_success`.
-Registered ids: mtxl/Recall6-v0, mtxl/Recall20-v0, mtxl/Recall50-v0, mtxl/Recall100-v0: the number is
-    `delay`.
+Registered ids: mtxl/Recall6-v0, mtxl/Recall20-v0, mtxl/Recall50-v0, mtxl/Recall100-v0: the number
+    is `delay`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import Any
 
 import gymnasium
+import numpy as np
 from gymnasium import spaces
 
 DELAYS = (6, 20, 50, 100)
@@ -23,7 +24,7 @@ NUM_CUES = 2
 BLANK, QUESTION = NUM_CUES, NUM_CUES + 1
 
 
-class RecallEnv(gymnasium.Env[int, int]):
+class RecallEnv(gymnasium.Env[int | np.int64, int | np.int64]):
     """The recall task.
 
     Args:
@@ -44,14 +45,16 @@ class RecallEnv(gymnasium.Env[int, int]):
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[int, dict[str, Any]]:
+    ) -> tuple[int | np.int64, dict[str, Any]]:
         """Draw a cue and show it."""
         super().reset(seed=seed)
         self._cue = int(self.np_random.integers(NUM_CUES))
         self._time = 0
         return self._cue, {}
 
-    def step(self, action: int) -> tuple[int, float, bool, bool, dict[str, Any]]:
+    def step(
+        self, action: int | np.int64
+    ) -> tuple[int | np.int64, float, bool, bool, dict[str, Any]]:
         """Take an answer; after the question it counts and ends the episode."""
         self._time += 1
         if self._time <= self.delay:

@@ -13,10 +13,9 @@ Registered ids: mtxl/TMaze10-v0, mtxl/TMaze20-v0, mtxl/TMaze50-v0, mtxl/TMaze100
 
 from __future__ import annotations
 
-from typing import Any, SupportsFloat
+from typing import Any
 
 import gymnasium
-from gymnasium.core import ObsType
 from minigrid.core.actions import Actions
 from minigrid.core.grid import Grid
 from minigrid.core.mission import MissionSpace
@@ -43,8 +42,8 @@ class TMazeEnv(MiniGridEnv):
     def __init__(self, length: int = 10, **kwargs: Any):
         if length < MIN_LENGTH:
             raise ValueError(
-                f"length={length} must be {MIN_LENGTH} or more: in a shorter corridor the cue is in "
-                "view from the T"
+                f"length={length} must be {MIN_LENGTH} or more: in a shorter corridor the cue is "
+                "in view from the T"
             )
         self.length = length
         kwargs.setdefault("max_steps", 8 * (length + 4))
@@ -74,7 +73,7 @@ class TMazeEnv(MiniGridEnv):
         self.success_pos, self.failure_pos = ends if cue is Key else ends[::-1]
         self.mission = _MISSION
 
-    def step(self, action: int) -> tuple[ObsType, SupportsFloat, bool, bool, dict[str, Any]]:
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Take MiniGrid's step; the cue cannot be picked up, and the ends are terminal."""
         if action == Actions.pickup:
             action = Actions.done

@@ -1,0 +1,102 @@
+"""The package's own tasks."""
+
+from __future__ import annotations
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+from minigrid.core.actions import Actions
+
+from envs.recall import DELAYS, RecallEnv
+from envs.t_maze import LENGTHS, TMazeEnv
+
+IDS = [f"mtxl/Recall{n}-v0" for n in DELAYS] + [f"mtxl/TMaze{n}-v0" for n in LENGTHS]
+
+
+@pytest.mark.parametrize("env_id", IDS)
+@pytest.mark.filterwarnings("ignore:.*Box")
+def test_is_a_valid_gymnasium_environment(env_id: str) -> None:
+    check_env(gymnasium.make(env_id).unwrapped, skip_render_check=True)
+
+
+@pytest.mark.parametrize("delay", [0, 1, 6])
+def test_recall_shows_the_cue_once_and_rewards_it_at_the_end(delay: int) -> None:
+    env = RecallEnv(delay)
+    cues = set()
+    for seed in range(20):
+        cue, _ = env.reset(seed=seed)
+        cues.add(cue)
+        answer = cue if seed % 2 else 1 - cue
+        steps = [env.step(answer) for _ in range(delay + 2)]
+        assert [step[0] for step in steps] == [2] * delay + [3, 3]
+        assert [step[2] for step in steps] == [False] * (delay + 1) + [True]
+        assert not any(step[3] for step in steps)
+        _, reward, _, _, info = steps[-1]
+        assert reward == seed % 2
+        assert info == {"is_success": bool(seed % 2)}
+    assert cues == {0, 1}
+
+
+def walk(env: TMazeEnv, seed: int, turn: int) -> tuple[bool, float, list[np.ndarray]]:
+    """Walk to the T, turn, step; return whether the cue was a key, the reward, and all images."""
+    observation, _ = env.reset(seed=seed)
+    actions = [Actions.forward] * env.length + [turn, Actions.forward]
+    steps = [env.step(int(action)) for action in actions]
+    images = [observation["image"], *(step[0]["image"] for step in steps)]
+    _, reward, terminated, truncated, _ = steps[-1]
+    assert terminated
+    assert not truncated
+    types = images[0][..., 0]
+    return bool((types == 5).any()), float(reward), images
+
+
+def test_t_maze_pays_for_the_turn_that_the_cue_tells() -> None:
+    env = TMazeEnv(length=10)
+    seen = set()
+    for seed in range(20):
+        for turn in (Actions.left, Actions.right):
+            was_key, reward, _ = walk(env, seed, turn)
+            seen.add(was_key)
+            is_right = was_key == (turn == Actions.left)
+            num_steps = 10 + 2
+            assert reward == (1 - 0.9 * num_steps / env.max_steps if is_right else 0)
+    assert seen == {True, False}
+
+
+def test_t_maze_shows_the_cue_at_the_first_step_only() -> None:
+    """On the way to the T nothing but the first image tells a key from a ball."""
+    env = TMazeEnv(length=10)
+    walks = {
+        walk(env, seed, Actions.left)[0]: walk(env, seed, Actions.left)[2] for seed in range(20)
+    }
+    key, ball = walks[True], walks[False]
+    assert (key[0] != ball[0]).any()
+    for key_image, ball_image in zip(key[1:], ball[1:], strict=True):
+        assert (key_image == ball_image).all()
+
+
+def test_the_cue_is_out_of_view_from_the_t_in_every_direction() -> None:
+    for length in (7, 10):
+        env = TMazeEnv(length=length)
+        env.reset(seed=0)
+        for _ in range(length):
+            env.step(int(Actions.forward))
+        for _ in range(4):
+            types = env.step(int(Actions.left))[0]["image"][..., 0]
+            assert not np.isin(types, (5, 6)).any()
+
+
+def test_the_cue_cannot_be_picked_up() -> None:
+    env = TMazeEnv(length=10)
+    env.reset(seed=0)
+    env.step(int(Actions.left))
+    types = env.step(int(Actions.pickup))[0]["image"][..., 0]
+    assert np.isin(types, (5, 6)).sum() == 1
+    assert env.carrying is None
+
+
+@pytest.mark.parametrize(("task", "size"), [(RecallEnv, -1), (TMazeEnv, 6)])
+def test_rejects_sizes_that_make_no_task(task: type, size: int) -> None:
+    with pytest.raises(ValueError, match=f"={size} must be"):
+        task(size)
