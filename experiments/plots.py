@@ -69,6 +69,14 @@ def band(curves: list[Curve], num_points: int = 200) -> tuple[np.ndarray, np.nda
     return frames, np.stack([np.interp(frames, x, y) for x, y in curves])
 
 
+def smoothed(curve: Curve, num_updates: int) -> Curve:
+    """Average a curve over the last `num_updates` updates, or all where there are fewer."""
+    frames, success = curve
+    num_updates = min(num_updates, len(frames))
+    kernel = np.ones(num_updates) / num_updates
+    return frames[num_updates - 1 :], np.convolve(success, kernel, "valid")
+
+
 def plot(
     folder: Annotated[Path, tyro.conf.Positional], out: Path, title: str = "", smooth: int = 1
 ) -> None:

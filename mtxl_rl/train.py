@@ -56,7 +56,7 @@ def train(config: TrainConfig) -> Evaluation:
     result = dataclasses.asdict(evaluation) | {"frames": frames}
     (run_dir / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n")
     print(f"Curves:       {sys.executable} -m tensorboard.main --logdir {run_dir}")
-    print(f"Evaluate:     {sys.executable} -m mtxl_rl.evaluate {run_dir} --video episodes.gif")
+    print(f"Evaluate:     {sys.executable} -m mtxl_rl.evaluate {run_dir}")
     return evaluation
 
 
