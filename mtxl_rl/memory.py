@@ -93,9 +93,8 @@ class MemoryState:
         cache = self.cache
         if cache is not None:
             cache = tuple((cache_fn or fn)(pair) for pair in cache)
-        changed = dict[str, Any](cache=cache)
-        changed.update((name, fn(getattr(self, name))) for name in _TENSOR_FIELDS)
-        return replace(self, **changed)
+        changed: dict[str, Any] = {name: fn(getattr(self, name)) for name in _TENSOR_FIELDS}
+        return replace(self, cache=cache, **changed)
 
 
 _TENSOR_FIELDS = tuple(
