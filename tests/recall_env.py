@@ -17,23 +17,30 @@ BLANK, QUESTION = NUM_CUES, NUM_CUES + 1
 class RecallEnv(BatchedEnv):
     """Cue, `delay` blank steps, question; the last action must be the cue.
 
-    Without memory the success rate is 0.5. Envs start at different ages, so that a batch holds
-    every phase of the episode.
+    Without memory the success rate is 0.5.
+
+    Args:
+        num_envs: number of envs.
+        delay: blank steps between cue and question.
+        seed: of the cues.
+        is_staggered: whether the first episodes wait for different times before their cue, so that
+            a batch holds every phase of the episode from then on.
     """
 
-    def __init__(self, num_envs: int, delay: int, seed: int = 0):
+    def __init__(self, num_envs: int, delay: int, seed: int = 0, is_staggered: bool = True):
         self.num_envs = num_envs
         self.device = torch.device("cpu")
         self.observation_space = spaces.Dict({"symbol": spaces.Discrete(NUM_CUES + 2)})
         self.action_space = spaces.Discrete(NUM_CUES)
         self.has_success = True
         self.length = delay + 2
+        self.is_staggered = is_staggered
         self._generator = torch.Generator().manual_seed(seed)
 
     def reset(self) -> Observation:
         self._cue = self._draw_cues()
         self._time = torch.zeros(self.num_envs, dtype=torch.int64)
-        self._start_delay = torch.arange(self.num_envs) % self.length
+        self._start_delay = torch.arange(self.num_envs) % self.length * self.is_staggered
         return self._observe()
 
     def step(self, actions: Tensor) -> EnvStep:

@@ -45,7 +45,7 @@ def train_agent(core: CoreConfig) -> tuple[ActorCritic, float]:
 def evaluated_success_rate(agent: ActorCritic, clear_memory: bool) -> float:
     """Return the success rate of new episodes."""
     config = EvaluateConfig(episodes=300, greedy=True, clear_memory=clear_memory)
-    env = RecallEnv(num_envs=60, delay=6, seed=1)
+    env = RecallEnv(num_envs=60, delay=6, seed=1, is_staggered=False)
     return float(play(agent, env, config).success.mean())
 
 
