@@ -32,6 +32,9 @@ class GymnasiumEnv(BatchedEnv):
         device: where tensors go.
         seed: seeds the copies, each with its own stream.
         render_mode: Gymnasium's; "rgb_array" to use `render`.
+
+    Raises:
+        ValueError: for a space that cannot be taken, or a render mode that is not there.
     """
 
     def __init__(
@@ -43,6 +46,12 @@ class GymnasiumEnv(BatchedEnv):
         render_mode: str | None = None,
     ):
         probe = gymnasium.make(env_id, disable_env_checker=True)
+        drawn = probe.metadata.get("render_modes") or []
+        if render_mode is not None and render_mode not in drawn:
+            raise ValueError(
+                f"env={env_id!r} does not draw pictures as {render_mode!r} (it draws {drawn}); "
+                "leave out --video, or use an environment that does"
+            )
         self.is_minigrid = isinstance(probe.unwrapped, MiniGridEnv)
         self.observation_space = flat_space(probe.observation_space, self.is_minigrid)
         self.action_space = _check_action_space(probe.action_space)

@@ -190,6 +190,8 @@ def test_renders() -> None:
     plain.reset()
     with pytest.raises(ValueError, match="render_mode='rgb_array'"):
         plain.render(0)
+    with pytest.raises(ValueError, match="does not draw pictures as 'rgb_array'"):
+        envs.make("mtxl/Recall6-v0", 1, render_mode="rgb_array")
 
 
 @pytest.mark.parametrize(
