@@ -13,8 +13,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.distributions import Categorical, Independent, Normal
 
-EMBEDDING_STD = 0.4
-"""Initial size of an embedded action, small beside the features of the observation."""
+from agents.encoder import small_embedding
 
 
 @runtime_checkable
@@ -74,8 +73,7 @@ class ActionHead(nn.Module):
             offsets = torch.tensor([0, *self.sizes[:-1]]).cumsum(0) + torch.arange(len(self.sizes))
             self.register_buffer("offsets", offsets, persistent=False)
             # one more row for each part: no action yet
-            self.embedding = nn.Embedding(num_outputs + len(self.sizes), embed_dim)
-            nn.init.normal_(self.embedding.weight, std=EMBEDDING_STD)
+            self.embedding = small_embedding(num_outputs + len(self.sizes), embed_dim)
             self.is_scalar = isinstance(space, spaces.Discrete)
         else:
             assert isinstance(space, spaces.Box)

@@ -34,7 +34,7 @@ class CoreState(Protocol):
 
 @runtime_checkable
 class Core(Protocol):
-    """A recurrent module; `reset` is True at a step that starts an episode.
+    """A recurrent module; `reset` is True at a step that starts an episode, a state a `CoreState`.
 
     `__call__` and `step` compute one function; `step_` may write into the buffers of its state.
     """

@@ -108,9 +108,7 @@ class GymnasiumEnv(BatchedEnv):
     def _gymnasium_actions(self, actions: Tensor) -> np.ndarray:
         array = actions.detach().cpu().numpy()
         space = self.action_space
-        if isinstance(space, spaces.Discrete):
-            return array + space.start
-        if isinstance(space, spaces.MultiDiscrete):
+        if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
             return array + space.start
         assert isinstance(space, spaces.Box)
         shaped = array.reshape(self.num_envs, *space.shape)

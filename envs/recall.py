@@ -63,11 +63,3 @@ class RecallEnv(gymnasium.Env[int | np.int64, int | np.int64]):
             return QUESTION, 0.0, False, False, {}
         is_success = int(action) == self._cue
         return QUESTION, float(is_success), True, False, {"is_success": is_success}
-
-
-def register() -> None:
-    """Register the recall tasks with Gymnasium."""
-    for delay in DELAYS:
-        env_id = f"mtxl/Recall{delay}-v0"
-        if env_id not in gymnasium.registry:
-            gymnasium.register(env_id, entry_point="envs.recall:RecallEnv", kwargs={"delay": delay})

@@ -13,8 +13,16 @@ from envs import recall, t_maze
 from envs.batched_env import BatchedEnv
 from envs.gymnasium_adapter import GymnasiumEnv
 
-recall.register()
-t_maze.register()
+TASKS = (
+    ("mtxl/Recall{}-v0", "envs.recall:RecallEnv", "delay", recall.DELAYS),
+    ("mtxl/TMaze{}-v0", "envs.t_maze:TMazeEnv", "length", t_maze.LENGTHS),
+)
+"""Our own tasks: id, class, and the option that the number in the id sets."""
+
+for _id, _entry_point, _option, _sizes in TASKS:
+    for _size in _sizes:
+        if _id.format(_size) not in gymnasium.registry:
+            gymnasium.register(_id.format(_size), _entry_point, kwargs={_option: _size})
 
 
 def make(

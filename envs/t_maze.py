@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import gymnasium
 from minigrid.core.actions import Actions
 from minigrid.core.grid import Grid
 from minigrid.core.mission import MissionSpace
@@ -84,13 +83,3 @@ class TMazeEnv(MiniGridEnv):
         if position == self.failure_pos:
             return observation, 0, True, truncated, info
         return observation, reward, terminated, truncated, info
-
-
-def register() -> None:
-    """Register the T-mazes with Gymnasium."""
-    for length in LENGTHS:
-        env_id = f"mtxl/TMaze{length}-v0"
-        if env_id not in gymnasium.registry:
-            gymnasium.register(
-                env_id, entry_point="envs.t_maze:TMazeEnv", kwargs={"length": length}
-            )

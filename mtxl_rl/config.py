@@ -47,10 +47,7 @@ class TrainConfig:
     ppo: PPOConfig = field(default_factory=PPOConfig)
 
     def __post_init__(self) -> None:
-        for name in ("num_envs", "num_threads", "checkpoint_every", "eval_episodes"):
-            if getattr(self, name) < 1:
-                flag = name.replace("_", "-")
-                raise ValueError(f"{name}={getattr(self, name)} must be 1 or more; set --{flag}")
+        _check_counts(self, ("num_envs", "num_threads", "checkpoint_every", "eval_episodes"))
         check_minibatches(self.num_envs, self.ppo.num_minibatches)
         if self.total_frames < self.frames_per_update:
             raise ValueError(
@@ -92,10 +89,7 @@ class EvaluateConfig:
     """Print one JSON object and nothing else."""
 
     def __post_init__(self) -> None:
-        for name in ("episodes", "num_envs"):
-            if getattr(self, name) < 1:
-                flag = name.replace("_", "-")
-                raise ValueError(f"{name}={getattr(self, name)} must be 1 or more; set --{flag}")
+        _check_counts(self, ("episodes", "num_envs"))
         if self.video is not None and self.video.suffix not in (".mp4", ".gif"):
             raise ValueError(f"video={self.video} must end in .mp4 or .gif")
 
@@ -154,6 +148,14 @@ def flat(config: TrainConfig) -> dict[str, Any]:
         else:
             named[name] = value
     return named
+
+
+def _check_counts(config: TrainConfig | EvaluateConfig, names: tuple[str, ...]) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if value < 1:
+            flag = name.replace("_", "-")
+            raise ValueError(f"{name}={value} must be 1 or more; set --{flag}")
 
 
 def _known(config_class: type, values: dict[str, Any], prefix: str) -> dict[str, Any]:

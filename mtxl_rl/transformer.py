@@ -107,6 +107,7 @@ class MemoryTransformerXL(nn.Module):
     ):
         super().__init__()
         memory_layers = range(1, depth + 1) if memory_layers is None else memory_layers
+        input_dim = dim if input_dim is None else input_dim
         _check_sizes(
             at_least_1={
                 "dim": dim,
@@ -114,20 +115,20 @@ class MemoryTransformerXL(nn.Module):
                 "seq_len": seq_len,
                 "heads": heads,
                 "mem_write_iters": mem_write_iters,
-                "input_dim": dim if input_dim is None else input_dim,
+                "input_dim": input_dim,
             },
             at_least_0={"mem_len": mem_len, "lmem_len": lmem_len, "num_mem_kv": num_mem_kv},
         )
         _check_heads(dim, heads)
         self.dim = dim
-        self.input_dim = dim if input_dim is None else input_dim
+        self.input_dim = input_dim
         self.seq_len = seq_len
         self.mem_len = mem_len
         self.lmem_len = lmem_len
         self.num_mem_kv = num_mem_kv
         self.memory_layers = _check_memory_layers(memory_layers, depth)
 
-        self.input_proj = nn.Identity() if self.input_dim == dim else nn.Linear(self.input_dim, dim)
+        self.input_proj = nn.Identity() if input_dim == dim else nn.Linear(input_dim, dim)
         self.positions = nn.Parameter(
             torch.zeros(heads, lmem_len + mem_len + seq_len, dim // heads)
         )

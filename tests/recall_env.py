@@ -9,9 +9,7 @@ from torch import Tensor
 
 from envs import BatchedEnv, EnvStep
 from envs.batched_env import Observation
-
-NUM_CUES = 2
-BLANK, QUESTION = NUM_CUES, NUM_CUES + 1
+from envs.recall import BLANK, NUM_CUES, QUESTION
 
 
 class RecallEnv(BatchedEnv):
