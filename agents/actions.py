@@ -13,7 +13,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.distributions import Categorical, Independent, Normal
 
-from agents.encoder import small_embedding
+from agents.initialization import small_embedding
 
 
 @runtime_checkable

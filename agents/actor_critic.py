@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import torch
 from gymnasium import spaces
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
@@ -77,9 +78,25 @@ class ActorCritic(nn.Module):
         return *self._heads(y), state
 
     def encode(self, inputs: AgentInput) -> Float[Tensor, "B ..."]:
-        """Return the core's input."""
+        """Return the core's input.
+
+        A core without memory gets no previous action and reward: an agent can write what it must
+        remember into its own actions.
+        """
+        if not self.core.has_memory:
+            inputs = self.without_past(inputs)
         prev_action = self.actor.embed(inputs.prev_action)
         return self.encoder(inputs.observation, prev_action, inputs.prev_reward)
+
+    def without_past(self, inputs: AgentInput) -> AgentInput:
+        """Return inputs as if every step were the first of an episode."""
+        steps = inputs.reset.shape
+        none = self.actor.none(inputs.reset.numel())
+        return inputs._replace(
+            prev_action=none.view(*steps, *none.shape[1:]),
+            prev_reward=torch.zeros_like(inputs.prev_reward),
+            reset=torch.ones_like(inputs.reset),
+        )
 
     def _heads(self, y: Tensor) -> tuple[ActionDistribution, Tensor]:
         features = self.norm(y)

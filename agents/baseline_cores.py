@@ -37,6 +37,7 @@ class BaselineCore(nn.Module):
     """A core whose step is its forward pass with T = 1, and which has nothing to report."""
 
     output_dim: int
+    has_memory = True
 
     def step(
         self, x: Float[Tensor, "B D"], state: TensorState, reset: Bool[Tensor, " B"]
@@ -58,6 +59,8 @@ class BaselineCore(nn.Module):
 
 class FeedForwardCore(BaselineCore):
     """The transformer without its attention: pre-norm residual feed-forward layers."""
+
+    has_memory = False
 
     def __init__(self, dim: int, depth: int):
         super().__init__()

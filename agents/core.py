@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from agents.baseline_cores import FeedForwardCore, RNNCore
+from agents.initialization import init_linears, init_rnn
 from agents.memory_core import MemoryCore
 from mtxl_rl import MemoryTransformerXL
 
@@ -40,6 +41,7 @@ class Core(Protocol):
     """
 
     output_dim: int
+    has_memory: bool
 
     def initial_state(self, batch_size: int) -> Any: ...
 
@@ -126,7 +128,12 @@ def make_core(config: CoreConfig) -> Core:
     Raises:
         ValueError: for a configuration that cannot be built.
     """
-    return CORES[config.kind](config)
+    core = CORES[config.kind](config)
+    assert isinstance(core, nn.Module)
+    init_linears(core)
+    if isinstance(core, RNNCore):
+        init_rnn(core.rnn)
+    return core
 
 
 def _memory_transformer(config: CoreConfig) -> MemoryCore:

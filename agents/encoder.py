@@ -6,15 +6,18 @@ Shapes: *N leading axes (B, or B T), E width of the features.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from gymnasium import spaces
-from jaxtyping import Float, Shaped
+from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 
-SYMBOL_DIM = 16
-"""Width of the embedding of one symbol."""
+from agents.initialization import init_orthogonal, small_embedding
 
-SMALL_GAIN = 0.4
-"""Initial gain of the features that would drown what is in view."""
+SYMBOL_DIM = 16
+"""Width of the embedding of one word."""
+
+MAX_SCALE = 10.0
+"""Largest factor by which a rare symbol is scaled up."""
 
 
 def symlog(x: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
@@ -22,46 +25,50 @@ def symlog(x: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
     return x.sign() * x.abs().log1p()
 
 
-def init_orthogonal(layer: nn.Linear, gain: float = 2**0.5) -> nn.Linear:
-    """Draw orthogonal weights and clear the bias; return the layer."""
-    nn.init.orthogonal_(layer.weight, gain)
-    nn.init.zeros_(layer.bias)
-    return layer
-
-
-def small_embedding(num_values: int, dim: int) -> nn.Embedding:
-    """Return an embedding that starts small beside the features of a grid."""
-    embedding = nn.Embedding(num_values, dim)
-    nn.init.normal_(embedding.weight, std=SMALL_GAIN)
-    return embedding
-
-
 class GridEncoder(nn.Module):
-    """A grid of symbols (rows, columns, channels), as MiniGrid's: one embedding per channel.
+    """A grid of symbols (rows, columns, channels), as MiniGrid's: an embedding for each place.
 
-    Cells are read in their places, and beside it which symbols are in view at all. The latter
-    starts larger: an object is one cell of many, and what hangs on it is learned many times faster
-    so.
+    The embedding is a linear layer on indicators (this symbol, at this place), standardised by
+    their running mean and deviation (observation normalisation, arXiv 2006.05990): what is always
+    the same says nothing, and a key in one cell of 49 is as loud as the walls.
     """
 
     offsets: Tensor
+    mean: Tensor
+    num_observed: Tensor
 
     def __init__(self, space: spaces.MultiDiscrete, dim: int):
         super().__init__()
         rows, columns, num_channels = space.shape
-        sizes = space.nvec.reshape(-1, num_channels).max(axis=0).tolist()
-        self.register_buffer("offsets", torch.tensor([0, *sizes[:-1]]).cumsum(0), persistent=False)
-        self.num_symbols = sum(sizes)
-        self.embedding = nn.Embedding(self.num_symbols, SYMBOL_DIM)
-        self.in_place = init_orthogonal(nn.Linear(rows * columns * SYMBOL_DIM, dim), SMALL_GAIN)
-        self.in_view = init_orthogonal(nn.Linear(self.num_symbols, dim))
+        sizes = torch.tensor(space.nvec.reshape(-1, num_channels).max(axis=0))
+        starts = F.pad(sizes.cumsum(0), (1, 0))  # of each channel's symbols, then their number
+        cell_starts = torch.arange(rows * columns)[:, None] * starts[-1]
+        self.register_buffer("offsets", (cell_starts + starts[:-1]).flatten(), persistent=False)
+        # before anything is observed, every symbol of a channel is as frequent
+        frequency = (1 / sizes.float()).repeat_interleave(sizes)
+        self.register_buffer("mean", frequency.repeat(rows * columns))
+        self.register_buffer("num_observed", torch.ones(()))
+        self.weight = nn.Parameter(torch.empty(dim, len(self.mean)))
+        nn.init.orthogonal_(self.weight)
 
     def forward(self, grid: Shaped[Tensor, "*N R C channels"]) -> Float[Tensor, "*N E"]:
-        symbols = grid.long() + self.offsets
-        cells = self.embedding(symbols).sum(dim=-2).relu()
-        in_view = cells.new_zeros(*grid.shape[:-3], self.num_symbols)
-        in_view = in_view.scatter(-1, symbols.flatten(-3), 1.0)
-        return self.in_place(cells.flatten(-3)) + self.in_view(in_view)
+        symbols = self._symbols(grid)
+        deviation = (self.mean * (1 - self.mean)).sqrt().clamp_min(1 / MAX_SCALE)
+        table = self.weight / deviation
+        features = F.embedding_bag(symbols.flatten(0, -2), table.t(), mode="sum")
+        return (features - table @ self.mean).view(*grid.shape[:-3], -1)
+
+    @torch.no_grad()
+    def observe_(self, grid: Shaped[Tensor, "*N R C channels"]) -> None:
+        """Take grids into the running mean."""
+        symbols = self._symbols(grid)
+        num_grids = symbols.numel() // symbols.shape[-1]
+        frequency = torch.bincount(symbols.flatten(), minlength=len(self.mean)) / num_grids
+        self.num_observed += num_grids
+        self.mean += (frequency - self.mean) * (num_grids / self.num_observed)
+
+    def _symbols(self, grid: Tensor) -> Int64[Tensor, "*N cells_channels"]:
+        return grid.flatten(-3).long() + self.offsets
 
 
 class SequenceEncoder(nn.Module):
@@ -168,3 +175,9 @@ class Encoder(nn.Module):
         for name, encoder in zip(self.names, self.fields, strict=True):
             features = features + encoder(observation[name])
         return self.out(features)
+
+    def observe_(self, observation: dict[str, Tensor]) -> None:
+        """Take observations into the running statistics; `forward` is another function then."""
+        for name, encoder in zip(self.names, self.fields, strict=True):
+            if isinstance(encoder, GridEncoder):
+                encoder.observe_(observation[name])

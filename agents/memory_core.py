@@ -20,6 +20,8 @@ class MemoryCore(nn.Module):
             whole rollout.
     """
 
+    has_memory = True
+
     def __init__(self, transformer: MemoryTransformerXL, bptt_segments: int | None):
         super().__init__()
         self.transformer = transformer

@@ -36,8 +36,8 @@ class PPOConfig:
     """Steps of each env between updates; the reach of backpropagation through time."""
     learning_rate: float = 1e-3
     """Adam's step size at the start."""
-    learning_rate_end: float | None = None
-    """Adam's step size at the end; it changes linearly with frames. Left out: constant."""
+    learning_rate_end: float | None = 0.0
+    """Adam's step size at the end; it changes linearly with frames. None: constant."""
     gamma: float = 0.995
     """Discount of rewards per step, in (0, 1]."""
     gae_lambda: float = 0.95
@@ -170,10 +170,9 @@ class PPO:
                 history.append(statistics | {"loss": loss.detach(), "grad_norm": grad_norm})
             if config.target_kl is not None and history[-1]["approx_kl"] > config.target_kl:
                 break
-        return self._summary(rollout, advantage, history) | {
-            "charts/learning_rate": learning_rate,
-            "charts/ent_coef": ent_coef,
-        }
+        scalars = self._summary(rollout, advantage, history)
+        self.agent.encoder.observe_(rollout.inputs.observation)
+        return scalars | {"charts/learning_rate": learning_rate, "charts/ent_coef": ent_coef}
 
     def _advantages(self, rollout: Rollout) -> Float[Tensor, "T B"]:
         return gae(

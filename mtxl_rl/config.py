@@ -74,7 +74,8 @@ class EvaluateConfig:
     greedy: bool = False
     """Take the most probable action instead of sampling."""
     clear_memory: bool = False
-    """Clear the memory at every step: what is left is what the agent can do without it."""
+    """Clear the memory at every step, and hide the previous action and reward: what is left is
+    what the agent can do without it."""
     num_envs: int = 64
     """Environments that play at once."""
     seed: int = 1

@@ -49,7 +49,6 @@ def play(agent: ActorCritic, env: BatchedEnv, config: EvaluateConfig) -> Episode
     """
     quota = torch.full((env.num_envs,), config.episodes // env.num_envs)
     quota[: config.episodes % env.num_envs] += 1
-    always = torch.ones(env.num_envs, dtype=torch.bool, device=env.device)
     torch.manual_seed(config.seed)
     carry = start(agent, env)
     rows: list[torch.Tensor] = []
@@ -58,7 +57,7 @@ def play(agent: ActorCritic, env: BatchedEnv, config: EvaluateConfig) -> Episode
         if config.video and len(frames) < MAX_VIDEO_FRAMES:
             frames.append(env.render(0))
         if config.clear_memory:
-            carry = replace(carry, inputs=carry.inputs._replace(reset=always))
+            carry = replace(carry, inputs=agent.without_past(carry.inputs))
         carry, record = act_(agent, env, carry, is_greedy=config.greedy)
         counted = (record["terminated"] | record["truncated"]).cpu() & (quota > 0)
         quota -= counted.long()

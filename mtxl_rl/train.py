@@ -101,7 +101,7 @@ def _evaluate(config: TrainConfig, agent: ActorCritic) -> Evaluation:
     evaluation = evaluate_agent(agent, config.env, options)
     print(f"Evaluated:    {evaluation.episodes} episodes on new levels")
     print(f"Success rate: {evaluation.describe_success()}")
-    if evaluation.success_rate is not None and config.core.kind != "feedforward":
+    if evaluation.success_rate is not None and agent.core.has_memory:
         without = dataclasses.replace(options, clear_memory=True)
         amnesic = evaluate_agent(agent, config.env, without)
         print(f"  the same agent, its memory cleared at every step: {amnesic.describe_success()}")

@@ -74,7 +74,7 @@ def test_only_feedforward_has_no_memory(kind: CoreKind) -> None:
     )
     assert (change[:7] == 0).all()
     assert change[7] > 0
-    assert (change[8:] > 0).all() == (kind != "feedforward")
+    assert (change[8:] > 0).all() == core.has_memory == (kind != "feedforward")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -107,3 +107,18 @@ def test_gtrxl_has_gru_gates_and_no_long_memory() -> None:
 def test_rejects_options_without_effect(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         CoreConfig(**options)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_start_orthogonal(kind: CoreKind) -> None:
+    torch.manual_seed(0)
+    core = make_core(config(kind))
+    assert isinstance(core, torch.nn.Module)
+    linears = [m.weight for m in core.modules() if isinstance(m, torch.nn.Linear)]
+    gates = [p for m in core.modules() if isinstance(m, torch.nn.RNNBase)
+             for name, p in m.named_parameters() if "weight" in name]  # fmt: skip
+    of_gates = [gate for weight in gates for gate in weight.split(DIM)]
+    for weight, gain in [(w, 2**0.5) for w in linears] + [(w, 1.0) for w in of_gates]:
+        rows = weight if len(weight) <= weight.shape[1] else weight.T
+        assert_close(rows @ rows.T, gain**2 * torch.eye(len(rows)), atol=1e-4, rtol=0)
+    assert linears or gates

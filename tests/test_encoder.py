@@ -7,7 +7,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from agents.encoder import Encoder
+from agents.encoder import Encoder, GridEncoder
 
 SPACES: dict[str, tuple[spaces.Space, torch.Tensor]] = {
     "discrete": (spaces.Discrete(5), torch.randint(5, (2, 3))),
@@ -73,6 +73,58 @@ def test_channels_have_embeddings_of_their_own() -> None:
     grids[1, 3, 3, 1] = 1
     first, second = encoder({"part": grids}, torch.zeros(2, 8), torch.zeros(2))
     assert not torch.allclose(first, second)
+
+
+def test_what_never_changes_is_not_seen() -> None:
+    """Indicators are standardised by their running mean: a constant grid becomes 0."""
+    torch.manual_seed(0)
+    grid_encoder = Encoder(spaces.Dict({"part": SPACES["grid"][0]}), 8).fields[0]
+    assert isinstance(grid_encoder, GridEncoder)
+    grid = torch.randint(4, (7, 7, 3), dtype=torch.uint8)
+    before = grid_encoder(grid[None])
+    for _ in range(3):
+        grid_encoder.observe_(grid.expand(5, 1000, -1, -1, -1))
+    torch.testing.assert_close(grid_encoder(grid[None]), torch.zeros(1, 8), atol=0.1, rtol=0)
+    assert (before.abs() > 0.1).any()
+
+
+def test_statistics_are_of_all_that_was_observed() -> None:
+    torch.manual_seed(0)
+    space = SPACES["grid"][0]
+    encoder = GridEncoder(spaces.MultiDiscrete(space.nvec), 8)  # type: ignore[attr-defined]
+    grids = torch.randint(3, (6000, 7, 7, 3))
+    for part in grids.split([1000, 2000, 3000]):
+        encoder.observe_(part)
+    types = torch.nn.functional.one_hot(grids[..., 0], 11).float().mean(0).flatten(0, 1)
+    mean = encoder.mean.view(49, -1)[:, :11]
+    torch.testing.assert_close(mean, types, atol=1e-3, rtol=0)
+    # standardised indicators through orthonormal rows: unit variance at most, mean 0
+    features = encoder(grids)
+    torch.testing.assert_close(features.mean(0), torch.zeros(8), atol=2e-2, rtol=0)
+    assert 0.2 < features.std() < 1.2
+
+
+def test_a_rare_symbol_is_as_loud_as_a_common_one() -> None:
+    torch.manual_seed(0)
+    encoder = GridEncoder(spaces.MultiDiscrete(np.full((7, 7, 1), 3)), 64)
+    grids = torch.randint(2, (4000, 7, 7, 1))
+    grids[:, 3, 3] = (torch.arange(4000) % 50 == 0)[:, None].long()  # 2 in 100
+    encoder.observe_(grids)
+    quiet = torch.zeros(1, 7, 7, 1, dtype=torch.int64)
+    common, rare = quiet.clone(), quiet.clone()
+    common[0, 0, 0] = rare[0, 3, 3] = 1
+    change = [(encoder(grid) - encoder(quiet)).norm().item() for grid in (common, rare)]
+    assert change[1] > 2 * change[0]
+
+
+def test_observing_leaves_other_fields_alone() -> None:
+    torch.manual_seed(0)
+    names = ("discrete", "words", "vector", "image")
+    encoder = Encoder(spaces.Dict({name: SPACES[name][0] for name in names}), 8)
+    observation = {name: SPACES[name][1] for name in encoder.names}
+    before = encoder(observation, torch.zeros(2, 3, 8), torch.zeros(2, 3))
+    encoder.observe_(observation)
+    assert torch.equal(encoder(observation, torch.zeros(2, 3, 8), torch.zeros(2, 3)), before)
 
 
 def test_padding_of_a_text_means_nothing() -> None:

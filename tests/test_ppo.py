@@ -10,6 +10,7 @@ import torch
 from recall_env import RecallEnv
 from torch.testing import assert_close
 
+import envs
 from agents.actor_critic import ActorCritic
 from agents.core import CORES, CoreConfig, CoreKind
 from agents.ppo import PPO, Minibatch, PPOConfig, check_minibatches, ppo_loss, take_envs
@@ -38,6 +39,22 @@ def minibatch(rollout: Rollout) -> Minibatch:
 def test_first_ratio_is_one_to_rounding(kind: CoreKind) -> None:
     ppo, rollout = make(kind)
     assert ppo.update(rollout, progress=0.0)["losses/first_ratio_error"] < 1e-5
+
+
+def test_observes_after_the_update_and_not_before() -> None:
+    """Statistics of observations change between rollouts only: the ratio stays 1."""
+    torch.manual_seed(0)
+    env = envs.make("MiniGrid-MemoryS7-v0", num_envs=4)
+    agent = ActorCritic(env.observation_space, env.action_space, CoreConfig(dim=8, heads=2))
+    ppo = PPO(agent, PPOConfig(num_minibatches=2))
+    carry = start(agent, env)
+    means = []
+    for _ in range(3):
+        rollout, carry = collect(agent, env, carry, 20)
+        assert ppo.update(rollout, progress=0.0)["losses/first_ratio_error"] < 1e-5
+        means.append(agent.state_dict()["encoder.fields.1.mean"].clone())
+    assert not torch.equal(means[0], means[1])
+    assert not torch.equal(means[1], means[2])
 
 
 def test_a_memory_that_differs_in_training_is_an_error() -> None:

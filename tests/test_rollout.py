@@ -168,3 +168,21 @@ def test_initial_state_is_not_written_to() -> None:
     collect(agent, env, carry, 5)
     assert_close(first.initial_state.to_dict(), before.to_dict(), atol=0, rtol=0)
     assert_close(second.initial_state.to_dict(), between.to_dict(), atol=0, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["mtxl", "feedforward"])
+def test_only_an_agent_with_memory_sees_its_previous_action(kind: CoreKind) -> None:
+    """Else it could write what it must remember into its actions."""
+    torch.manual_seed(0)
+    env = RecallEnv(num_envs=4, delay=2)
+    agent = ActorCritic(env.observation_space, env.action_space, CoreConfig(kind=kind, dim=8))
+    inputs = start(agent, env).inputs._replace(reset=torch.zeros(4, dtype=torch.bool))
+    acted = inputs._replace(prev_action=torch.ones(4, dtype=torch.int64))
+    rewarded = inputs._replace(prev_reward=torch.ones(4))
+    for other in (acted, rewarded):
+        is_seen = not torch.equal(agent.encode(inputs), agent.encode(other))
+        assert is_seen == (kind == "mtxl")
+        assert torch.equal(
+            agent.encode(agent.without_past(inputs)), agent.encode(agent.without_past(other))
+        )
+    assert agent.without_past(inputs).reset.all()
