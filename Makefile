@@ -1,11 +1,11 @@
-# make train   trains an agent (ENV=mtxl/Recall20-v0, ARGS="--seed 2") and shows what it learned
+# make train   trains an agent (ENV=MiniGrid-MemoryS11-v0, ARGS="--seed 2") and shows what it learned
 # make test    runs every check: ruff, pyright, import-linter, pytest
 #
 # Both set up .venv first. PYTHON picks the interpreter: 3.11 to 3.13.
 
 PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3,\
 	$(shell $(p) -c 'import sys; (3, 11) <= sys.version_info < (3, 14) and print("$(p)")' 2>/dev/null)))
-ENV ?= mtxl/Recall20-v0
+ENV ?= MiniGrid-MemoryS11-v0
 ARGS ?= --stop-at-success 0.97
 BIN := .venv/bin
 

@@ -1,8 +1,8 @@
 """Initial weights.
 
-What memory must carry is a small part of what the agent sees: with torch's default weights each
-layer shrinks it to about a third, and after ten steps it is lost in rounding to the policy.
-Orthogonal weights (Saxe et al. 2013, arXiv 1312.6120) keep it.
+Torch's default weights shrink what passes through a layer to about a third. What a cue of ten steps
+ago changes in the output is then 0.4 percent of it, and PPO does not find it; with orthogonal
+weights (Saxe et al. 2013, arXiv 1312.6120) it is 7 percent (experiments/LOG.md).
 """
 
 from __future__ import annotations

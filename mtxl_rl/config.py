@@ -23,7 +23,7 @@ class TrainConfig:
     Writes a run directory: config.json, TensorBoard events, checkpoints, evaluation.json.
     """
 
-    env: str = "MiniGrid-MemoryS9-v0"
+    env: str = "MiniGrid-MemoryS11-v0"
     """Gymnasium id of the environment; MiniGrid's are registered."""
     total_frames: int = 1_500_000
     """Environment steps to train for, over all envs."""

@@ -70,7 +70,7 @@ def test_checkpoint_of_another_configuration_is_refused(run_dir: Path) -> None:
     other = TrainConfig(env="CartPole-v1", core=CoreConfig(dim=64, memory_layers=(1, 2)))
     with pytest.raises(ValueError, match="is of another configuration") as error:
         checkpoint.load_checkpoint(saved, other, make_model())
-    assert "env is 'MiniGrid-MemoryS9-v0' in the checkpoint and 'CartPole-v1'" in str(error.value)
+    assert "env is 'MiniGrid-MemoryS11-v0' in the checkpoint and 'CartPole-v1'" in str(error.value)
     assert "core.dim is 32 in the checkpoint and 64 in the run" in str(error.value)
     assert "core.depth" not in str(error.value)
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 from minigrid.core.actions import Actions
+from minigrid.envs.memory import MemoryEnv
 
 from envs.recall import DELAYS, RecallEnv
 from envs.t_maze import LENGTHS, TMazeEnv
@@ -100,3 +101,24 @@ def test_the_cue_cannot_be_picked_up() -> None:
 def test_rejects_sizes_that_make_no_task(task: type, size: int) -> None:
     with pytest.raises(ValueError, match=f"={size} must be"):
         task(size)
+
+
+@pytest.mark.parametrize(("size", "needs_memory"), [(7, False), (9, False), (11, True), (13, True)])
+def test_which_memory_task_shows_the_cue_with_an_end(size: int, needs_memory: bool) -> None:
+    """Up to size 9 the cue and both ends are in one view, facing west at the junction."""
+    env = gymnasium.make(f"MiniGrid-MemoryS{size}-v0").unwrapped
+    assert isinstance(env, MemoryEnv)
+    env.reset(seed=0)
+    middle, junction = size // 2, size - 2
+    cue, ends = (1, middle - 1), [(junction, middle - 2), (junction, middle + 2)]
+    empty = [
+        (x, y) for x in range(size) for y in range(size) if env.grid.get(x, y) is None
+    ]  # fmt: skip
+    places = set()
+    for place in empty:
+        for direction in range(4):
+            env.agent_pos, env.agent_dir = place, direction
+            if env.agent_sees(*cue) and any(env.agent_sees(*end) for end in ends):
+                places.add((place, direction))
+    assert (not places) == needs_memory
+    assert (((junction, middle), 2) in places) != needs_memory
