@@ -30,7 +30,8 @@ class GridEncoder(nn.Module):
 
     The embedding is a linear layer on indicators (this symbol, at this place), standardised by
     their running mean and deviation (observation normalisation, arXiv 2006.05990): what is always
-    the same says nothing, and a key in one cell of 49 is as loud as the walls.
+    the same says nothing, and a rare object in one cell of 49 changes more than a common wall. What
+    has never been seen enters scaled by MAX_SCALE, with weights that nothing has trained.
     """
 
     offsets: Tensor

@@ -1,8 +1,8 @@
 """Initial weights.
 
-Torch's default weights shrink what passes through a layer to about a third. What a cue of ten steps
-ago changes in the output is then 0.4 percent of it, and PPO does not find it; with orthogonal
-weights (Saxe et al. 2013, arXiv 1312.6120) it is 7 percent (experiments/LOG.md).
+Torch's default weights shrink the variance of what passes through a layer to about a third. What a
+cue of ten steps ago changes in the output is then 0.4 percent of it, and PPO does not find it; with
+orthogonal weights (Saxe et al. 2013, arXiv 1312.6120) it is 7 percent (experiments/LOG.md).
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from __future__ import annotations
 from torch import nn
 
 GAIN = 2**0.5
-"""Of orthogonal weights before or after a non-linearity that halves the variance."""
+"""Of orthogonal weights."""
 
 SMALL_GAIN = 0.4
-"""Initial size of the features that would drown what is in view."""
+"""Initial size of embeddings that are added to the features of what is in view."""
 
 
 def init_orthogonal(layer: nn.Linear, gain: float = GAIN) -> nn.Linear:
@@ -25,7 +25,10 @@ def init_orthogonal(layer: nn.Linear, gain: float = GAIN) -> nn.Linear:
 
 
 def init_linears(module: nn.Module) -> None:
-    """Draw the weights of every linear layer in `module` from `init_orthogonal`."""
+    """Draw the weights of every nn.Linear in `module` from `init_orthogonal`, each as one matrix.
+
+    The projections of the long memory are bare parameters and keep their own start.
+    """
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
             init_orthogonal(layer)

@@ -20,13 +20,14 @@ class MemoryCore(nn.Module):
             whole rollout.
     """
 
-    has_memory = True
-
     def __init__(self, transformer: MemoryTransformerXL, bptt_segments: int | None):
         super().__init__()
         self.transformer = transformer
         self.bptt_segments = bptt_segments
         self.output_dim = transformer.dim
+        self.has_memory = (
+            max(transformer.seq_len - 1, transformer.mem_len, transformer.lmem_len) > 0
+        )
 
     def initial_state(self, batch_size: int) -> MemoryState:
         return self.transformer.initial_state(batch_size)

@@ -146,6 +146,9 @@ class PPO:
     def update(self, rollout: Rollout, progress: float) -> dict[str, float]:
         """Train on one rollout and return what to log, by tag.
 
+        The encoder's running statistics take in the rollout last, so that acting and training
+        are one function within an update.
+
         Args:
             rollout: from `collect`, with the agent as it is now.
             progress: share of training done, in [0, 1], for the schedules.

@@ -20,7 +20,7 @@ from torch import nn
 
 from mtxl_rl.config import TrainConfig, flat, from_json, to_json
 
-SCHEMA = 1
+SCHEMA = 2
 _PREFIX = "frames_"
 _NETWORK_OPTIONS = ("env", "core.")
 

@@ -103,8 +103,8 @@ def _evaluate(config: TrainConfig, agent: ActorCritic) -> Evaluation:
     print(f"Success rate: {evaluation.describe_success()}")
     if evaluation.success_rate is not None and agent.core.has_memory:
         without = dataclasses.replace(options, clear_memory=True)
-        amnesic = evaluate_agent(agent, config.env, without)
-        print(f"  the same agent, its memory cleared at every step: {amnesic.describe_success()}")
+        amnesic = evaluate_agent(agent, config.env, without).describe_success()
+        print(f"  the same agent, without memory, previous action and reward: {amnesic}")
     print(f"Mean return:  {evaluation.mean_return:.3f}, mean length {evaluation.mean_length:.1f}")
     return evaluation
 

@@ -93,7 +93,7 @@ def test_damaged_files_are_one_clear_error(run_dir: Path) -> None:
     with pytest.raises(ValueError, match="is not valid JSON"):
         checkpoint.load_checkpoint(saved, CONFIG, make_model())
     (saved / "checkpoint.json").write_text('{"schema": 99}')
-    with pytest.raises(ValueError, match="has schema 99, this release reads 1"):
+    with pytest.raises(ValueError, match="has schema 99, this release reads 2"):
         checkpoint.load_checkpoint(saved, CONFIG, make_model())
     (saved / "checkpoint.json").unlink()
     with pytest.raises(ValueError, match=r"has no checkpoint\.json"):

@@ -127,7 +127,7 @@ def test_train_says_what_it_did_and_what_to_do_next(tmp_path: Path, command: Com
     options = ("--env", "MiniGrid-MemoryS7-v0", "--run-dir", run_dir)
     code, out, err = command(train.main, *TINY, *options)
     assert code == 0, err
-    for word in ("Success rate:", "memory cleared", "tensorboard.main --logdir", str(run_dir)):
+    for word in ("Success rate:", "without memory", "tensorboard.main --logdir", str(run_dir)):
         assert word in out
 
 

@@ -104,7 +104,7 @@ def test_statistics_are_of_all_that_was_observed() -> None:
     assert 0.2 < features.std() < 1.2
 
 
-def test_a_rare_symbol_is_as_loud_as_a_common_one() -> None:
+def test_a_rare_symbol_changes_more_than_a_common_one() -> None:
     torch.manual_seed(0)
     encoder = GridEncoder(spaces.MultiDiscrete(np.full((7, 7, 1), 3)), 64)
     grids = torch.randint(2, (4000, 7, 7, 1))
@@ -114,7 +114,8 @@ def test_a_rare_symbol_is_as_loud_as_a_common_one() -> None:
     common, rare = quiet.clone(), quiet.clone()
     common[0, 0, 0] = rare[0, 3, 3] = 1
     change = [(encoder(grid) - encoder(quiet)).norm().item() for grid in (common, rare)]
-    assert change[1] > 2 * change[0]
+    # deviations .5 and .14
+    assert 2.5 < change[1] / change[0] < 4.5
 
 
 def test_observing_leaves_other_fields_alone() -> None:

@@ -1,5 +1,6 @@
 """Learning, tiny but real: a task that cannot be solved without memory.
 
+Agents here do not see their previous action: they could repeat the cue as their action and read it.
 The cue is seven steps before the question and segments have four, so that it is never in the
 question's segment: what is learned has come through the memory under test alone.
 """
@@ -12,7 +13,7 @@ import pytest
 import torch
 from recall_env import RecallEnv
 
-from agents.actor_critic import ActorCritic
+from agents.actor_critic import ActorCritic, AgentInput
 from agents.core import CoreConfig
 from agents.ppo import PPO, PPOConfig
 from agents.rollout import collect, start
@@ -22,11 +23,16 @@ from mtxl_rl.evaluation import play
 ROLLOUT_LEN, NUM_UPDATES = 32, 25
 
 
+class AgentWithoutPastActions(ActorCritic):
+    def encode(self, inputs: AgentInput) -> torch.Tensor:
+        return super().encode(self.without_past(inputs))
+
+
 def train_agent(core: CoreConfig) -> tuple[ActorCritic, float]:
     """Train for NUM_UPDATES; return the best success rate of an update."""
     torch.manual_seed(0)
     env = RecallEnv(num_envs=64, delay=6)
-    agent = ActorCritic(env.observation_space, env.action_space, core)
+    agent = AgentWithoutPastActions(env.observation_space, env.action_space, core)
     config = PPOConfig(
         rollout_len=ROLLOUT_LEN, learning_rate=2e-3, gamma=0.95, num_minibatches=2, num_epochs=4
     )

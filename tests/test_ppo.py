@@ -13,6 +13,7 @@ from torch.testing import assert_close
 import envs
 from agents.actor_critic import ActorCritic
 from agents.core import CORES, CoreConfig, CoreKind
+from agents.encoder import GridEncoder
 from agents.ppo import PPO, Minibatch, PPOConfig, check_minibatches, ppo_loss, take_envs
 from agents.rollout import Rollout, collect, start
 
@@ -52,7 +53,8 @@ def test_observes_after_the_update_and_not_before() -> None:
     for _ in range(3):
         rollout, carry = collect(agent, env, carry, 20)
         assert ppo.update(rollout, progress=0.0)["losses/first_ratio_error"] < 1e-5
-        means.append(agent.state_dict()["encoder.fields.1.mean"].clone())
+        (grid_encoder,) = (m for m in agent.modules() if isinstance(m, GridEncoder))
+        means.append(grid_encoder.mean.clone())
     assert not torch.equal(means[0], means[1])
     assert not torch.equal(means[1], means[2])
 

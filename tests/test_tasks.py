@@ -121,4 +121,5 @@ def test_which_memory_task_shows_the_cue_with_an_end(size: int, needs_memory: bo
             if env.agent_sees(*cue) and any(env.agent_sees(*end) for end in ends):
                 places.add((place, direction))
     assert (not places) == needs_memory
-    assert (((junction, middle), 2) in places) != needs_memory
+    env.agent_pos, env.agent_dir = (junction, middle), 2
+    assert all(env.agent_sees(*place) for place in (cue, *ends)) != needs_memory
