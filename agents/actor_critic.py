@@ -5,6 +5,7 @@ Shapes: B envs, T steps.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import torch
@@ -88,15 +89,19 @@ class ActorCritic(nn.Module):
         prev_action = self.actor.embed(inputs.prev_action)
         return self.encoder(inputs.observation, prev_action, inputs.prev_reward)
 
+    def first_inputs(self, observation: dict[str, Tensor], *shape: int) -> AgentInput:
+        """Return inputs (*shape, ...) of which each is the first of an episode."""
+        none = self.actor.none(math.prod(shape))
+        return AgentInput(
+            observation=observation,
+            prev_action=none.view(*shape, *none.shape[1:]),
+            prev_reward=torch.zeros(shape, device=none.device),
+            reset=torch.ones(shape, dtype=torch.bool, device=none.device),
+        )
+
     def without_past(self, inputs: AgentInput) -> AgentInput:
         """Return inputs as if every step were the first of an episode."""
-        steps = inputs.reset.shape
-        none = self.actor.none(inputs.reset.numel())
-        return inputs._replace(
-            prev_action=none.view(*steps, *none.shape[1:]),
-            prev_reward=torch.zeros_like(inputs.prev_reward),
-            reset=torch.ones_like(inputs.reset),
-        )
+        return self.first_inputs(inputs.observation, *inputs.reset.shape)
 
     def _heads(self, y: Tensor) -> tuple[ActionDistribution, Tensor]:
         features = self.norm(y)

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from agents.baseline_cores import FeedForwardCore, RNNCore
-from agents.initialization import init_linears, init_rnn
+from agents.initialization import init_weights
 from agents.memory_core import MemoryCore
 from mtxl_rl import MemoryTransformerXL
 
@@ -130,9 +130,7 @@ def make_core(config: CoreConfig) -> Core:
     """
     core = CORES[config.kind](config)
     assert isinstance(core, nn.Module)
-    init_linears(core)
-    if isinstance(core, RNNCore):
-        init_rnn(core.rnn)
+    init_weights(core)
     return core
 
 

@@ -55,9 +55,10 @@ class GridEncoder(nn.Module):
     def forward(self, grid: Shaped[Tensor, "*N R C channels"]) -> Float[Tensor, "*N E"]:
         symbols = self._symbols(grid)
         deviation = (self.mean * (1 - self.mean)).sqrt().clamp_min(1 / MAX_SCALE)
-        table = self.weight / deviation
-        features = F.embedding_bag(symbols.flatten(0, -2), table.t(), mode="sum")
-        return (features - table @ self.mean).view(*grid.shape[:-3], -1)
+        # contiguous: embedding_bag is many times slower on a transposed table
+        table = (self.weight / deviation).t().contiguous()
+        features = F.embedding_bag(symbols.flatten(0, -2), table, mode="sum")
+        return (features - self.mean @ table).view(*grid.shape[:-3], -1)
 
     @torch.no_grad()
     def observe_(self, grid: Shaped[Tensor, "*N R C channels"]) -> None:

@@ -24,17 +24,19 @@ def init_orthogonal(layer: nn.Linear, gain: float = GAIN) -> nn.Linear:
     return layer
 
 
-def init_linears(module: nn.Module) -> None:
-    """Draw the weights of every nn.Linear in `module` from `init_orthogonal`, each as one matrix.
+def init_weights(module: nn.Module) -> None:
+    """Draw the weights of every nn.Linear (each as one matrix), GRU and LSTM in `module`.
 
     The projections of the long memory are bare parameters and keep their own start.
     """
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
             init_orthogonal(layer)
+        elif isinstance(layer, nn.GRU | nn.LSTM):
+            _init_rnn(layer)
 
 
-def init_rnn(rnn: nn.GRU | nn.LSTM) -> None:
+def _init_rnn(rnn: nn.GRU | nn.LSTM) -> None:
     """Draw the weights of each gate orthogonal, with gain 1, and clear the biases."""
     for name, parameter in rnn.named_parameters():
         if "bias" in name:

@@ -87,12 +87,7 @@ def start(agent: ActorCritic, env: Env) -> Carry:
     observation = env.reset()
     device = next(agent.parameters()).device
     return Carry(
-        inputs=AgentInput(
-            observation=observation,
-            prev_action=agent.actor.none(env.num_envs),
-            prev_reward=torch.zeros(env.num_envs, device=device),
-            reset=torch.ones(env.num_envs, dtype=torch.bool, device=device),
-        ),
+        inputs=agent.first_inputs(observation, env.num_envs),
         state=agent.initial_state(env.num_envs),
         episode_return=torch.zeros(env.num_envs, device=device),
         episode_length=torch.zeros(env.num_envs, dtype=torch.int64, device=device),

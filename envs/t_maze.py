@@ -18,7 +18,7 @@ from typing import Any
 from minigrid.core.actions import Actions
 from minigrid.core.grid import Grid
 from minigrid.core.mission import MissionSpace
-from minigrid.core.world_object import Ball, Key, Wall
+from minigrid.core.world_object import Ball, Key
 from minigrid.minigrid_env import MiniGridEnv
 
 LENGTHS = (10, 20, 50, 100)
@@ -57,9 +57,8 @@ class TMazeEnv(MiniGridEnv):
     def _gen_grid(self, width: int, height: int) -> None:
         junction = self.length + 1
         self.grid = Grid(width, height)
-        for x in range(width):
-            for y in range(height):
-                self.grid.set(x, y, Wall())
+        for y in range(height):
+            self.grid.horz_wall(0, y, width)
         for x in range(1, junction):
             self.grid.set(x, _MIDDLE, None)
         for y in range(_MIDDLE - 1, _MIDDLE + 2):

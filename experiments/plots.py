@@ -91,13 +91,7 @@ def plot(
     mpl.use("Agg")
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     for kind, curves in find_curves(folder).items():
-        kernel = np.ones(smooth) / smooth
-        curves = [
-            (x[smooth - 1 :], np.convolve(y, kernel, "valid"))
-            for x, y in curves
-            if len(x) >= smooth
-        ]
-        frames, success = band(curves)
+        frames, success = band([smoothed(curve, smooth) for curve in curves])
         label = f"{NAMES[kind]}, {len(curves)} seed{'s' * (len(curves) > 1)}"
         (line,) = axes.plot(frames / 1e6, success.mean(axis=0), label=label)
         axes.fill_between(

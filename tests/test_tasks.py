@@ -68,10 +68,9 @@ def test_t_maze_pays_for_the_turn_that_the_cue_tells() -> None:
 def test_t_maze_shows_the_cue_at_the_first_step_only() -> None:
     """On the way to the T nothing but the first image tells a key from a ball."""
     env = TMazeEnv(length=10)
-    walks = {
-        walk(env, seed, Actions.left)[0]: walk(env, seed, Actions.left)[2] for seed in range(20)
-    }
-    key, ball = walks[True], walks[False]
+    walks = [walk(env, seed, Actions.left) for seed in range(20)]
+    images_by_cue = {was_key: images for was_key, _, images in walks}
+    key, ball = images_by_cue[True], images_by_cue[False]
     assert (key[0] != ball[0]).any()
     for key_image, ball_image in zip(key[1:], ball[1:], strict=True):
         assert (key_image == ball_image).all()
@@ -111,9 +110,7 @@ def test_which_memory_task_shows_the_cue_with_an_end(size: int, needs_memory: bo
     env.reset(seed=0)
     middle, junction = size // 2, size - 2
     cue, ends = (1, middle - 1), [(junction, middle - 2), (junction, middle + 2)]
-    empty = [
-        (x, y) for x in range(size) for y in range(size) if env.grid.get(x, y) is None
-    ]  # fmt: skip
+    empty = [(x, y) for x in range(size) for y in range(size) if env.grid.get(x, y) is None]
     places = set()
     for place in empty:
         for direction in range(4):
