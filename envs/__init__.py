@@ -1,6 +1,6 @@
 """Environments in batches: tensors in, tensors out, on one device."""
 
 from envs.batched_env import BatchedEnv, EnvStep
-from envs.registry import make
+from envs.registry import Backend, make
 
-__all__ = ["BatchedEnv", "EnvStep", "make"]
+__all__ = ["Backend", "BatchedEnv", "EnvStep", "make"]

@@ -24,7 +24,7 @@ class EnvStep(NamedTuple):
     success: Bool[Tensor, " B"]  # the episode ended, and in success
     final_observation: Observation | None
     """The last observation of the episode, in the rows where one was truncated; the other rows
-    mean nothing. None when no row was."""
+    mean nothing. May be None when no row was."""
 
 
 class BatchedEnv(ABC):
@@ -38,6 +38,7 @@ class BatchedEnv(ABC):
             of symbols).
         action_space: of one env: Discrete, MultiDiscrete or Box.
         has_success: whether `EnvStep.success` means something for this environment.
+        backend: what runs the environments, "tensor" or "gymnasium".
     """
 
     num_envs: int
@@ -45,6 +46,7 @@ class BatchedEnv(ABC):
     observation_space: spaces.Dict
     action_space: spaces.Space
     has_success: bool
+    backend: str
 
     @abstractmethod
     def reset(self) -> Observation:

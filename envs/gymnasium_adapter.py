@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -32,10 +34,14 @@ class GymnasiumEnv(BatchedEnv):
         device: where tensors go.
         seed: seeds the copies, each with its own stream.
         render_mode: Gymnasium's; "rgb_array" to use `render`.
+        level_seeds: the k-th episode of env i is seeded with number i + k B of these, from the
+            start again after the last.
 
     Raises:
         ValueError: for a space that cannot be taken, or a render mode that is not there.
     """
+
+    backend = "gymnasium"
 
     def __init__(
         self,
@@ -44,6 +50,7 @@ class GymnasiumEnv(BatchedEnv):
         device: torch.device | str = "cpu",
         seed: int | np.random.SeedSequence = 0,
         render_mode: str | None = None,
+        level_seeds: Sequence[int] | None = None,
     ):
         probe = gymnasium.make(env_id, disable_env_checker=True)
         drawn = probe.metadata.get("render_modes") or []
@@ -58,15 +65,19 @@ class GymnasiumEnv(BatchedEnv):
         kept = _kept_fields(probe.observation_space, self.observation_space)
         probe.close()
 
-        def make_one() -> gymnasium.Env:
+        def make_one(index: int) -> gymnasium.Env:
             env = gymnasium.make(env_id, disable_env_checker=True, render_mode=render_mode)
+            if level_seeds is not None:
+                env = SeededEpisodes(env, level_seeds, first=index, step=num_envs)
             return FilterObservation(env, kept) if kept else env
 
         self.num_envs = num_envs
         self.device = torch.device(device)
         self.has_success = self.is_minigrid
         self._vector_env = SyncVectorEnv(
-            [make_one] * num_envs, copy=False, autoreset_mode=AutoresetMode.SAME_STEP
+            [partial(make_one, index) for index in range(num_envs)],
+            copy=False,
+            autoreset_mode=AutoresetMode.SAME_STEP,
         )
         self._flatten = make_flattener(
             self._vector_env.single_observation_space, self.observation_space
@@ -143,6 +154,21 @@ class GymnasiumEnv(BatchedEnv):
             name: torch.as_tensor(array).to(self.device, copy=True)
             for name, array in fields.items()
         }
+
+
+class SeededEpisodes(gymnasium.Wrapper):
+    """Seeds every episode: number first, first + step, ... of the seeds, round and round."""
+
+    def __init__(self, env: gymnasium.Env, seeds: Sequence[int], first: int, step: int):
+        super().__init__(env)
+        self._seeds, self._next, self._step = seeds, first, step
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        seed = int(self._seeds[self._next % len(self._seeds)])
+        self._next += self._step
+        return self.env.reset(seed=seed, options=options)
 
 
 def _batch_of_one(observation: Any) -> Any:

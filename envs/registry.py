@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import difflib
+import re
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Literal
 
 import gymnasium
 import minigrid  # noqa: F401  (registers its ids)
 import numpy as np
 import torch
 
-from envs import recall, t_maze
+from envs import memory, recall, t_maze
 from envs.batched_env import BatchedEnv
 from envs.gymnasium_adapter import GymnasiumEnv
+from envs.selection import has_tensor_env, tensor_env
+from envs.vector_env import TensorVectorEnv
 
-TASKS = (
-    ("mtxl/Recall{}-v0", "envs.recall:RecallEnv", "delay", recall.DELAYS),
-    ("mtxl/TMaze{}-v0", "envs.t_maze:TMazeEnv", "length", t_maze.LENGTHS),
+Backend = Literal["auto", "tensor", "gymnasium"]
+
+_RECALL = re.compile(r"mtxl/Recall(?P<delay>\d+)-v0")
+_T_MAZE = re.compile(r"mtxl/TMaze(?P<length>\d+)(?P<active>Active)?-v0")
+_MEMORY = re.compile(
+    r"mtxl/MemoryS(?P<size>\d+)(?:to(?P<last>\d+))?(?P<random>Random)?(?P<cue>Cue)?-v0"
 )
-"""Our own tasks: id, class, and the option that the number in the id sets."""
-
-for _id, _entry_point, _option, _sizes in TASKS:
-    for _size in _sizes:
-        if _id.format(_size) not in gymnasium.registry:
-            gymnasium.register(_id.format(_size), _entry_point, kwargs={_option: _size})
+_PATTERNS = "mtxl/MemoryS65-v0, mtxl/MemoryS9to17RandomCue-v0, mtxl/TMaze100Active-v0"
 
 
 def make(
@@ -31,32 +35,103 @@ def make(
     device: torch.device | str = "cpu",
     seed: int | np.random.SeedSequence = 0,
     render_mode: str | None = None,
+    backend: Backend = "auto",
+    level_seeds: Sequence[int] | None = None,
 ) -> BatchedEnv:
     """Make `num_envs` copies of an environment as one batch.
 
     Args:
-        env_id: any id registered with Gymnasium (MiniGrid's are), or "module:id".
+        env_id: any id registered with Gymnasium (MiniGrid's are), "module:id", or one of ours:
+            "mtxl/MemoryS65-v0" and so on, see `envs.memory`, `envs.t_maze` and `envs.recall`.
         num_envs: number of copies.
         device: where the tensors live.
         seed: of the levels; copies have streams of their own.
-        render_mode: "rgb_array" to render pictures.
+        render_mode: "rgb_array" to render pictures; the tensor backend always can.
+        backend: "tensor" keeps the environments on the device, "gymnasium" steps them one by one
+            in this process; "auto" takes tensors for the ids that they are there for.
+        level_seeds: play the levels of `reset(seed)` for these seeds: the k-th episode of env i
+            has seed number i + k num_envs, from the start again after the last.
 
     Raises:
-        ValueError: for an unknown id, a space that cannot be taken, or `num_envs` below 1.
+        ValueError: for an unknown id, a space that cannot be taken, `num_envs` below 1, or an id
+            that the backend does not know.
     """
     if num_envs < 1:
         raise ValueError(f"num_envs={num_envs} must be 1 or more; set --num-envs")
+    if level_seeds is not None and not len(level_seeds):
+        raise ValueError("level_seeds is empty; name one seed or more, or leave it out")
     check_id(env_id)
-    return GymnasiumEnv(env_id, num_envs, device, seed, render_mode)
+    if backend == "tensor" or (backend == "auto" and has_tensor_env(gymnasium.spec(env_id))):
+        return tensor_env(env_id, num_envs, device, seed, level_seeds)
+    return GymnasiumEnv(env_id, num_envs, device, seed, render_mode, level_seeds)
 
 
 def check_id(env_id: str) -> None:
-    """Raise ValueError, naming the nearest ids, unless `env_id` is registered."""
+    """Raise ValueError, naming the nearest ids, unless `env_id` is known; register one of ours."""
     if ":" in env_id or env_id in gymnasium.registry:
         return
+    entry = _own_task(env_id)
+    if entry is not None:
+        _register(env_id, *entry)
+        return
     near = difflib.get_close_matches(env_id, list(gymnasium.registry), n=3, cutoff=0.5)
-    nearest = f"; did you mean {', '.join(near)}?" if near else "."
+    nearest = f"; did you mean {', '.join(near)}?" if near else f" (ours are like {_PATTERNS})."
     raise ValueError(
         f"env={env_id!r} is not registered with Gymnasium{nearest} To use an environment of your "
         "own, name the module that registers it: --env my_module:MyEnv-v0"
     )
+
+
+def _own_task(env_id: str) -> tuple[str, dict[str, Any]] | None:
+    """Return entry point and options of an id of ours.
+
+    Raises:
+        ValueError: for a size that the task does not have.
+    """
+    if match := _MEMORY.fullmatch(env_id):
+        first, last = int(match["size"]), int(match["last"] or match["size"])
+        for size in (first, last):
+            memory.check_size(size)
+        if first > last:
+            raise ValueError(f"env={env_id!r} names sizes from {first} to {last}; swap them")
+        options = {
+            "sizes": tuple(range(first, last + 1, 2)),
+            "random_length": match["random"] is not None,
+            "starts_at_cue": match["cue"] is not None,
+        }
+        return "envs.memory:MemoryEnv", options
+    if match := _T_MAZE.fullmatch(env_id):
+        length = int(match["length"])
+        t_maze.check_length(length)
+        return "envs.t_maze:TMazeEnv", {"length": length, "is_active": match["active"] is not None}
+    if match := _RECALL.fullmatch(env_id):
+        return "envs.recall:RecallEnv", {"delay": int(match["delay"])}
+    return None
+
+
+def _register(env_id: str, entry_point: Any, options: dict[str, Any]) -> None:
+    is_vector = entry_point != "envs.recall:RecallEnv"
+    gymnasium.register(
+        env_id,
+        entry_point,
+        kwargs=options,
+        vector_entry_point=partial(TensorVectorEnv, env_id) if is_vector else None,
+    )
+
+
+def register_all() -> None:
+    """Register ours with Gymnasium, and MiniGrid's again as mtxl/... with a vector environment."""
+    sizes = range(memory.MIN_SIZE, memory.MAX_SIZE + 1, 2)
+    own = [f"mtxl/MemoryS{n}{v}-v0" for n in sizes for v in ("", "Random", "Cue", "RandomCue")]
+    own += [f"mtxl/TMaze{length}{v}-v0" for length in t_maze.LENGTHS for v in ("", "Active")]
+    own += [f"mtxl/Recall{delay}-v0" for delay in recall.DELAYS]
+    for env_id in own:
+        check_id(env_id)
+    for spec in list(gymnasium.registry.values()):
+        env_id = f"mtxl/{spec.id}"
+        is_new = spec.namespace is None and env_id not in gymnasium.registry
+        if is_new and spec.id.startswith("MiniGrid-") and has_tensor_env(spec):
+            _register(env_id, spec.entry_point, spec.kwargs)
+
+
+register_all()

@@ -2,13 +2,15 @@
 
 Description: the agent starts beside a key or a ball, in view, and walks down a corridor too long
     for the cue to stay in view. At the T it must turn left (up) for a key, right (down) for a
-    ball. Nothing at the T tells which. After the T-maze of Bakker (2001).
+    ball. Nothing at the T tells which. After the T-maze of Bakker (2001), and the passive and the
+    active one of Ni et al. (2023, arXiv 2307.03864): in the active one the agent starts a step
+    further on, with the cue behind it, and must turn to see it.
 Actions: MiniGrid's seven; left, right and forward do something.
 Observations: MiniGrid's: `image` (7, 7, 3), `direction`, `mission`.
 Rewards: 1 - 0.9 t / max_steps at the right end, 0 otherwise.
 Termination: at either end. Truncation: after `max_steps` = 8 (length + 4) steps.
-Registered ids: mtxl/TMaze10-v0, mtxl/TMaze20-v0, mtxl/TMaze50-v0, mtxl/TMaze100-v0: the number is
-    the corridor's length in cells. Going forward, the cue is out of view from the second step on.
+Registered ids: mtxl/TMaze{length}-v0 and mtxl/TMaze{length}Active-v0: the length of the corridor in
+    cells, from 7 to 100,000. Going forward, the cue is out of view from the second step on.
 """
 
 from __future__ import annotations
@@ -21,9 +23,11 @@ from minigrid.core.mission import MissionSpace
 from minigrid.core.world_object import Ball, Key
 from minigrid.minigrid_env import MiniGridEnv
 
-LENGTHS = (10, 20, 50, 100)
-MIN_LENGTH = 7
-_MIDDLE = 3  # row of the corridor; there are seven
+LENGTHS = (10, 20, 50, 100, 300, 1_000, 3_000, 10_000, 100_000)
+"""The lengths that are registered with Gymnasium; `envs.make` takes any."""
+MIN_LENGTH, MAX_LENGTH = 7, 100_000
+MIDDLE = 3
+"""Row of the corridor; there are seven."""
 _MISSION = "go up if the object at the start was a key and down if it was a ball"
 
 
@@ -31,25 +35,23 @@ class TMazeEnv(MiniGridEnv):
     """The T-maze.
 
     Args:
-        length: cells of the corridor, 7 or more.
+        length: cells of the corridor, from 7 to 100,000.
+        is_active: start with the cue behind.
         **kwargs: of MiniGridEnv.
 
     Raises:
-        ValueError: for a corridor too short for the cue to be forgotten.
+        ValueError: for a corridor too short for the cue to be forgotten, or too long.
     """
 
-    def __init__(self, length: int = 10, **kwargs: Any):
-        if length < MIN_LENGTH:
-            raise ValueError(
-                f"length={length} must be {MIN_LENGTH} or more: in a shorter corridor the cue is "
-                "in view from the T"
-            )
+    def __init__(self, length: int = 10, is_active: bool = False, **kwargs: Any):
+        check_length(length)
         self.length = length
+        self.is_active = is_active
         kwargs.setdefault("max_steps", 8 * (length + 4))
         super().__init__(
             mission_space=MissionSpace(mission_func=lambda: _MISSION),
             width=length + 3,
-            height=2 * _MIDDLE + 1,
+            height=2 * MIDDLE + 1,
             see_through_walls=False,
             **kwargs,
         )
@@ -60,14 +62,14 @@ class TMazeEnv(MiniGridEnv):
         for y in range(height):
             self.grid.horz_wall(0, y, width)
         for x in range(1, junction):
-            self.grid.set(x, _MIDDLE, None)
-        for y in range(_MIDDLE - 1, _MIDDLE + 2):
+            self.grid.set(x, MIDDLE, None)
+        for y in range(MIDDLE - 1, MIDDLE + 2):
             self.grid.set(junction, y, None)
         cue = self._rand_elem([Key, Ball])
-        self.grid.set(1, _MIDDLE - 1, cue("green"))
-        self.agent_pos = (1, _MIDDLE)
+        self.grid.set(1, MIDDLE - 1, cue("green"))
+        self.agent_pos = (2 if self.is_active else 1, MIDDLE)
         self.agent_dir = 0
-        ends = [(junction, _MIDDLE - 1), (junction, _MIDDLE + 1)]
+        ends = [(junction, MIDDLE - 1), (junction, MIDDLE + 1)]
         self.success_pos, self.failure_pos = ends if cue is Key else ends[::-1]
         self.mission = _MISSION
 
@@ -82,3 +84,12 @@ class TMazeEnv(MiniGridEnv):
         if position == self.failure_pos:
             return observation, 0, True, truncated, info
         return observation, reward, terminated, truncated, info
+
+
+def check_length(length: int) -> None:
+    """Raise ValueError unless a T-maze can have this corridor."""
+    if not MIN_LENGTH <= length <= MAX_LENGTH:
+        raise ValueError(
+            f"length={length} must be from {MIN_LENGTH} to {MAX_LENGTH}: in a shorter corridor "
+            "the cue is in view from the T"
+        )

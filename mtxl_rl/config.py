@@ -12,6 +12,7 @@ import torch
 
 from agents.core import CoreConfig
 from agents.ppo import PPOConfig, check_minibatches
+from envs import Backend
 
 Device = Literal["auto", "cpu", "cuda"]
 
@@ -25,6 +26,9 @@ class TrainConfig:
 
     env: str = "MiniGrid-MemoryS11-v0"
     """Gymnasium id of the environment; MiniGrid's are registered."""
+    backend: Backend = "auto"
+    """What runs the environments: tensor (on the device of the network) or gymnasium (one by one
+    on the CPU); auto takes tensors where they exist."""
     total_frames: int = 1_500_000
     """Environment steps to train for, over all envs."""
     num_envs: int = 128

@@ -33,7 +33,7 @@ def load_agent(
         ValueError: when the folder is not a run, or the checkpoint does not belong to it.
     """
     config = checkpoint.load_config(run_dir)
-    spec = envs.make(config.env, 1)
+    spec = envs.make(config.env, 1, backend=config.backend)
     agent = ActorCritic(spec.observation_space, spec.action_space, config.core)
     spec.close()
     frames = checkpoint.load_checkpoint(
@@ -54,7 +54,7 @@ def evaluate(
     """
     agent, run_config, frames = load_agent(run, config.checkpoint, pick_device(config.device))
     torch.set_num_threads(run_config.num_threads)
-    evaluation = evaluate_agent(agent, run_config.env, config)
+    evaluation = evaluate_agent(agent, run_config.env, config, run_config.backend)
     if config.json:
         print(json.dumps(dataclasses.asdict(evaluation) | {"frames": frames}))
         return evaluation

@@ -12,7 +12,7 @@ import torch
 import envs
 from agents.actor_critic import ActorCritic
 from agents.rollout import act_, start
-from envs import BatchedEnv
+from envs import Backend, BatchedEnv
 from mtxl_rl.config import EvaluateConfig
 from mtxl_rl.metrics import Episodes, Evaluation
 
@@ -26,8 +26,14 @@ def level_seeds(seed: int, stream: int) -> np.random.SeedSequence:
     return np.random.SeedSequence(seed, spawn_key=(stream,))
 
 
-def evaluate_agent(agent: ActorCritic, env_id: str, config: EvaluateConfig) -> Evaluation:
-    """Play `config.episodes` episodes on levels of the evaluation's stream and summarise them."""
+def evaluate_agent(
+    agent: ActorCritic, env_id: str, config: EvaluateConfig, backend: Backend = "auto"
+) -> Evaluation:
+    """Play `config.episodes` episodes on levels of the evaluation's stream and summarise them.
+
+    The levels are the same whatever the backend and the number of envs.
+    """
+    levels = level_seeds(config.seed, EVALUATION_STREAM).generate_state(config.episodes)
     num_envs = min(config.num_envs, config.episodes)
     env = envs.make(
         env_id,
@@ -35,6 +41,8 @@ def evaluate_agent(agent: ActorCritic, env_id: str, config: EvaluateConfig) -> E
         device=next(agent.parameters()).device,
         seed=level_seeds(config.seed, EVALUATION_STREAM),
         render_mode="rgb_array" if config.video else None,
+        backend=backend,
+        level_seeds=levels.tolist(),
     )
     try:
         return Evaluation.of(play(agent, env, config))

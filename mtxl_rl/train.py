@@ -39,14 +39,15 @@ def train(config: TrainConfig) -> Evaluation:
     torch.set_num_threads(config.num_threads)
     torch.manual_seed(config.seed)
     seeds = level_seeds(config.seed, TRAINING_STREAM)
-    env = envs.make(config.env, config.num_envs, device, seeds)
+    env = envs.make(config.env, config.num_envs, device, seeds, backend=config.backend)
     try:
         agent = ActorCritic(env.observation_space, env.action_space, config.core).to(device)
         run_dir = config.run_dir or default_run_dir(config)
         checkpoint.create_run(run_dir, config)
         num_parameters = sum(parameter.numel() for parameter in agent.parameters())
-        print(f"{config.env}: {config.num_envs} envs, core {config.core.kind} on {device}, "
-              f"{num_parameters:,} parameters; run {run_dir}")  # fmt: skip
+        print(f"{config.env}: {config.num_envs} envs, {env.backend} backend, core "
+              f"{config.core.kind} on {device}, {num_parameters:,} parameters")  # fmt: skip
+        print(f"Run:          {run_dir}")
         logger = RunLogger(run_dir, config)
         frames = _learn(config, agent, env, logger, run_dir)
     finally:
@@ -98,12 +99,12 @@ def _learn(
 
 def _evaluate(config: TrainConfig, agent: ActorCritic) -> Evaluation:
     options = EvaluateConfig(episodes=config.eval_episodes, seed=config.seed)
-    evaluation = evaluate_agent(agent, config.env, options)
+    evaluation = evaluate_agent(agent, config.env, options, config.backend)
     print(f"Evaluated:    {evaluation.episodes} episodes on new levels")
     print(f"Success rate: {evaluation.describe_success()}")
     if evaluation.success_rate is not None and agent.core.has_memory:
         without = dataclasses.replace(options, clear_memory=True)
-        amnesic = evaluate_agent(agent, config.env, without).describe_success()
+        amnesic = evaluate_agent(agent, config.env, without, config.backend).describe_success()
         print(f"  the same agent, without memory, previous action and reward: {amnesic}")
     print(f"Mean return:  {evaluation.mean_return:.3f}, mean length {evaluation.mean_length:.1f}")
     return evaluation

@@ -15,6 +15,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import envs
 from agents.core import CoreConfig
 from agents.ppo import PPOConfig
+from envs import Backend
+from envs.grid_env import GridEnv
+from envs.gymnasium_adapter import GymnasiumEnv
+from envs.level_pool import POOL_LEN
 from mtxl_rl import evaluate, train
 from mtxl_rl.config import EvaluateConfig, TrainConfig
 from mtxl_rl.metrics import EpisodeWindow
@@ -240,12 +244,21 @@ def test_every_option_has_a_help_text(command: Command) -> None:
 def test_levels_of_training_and_evaluation_differ() -> None:
     from mtxl_rl.evaluation import EVALUATION_STREAM, TRAINING_STREAM, level_seeds
 
-    def seeds(stream: int) -> set[int]:
-        env = envs.make("MiniGrid-MemoryS7-v0", 64, seed=level_seeds(1, stream))
-        return set(env._seeds)  # type: ignore[attr-defined]
+    def seeds(backend: Backend) -> set[int]:
+        training = level_seeds(1, TRAINING_STREAM)
+        env = envs.make("MiniGrid-DoorKey-5x5-v0", 64, seed=training, backend=backend)
+        if isinstance(env, GymnasiumEnv):
+            return set(env._seeds)
+        assert isinstance(env, GridEnv)
+        env.reset()
+        return set(env._pool._seeds_held())
 
-    assert len(seeds(TRAINING_STREAM)) == 64
-    assert not seeds(TRAINING_STREAM) & seeds(EVALUATION_STREAM)
+    evaluation = set(level_seeds(1, EVALUATION_STREAM).generate_state(1000).tolist())
+    assert len(evaluation) == 1000
+    numbers: dict[Backend, int] = {"gymnasium": 64, "tensor": POOL_LEN}
+    for backend, number in numbers.items():
+        assert len(seeds(backend)) == number
+        assert not seeds(backend) & evaluation
 
 
 def test_every_env_plays_an_equal_share(trained: Path) -> None:

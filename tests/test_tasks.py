@@ -10,14 +10,20 @@ from minigrid.core.actions import Actions
 from minigrid.envs.memory import MemoryEnv
 
 from envs.recall import DELAYS, RecallEnv
-from envs.t_maze import LENGTHS, TMazeEnv
+from envs.registry import check_id
+from envs.t_maze import TMazeEnv
 
-IDS = [f"mtxl/Recall{n}-v0" for n in DELAYS] + [f"mtxl/TMaze{n}-v0" for n in LENGTHS]
+IDS = [
+    *(f"mtxl/Recall{n}-v0" for n in DELAYS),
+    *(f"mtxl/TMaze{n}{variant}-v0" for n in (7, 10, 300) for variant in ("", "Active")),
+    *(f"mtxl/MemoryS{size}{variant}-v0" for size in (7, "9to13") for variant in ("", "RandomCue")),
+]
 
 
 @pytest.mark.parametrize("env_id", IDS)
 @pytest.mark.filterwarnings("ignore:.*Box")
 def test_is_a_valid_gymnasium_environment(env_id: str) -> None:
+    check_id(env_id)
     check_env(gymnasium.make(env_id).unwrapped, skip_render_check=True)
 
 

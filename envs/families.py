@@ -1,0 +1,65 @@
+"""Which environments of MiniGrid the tensor engine knows, and the task of each."""
+
+from __future__ import annotations
+
+from minigrid.envs import (
+    blockedunlockpickup,
+    crossing,
+    distshift,
+    doorkey,
+    dynamicobstacles,
+    empty,
+    fetch,
+    fourrooms,
+    gotodoor,
+    gotoobject,
+    keycorridor,
+    lavagap,
+    lockedroom,
+    memory,
+    multiroom,
+    obstructedmaze,
+    obstructedmaze_v1,
+    putnear,
+    redbluedoors,
+    unlock,
+    unlockpickup,
+)
+from minigrid.minigrid_env import MiniGridEnv
+
+from envs.memory import MemoryEnv
+from envs.t_maze import TMazeEnv
+from envs.tasks.carry import Fetch, PickUp, PutNear
+from envs.tasks.doors import RedBlueDoors, Unlock
+from envs.tasks.dynamic_obstacles import DynamicObstacles
+from envs.tasks.go_to import GoTo
+from envs.tasks.task import Task
+from envs.tasks.two_ends import TwoEnds
+
+TASKS: dict[type[MiniGridEnv], type[Task]] = {
+    empty.EmptyEnv: Task,
+    crossing.CrossingEnv: Task,
+    lavagap.LavaGapEnv: Task,
+    distshift.DistShiftEnv: Task,
+    fourrooms.FourRoomsEnv: Task,
+    multiroom.MultiRoomEnv: Task,
+    doorkey.DoorKeyEnv: Task,
+    lockedroom.LockedRoomEnv: Task,
+    redbluedoors.RedBlueDoorEnv: RedBlueDoors,
+    unlock.UnlockEnv: Unlock,
+    gotodoor.GoToDoorEnv: GoTo,
+    gotoobject.GoToObjectEnv: GoTo,
+    unlockpickup.UnlockPickupEnv: PickUp,
+    blockedunlockpickup.BlockedUnlockPickupEnv: PickUp,
+    keycorridor.KeyCorridorEnv: PickUp,
+    obstructedmaze.ObstructedMaze_1Dlhb: PickUp,
+    obstructedmaze.ObstructedMaze_Full: PickUp,
+    obstructedmaze_v1.ObstructedMaze_Full_V1: PickUp,
+    fetch.FetchEnv: Fetch,
+    putnear.PutNearEnv: PutNear,
+    dynamicobstacles.DynamicObstaclesEnv: DynamicObstacles,
+    memory.MemoryEnv: TwoEnds,
+    MemoryEnv: TwoEnds,
+    TMazeEnv: TwoEnds,
+}
+"""By class, exactly: a subclass may have rules of its own."""

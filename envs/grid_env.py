@@ -1,0 +1,157 @@
+"""MiniGrid's environments on a device: every env has a grid of its own. Shapes: B envs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from minigrid.minigrid_env import MiniGridEnv
+from torch import Tensor
+
+from envs.batched_env import Observation
+from envs.cells import unpack, unpack_grid
+from envs.counter_random import CounterRandom
+from envs.level import Levels, Texts, read_level
+from envs.level_maker import LevelMaker
+from envs.level_pool import RENEW_EVERY, LevelPool
+from envs.observation import View, image
+from envs.tasks.task import Outcome
+from envs.tensor_env import TensorEnv
+from envs.transition import GridState, Mechanics
+
+
+class GridEnv(TensorEnv):
+    """The generic engine: any family of `envs.families`.
+
+    An episode starts from a level of a pool that MiniGrid fills, see `envs.level_pool`.
+
+    Args:
+        env_id: registered with Gymnasium.
+        num_envs: B.
+        device: where the environments live.
+        seed: of the levels, and of what moves by itself.
+        level_seeds: play the levels of MiniGrid's `reset(seed)` for these seeds: the k-th episode
+            of env i has the level of number i + k B, from the start again after the last.
+        options: of the environment.
+    """
+
+    def __init__(
+        self,
+        env_id: str,
+        num_envs: int,
+        device: torch.device | str = "cpu",
+        seed: int | np.random.SeedSequence = 0,
+        level_seeds: Sequence[int] | None = None,
+        options: dict[str, Any] | None = None,
+    ):
+        self._maker = LevelMaker(env_id, options or {})
+        super().__init__(self._maker.env, num_envs, device)
+        self._has_level_seeds = level_seeds is not None
+        self._texts: Texts = {}
+        self._pool = LevelPool(
+            self._maker, env_id, options or {}, self._texts, self.device, level_seeds
+        )
+        self._geometry, self._task = self._maker.geometry, self._maker.task
+        self._mechanics = Mechanics(self._geometry).to(self.device)
+        self._view = View(self._geometry, self.prototype.see_through_walls).to(self.device)
+        self._row_starts = self._every_row * self._geometry.num_cells
+        self._has_mission = "mission" in self.observation_space.spaces
+        self._allocate()
+        self.seed(seed)
+
+    def load(self, minigrid_envs: Sequence[MiniGridEnv]) -> Observation:
+        self._check_loadable(minigrid_envs)
+        read = [read_level(env, self._task, self._geometry) for env in minigrid_envs]
+        levels = Levels.of(read, self._texts)
+        if levels.cells.shape[1] != self._geometry.num_cells:
+            raise ValueError(
+                f"load was given grids of another size than {self._geometry.width} x "
+                f"{self._geometry.height}; pass environments of the same id and options"
+            )
+        for name, values in levels._asdict().items():
+            self._buffers[name].copy_(values)
+        self._fill_pool()
+        self._has_episodes = True
+        return self._observe()
+
+    def reset(self) -> Observation:
+        self._fill_pool()
+        return super().reset()
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> Observation:
+        observation = super().load_state_dict(state)
+        self._fill_pool()
+        return observation
+
+    def restore_prototype(self, index: int) -> None:
+        state = {name: buffer[index].cpu() for name, buffer in self._buffers.items()}
+        env = self.prototype
+        env.grid = unpack_grid(self._geometry.crop(state["cells"].numpy()))
+        env.agent_pos = self._geometry.point(int(state["position"]))
+        env.agent_dir = int(state["direction"])
+        env.carrying = unpack(int(state["carrying"]))
+        env.step_count = int(state["step_count"])
+
+    def missions(self, rows: Sequence[int]) -> list[str]:
+        ids = self._buffers["mission"][list(rows)].cpu().numpy()
+        return [self._texts[row.tobytes()] for row in ids]
+
+    def close(self) -> None:
+        super().close()
+        self._pool.close()
+
+    def _allocate(self) -> None:
+        level = Levels.of(self._maker.make([0]), self._texts).to(self.device)
+        self._buffers |= {
+            name: values.repeat_interleave(self.num_envs, dim=0)
+            for name, values in level._asdict().items()
+        }
+
+    def _fill_pool(self) -> None:
+        """Let the pool hold what it holds after this many steps."""
+        self._pool.fill_(int(self._keys[0]) & (1 << 63) - 1, self._num_steps // RENEW_EVERY)
+
+    def _prepare_step(self) -> None:
+        if self._num_steps % RENEW_EVERY == RENEW_EVERY // 2:
+            self._pool.prepare()
+        elif self._num_steps % RENEW_EVERY == 0:
+            self._pool.renew_()
+
+    def _advance_(self, actions: Int64[Tensor, " B"]) -> Outcome:
+        buffers = self._buffers
+        state = GridState(*(buffers[name] for name in GridState._fields))
+        random = CounterRandom(self._keys, buffers["episode"])
+        after, outcome = self._task.step_(self._mechanics, state, actions, random)
+        for name, old, new in zip(GridState._fields, state, after, strict=True):
+            if new is not old:
+                buffers[name].copy_(new)
+        return outcome
+
+    def _observe(self, rows: Int64[Tensor, " n"] | None = None) -> Observation:
+        def of(name: str) -> Tensor:
+            return self._buffers[name] if rows is None else self._buffers[name][rows]
+
+        starts = self._row_starts if rows is None else self._row_starts[rows]
+        words = self._view(
+            self._buffers["cells"].view(-1),
+            starts + of("position"),
+            of("direction"),
+            of("carrying"),
+        )
+        observation = {"image": image(words), "direction": of("direction").clone()}
+        if self._has_mission:
+            observation["mission"] = of("mission").clone()
+        return {name: observation[name] for name in self.observation_space.spaces}
+
+    def _first_state(self, rows: Int64[Tensor, " n"]) -> dict[str, Tensor]:
+        levels = self._pool.levels
+        num_levels = len(levels.position)
+        episode = self._buffers["episode"][rows]
+        if self._has_level_seeds:
+            number = (rows + episode * self.num_envs) % num_levels
+        else:
+            number = CounterRandom(self._keys[rows], episode).below(num_levels)
+        return {name: values.index_select(0, number) for name, values in levels._asdict().items()}

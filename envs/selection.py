@@ -1,0 +1,65 @@
+"""Which class of tensor environment, if any, runs an id."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from gymnasium.envs.registration import EnvSpec, load_env_creator
+
+from envs.families import TASKS
+from envs.geometry import VIEW_SIDE
+from envs.grid_env import GridEnv
+from envs.static_levels import STATIC_CLASSES
+from envs.table_env import TableEnv
+from envs.tensor_env import TensorEnv
+
+
+def has_tensor_env(spec: EnvSpec) -> bool:
+    """Tell whether the tensor engine knows an id, with the rules that it is registered with."""
+    return _class_of(spec) is not None
+
+
+def tensor_env(
+    env_id: str,
+    num_envs: int,
+    device: torch.device | str,
+    seed: int | np.random.SeedSequence | None,
+    level_seeds: Sequence[int] | None = None,
+    options: dict[str, Any] | None = None,
+) -> TensorEnv:
+    """Make `num_envs` copies of an environment as tensors.
+
+    Args:
+        env_id: registered with Gymnasium.
+        num_envs: B.
+        device: where they live.
+        seed: of the levels. Left out: from the machine's entropy.
+        level_seeds: play the levels of MiniGrid's `reset(seed)` for these seeds, in their order.
+        options: of the environment.
+
+    Raises:
+        ValueError: for an id that the tensor engine does not know.
+    """
+    chosen = _class_of(gymnasium.spec(env_id))
+    if chosen is None:
+        raise ValueError(
+            f"backend='tensor' does not know env={env_id!r}; use backend='auto' or 'gymnasium'"
+        )
+    seed = np.random.SeedSequence() if seed is None else seed
+    return chosen(env_id, num_envs, device, seed, level_seeds, options)
+
+
+def _class_of(spec: EnvSpec) -> type[TableEnv] | type[GridEnv] | None:
+    """Return the class for an id, judged by its entry point and options; nothing is made."""
+    has_extras = spec.additional_wrappers or spec.max_episode_steps is not None
+    if has_extras or spec.kwargs.get("agent_view_size", VIEW_SIDE) != VIEW_SIDE:
+        return None
+    entry_point = spec.entry_point
+    creator = load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
+    if creator in STATIC_CLASSES:
+        return TableEnv
+    return GridEnv if creator in TASKS else None

@@ -1,0 +1,126 @@
+"""Memory and the T-mazes as a table: a step is a few look-ups. Shapes: B envs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int64
+from minigrid.minigrid_env import MiniGridEnv
+from torch import Tensor
+
+from envs.batched_env import Observation
+from envs.cells import unpack_grid
+from envs.counter_random import CounterRandom
+from envs.geometry import Geometry
+from envs.level import read_level
+from envs.level_maker import LevelMaker
+from envs.static_levels import static_levels
+from envs.table import FLAG_BITS, SUCCESS, TERMINATED, WEIGHT_BITS, Atlas
+from envs.tasks.task import Outcome
+from envs.tensor_env import TensorEnv
+from envs.transition import NUM_ACTIONS
+
+
+class TableEnv(TensorEnv):
+    """An environment whose levels never change.
+
+    Args:
+        env_id: registered with Gymnasium.
+        num_envs: B.
+        device: where the environments live.
+        seed: of the levels.
+        level_seeds: as of `GridEnv`.
+        options: of the environment.
+    """
+
+    def __init__(
+        self,
+        env_id: str,
+        num_envs: int,
+        device: torch.device | str = "cpu",
+        seed: int | np.random.SeedSequence = 0,
+        level_seeds: Sequence[int] | None = None,
+        options: dict[str, Any] | None = None,
+    ):
+        self._maker = LevelMaker(env_id, options or {})
+        super().__init__(self._maker.env, num_envs, device)
+        self._atlas = Atlas(static_levels(self.prototype))
+        self._table = self._atlas.table.to(self.device)
+        self._has_level_seeds = level_seeds is not None
+        if level_seeds is not None:
+            starts = [self._read_seed(seed) for seed in level_seeds]
+            self._table.starts, self._table.start_max_steps = torch.tensor(
+                starts, device=self.device
+            ).unbind(1)
+        self._buffers["state"] = torch.zeros_like(self._every_row)
+        self.seed(seed)
+
+    def load(self, minigrid_envs: Sequence[MiniGridEnv]) -> Observation:
+        self._check_loadable(minigrid_envs)
+        names = ("state", "max_steps", "step_count")
+        columns = torch.tensor([self._read(env) for env in minigrid_envs]).unbind(1)
+        for name, column in zip(names, columns, strict=True):
+            self._buffers[name].copy_(column)
+        self._has_episodes = True
+        return self._observe()
+
+    def restore_prototype(self, index: int) -> None:
+        state = int(self._buffers["state"][index])
+        levels, number, position = self._atlas.level_of(state)
+        env, geometry = self.prototype, levels.geometry
+        env.width, env.height = geometry.width, geometry.height
+        env.grid = unpack_grid(geometry.crop(levels.cells[number]))
+        env.agent_pos = geometry.point(position)
+        env.agent_dir = state & 3
+        env.carrying = None
+        env.step_count = int(self._buffers["step_count"][index])
+
+    def missions(self, rows: Sequence[int]) -> list[str]:
+        return [self.prototype.mission] * len(rows)
+
+    def _read(self, env: MiniGridEnv) -> tuple[int, int, int]:
+        """Return state, max_steps and step_count of an episode."""
+        geometry = Geometry(env.grid.width, env.grid.height)
+        level = read_level(env, self._maker.task, geometry)
+        state = self._atlas.find(level.cells, level.registers, level.position, level.direction)
+        if state is None or env.carrying is not None:
+            raise ValueError(
+                f"load was given a {type(env).__name__} in a state that none of this batch's "
+                "levels has; pass environments of the same id and options, stepped by actions only"
+            )
+        return state, level.max_steps, level.step_count
+
+    def _read_seed(self, seed: int) -> tuple[int, int]:
+        self.prototype.reset(seed=int(seed))
+        return self._read(self.prototype)[:2]
+
+    def _advance_(self, actions: Int64[Tensor, " B"]) -> Outcome:
+        state = self._buffers["state"]
+        after = self._table.after.index_select(0, state * NUM_ACTIONS + actions)
+        self._buffers["step_count"] += 1
+        state.copy_(after >> FLAG_BITS)
+        return Outcome((after & TERMINATED) != 0, (after & SUCCESS) != 0)
+
+    def _observe(self, rows: Int64[Tensor, " n"] | None = None) -> Observation:
+        state = self._buffers["state"] if rows is None else self._buffers["state"][rows]
+        number = self._table.observation.index_select(0, state)
+        return {
+            "image": self._table.images.index_select(0, number),
+            "direction": state & 3,
+        }
+
+    def _first_state(self, rows: Int64[Tensor, " n"]) -> dict[str, Tensor]:
+        table, episode = self._table, self._buffers["episode"][rows]
+        if self._has_level_seeds:
+            start = (rows + episode * self.num_envs) % len(table.starts)
+        else:
+            number = CounterRandom(self._keys[rows], episode).below(1 << WEIGHT_BITS)
+            start = torch.searchsorted(table.start_limits, number, right=True)
+        return {
+            "state": table.starts.index_select(0, start),
+            "max_steps": table.start_max_steps.index_select(0, start),
+            "step_count": torch.zeros_like(start),
+        }

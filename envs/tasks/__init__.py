@@ -1,0 +1,1 @@
+"""The rules of MiniGrid's tasks, one family a file."""

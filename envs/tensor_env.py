@@ -1,0 +1,248 @@
+"""What the environments that are tensors have in common. Shapes: B envs."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from jaxtyping import Bool, Float, Int64
+from minigrid.minigrid_env import MiniGridEnv
+from torch import Tensor
+
+from envs.batched_env import BatchedEnv, EnvStep, Observation
+from envs.counter_random import CounterRandom
+from envs.observation_fields import flat_space
+from envs.tasks.task import Outcome
+from envs.transition import NUM_ACTIONS
+
+
+class TensorEnv(BatchedEnv):
+    """B MiniGrid environments as tensors on a device.
+
+    What happens depends on the seed and the actions alone, and is the same on every device. A step
+    on a GPU synchronises nothing; its state lives in buffers that are written in place, so that a
+    CUDA graph can capture it.
+
+    Attributes:
+        prototype: a MiniGrid environment of the same id: its spaces, and what `render` draws with.
+        keeps_final: give `final_observation` for every episode that ends, not only for truncated
+            ones. On a GPU it is always given.
+    """
+
+    has_success = True
+    backend = "tensor"
+
+    def __init__(
+        self,
+        prototype: MiniGridEnv,
+        num_envs: int,
+        device: torch.device | str,
+    ):
+        self.prototype = prototype
+        self.num_envs = num_envs
+        self.device = torch.device(device)
+        self.observation_space = flat_space(prototype.observation_space, is_minigrid=True)
+        assert isinstance(prototype.action_space, spaces.Discrete)
+        self.action_space = prototype.action_space
+        self.keeps_final = False
+        self._every_row = torch.arange(num_envs, device=self.device)
+        self._keys = torch.zeros_like(self._every_row)
+        self._buffers: dict[str, Tensor] = {
+            name: torch.zeros_like(self._every_row)
+            for name in ("step_count", "max_steps", "episode")
+        }
+        self._has_episodes = False
+        self._num_steps = 0
+        # rows to reset are found by looking, which is a synchronisation on a GPU
+        self._resets_by_row = self.device.type == "cpu"
+
+    def seed(self, seed: int | np.random.SeedSequence) -> None:
+        """Begin again: the next `reset` gives the first levels of the seed."""
+        self._keys.copy_(CounterRandom.keys(seed, self.num_envs))
+        self._buffers["episode"].zero_()
+        self._has_episodes = False
+        self._num_steps = 0
+
+    def reset(self) -> Observation:
+        if self._has_episodes:
+            self._buffers["episode"] += 1
+        self._has_episodes = True
+        self._start_(self._every_row)
+        return self._observe()
+
+    def step(self, actions: Tensor) -> EnvStep:
+        if not self._has_episodes:
+            raise ValueError("no episode has started; call reset() before step()")
+        self._num_steps += 1
+        self._prepare_step()
+        return self.device_step(actions)
+
+    def device_step(self, actions: Tensor) -> EnvStep:
+        """Take a step without what it needs on the host: what a CUDA graph captures."""
+        self._check_actions(actions)
+        outcome = self._advance_(actions)
+        reward = self._reward(outcome)
+        truncated = self._buffers["step_count"] >= self._buffers["max_steps"]
+        done = outcome.terminated | truncated
+        observation, final_observation = self._autoreset_(done, truncated)
+        return EnvStep(
+            observation=observation,
+            reward=reward,
+            terminated=outcome.terminated,
+            truncated=truncated,
+            success=outcome.success,
+            final_observation=final_observation,
+        )
+
+    @abstractmethod
+    def load(self, minigrid_envs: Sequence[MiniGridEnv]) -> Observation:
+        """Go on from the episodes that MiniGrid environments are in, and return what is seen.
+
+        Args:
+            minigrid_envs: B environments of the same kind as these, unwrapped.
+
+        Raises:
+            ValueError: for another number or kind of environments, or one without an episode.
+        """
+
+    @abstractmethod
+    def missions(self, rows: Sequence[int]) -> list[str]:
+        """Return the texts of the missions of some envs."""
+
+    @abstractmethod
+    def restore_prototype(self, index: int) -> None:
+        """Bring `prototype` into the state of one env, as far as it is drawn."""
+
+    @abstractmethod
+    def _advance_(self, actions: Int64[Tensor, " B"]) -> Outcome:
+        """Take the actions, and say how the step ended; nothing is reset yet."""
+
+    @abstractmethod
+    def _observe(self, rows: Int64[Tensor, " n"] | None = None) -> Observation:
+        """Return what the envs in `rows`, or all, see: tensors that no later step writes to."""
+
+    @abstractmethod
+    def _first_state(self, rows: Int64[Tensor, " n"]) -> dict[str, Tensor]:
+        """Return what the buffers of the envs in `rows` hold when their next episode starts."""
+
+    def render(self, index: int) -> np.ndarray:
+        if not 0 <= index < self.num_envs:
+            raise ValueError(f"index={index} must be from 0 to {self.num_envs - 1}")
+        self.restore_prototype(index)
+        picture = self.prototype.get_frame(tile_size=self.prototype.tile_size)
+        assert isinstance(picture, np.ndarray)
+        return picture
+
+    def close(self) -> None:
+        self.prototype.close()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the whole state, the random numbers' included, as copies."""
+        return {name: buffer.clone() for name, buffer in self._state().items()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> Observation:
+        """Go on from the state of an environment of the same id and size; return what is seen.
+
+        Raises:
+            ValueError: for a state that does not fit, naming the entry; nothing has changed then.
+        """
+        buffers = self._state()
+        if set(state) != set(buffers):
+            raise ValueError(f"state has the entries {sorted(state)}, not {sorted(buffers)}")
+        for name, buffer in buffers.items():
+            value = state[name]
+            if value.shape != buffer.shape or value.dtype != buffer.dtype:
+                raise ValueError(
+                    f"state[{name!r}] is {tuple(value.shape)} {value.dtype}, but this environment "
+                    f"has {tuple(buffer.shape)} {buffer.dtype}; load it into one of the same id, "
+                    "options and num_envs"
+                )
+        for name, buffer in buffers.items():
+            buffer.copy_(state[name])
+        self._has_episodes = True
+        self._num_steps = int(state["num_steps"])
+        return self._observe()
+
+    def _state(self) -> dict[str, Tensor]:
+        return self._buffers | {"keys": self._keys, "num_steps": torch.tensor(self._num_steps)}
+
+    def _prepare_step(self) -> None:
+        """Do what a step needs on the host."""
+
+    def _autoreset_(
+        self, done: Bool[Tensor, " B"], truncated: Bool[Tensor, " B"]
+    ) -> tuple[Observation, Observation | None]:
+        """Reset where an episode ended; return what is seen then, and what was seen before."""
+        final = self._observe()
+        episode = self._buffers["episode"]
+        if not self._resets_by_row:
+            episode += done
+            for name, first in self._first_state(self._every_row).items():
+                buffer = self._buffers[name]
+                is_new = done.view(-1, *[1] * (buffer.dim() - 1))
+                buffer.copy_(torch.where(is_new, first, buffer))
+            return self._observe(), final
+        rows = done.nonzero().squeeze(1)
+        if not len(rows):
+            return final, None
+        needs_final = self.keeps_final or bool(truncated.any())
+        episode[rows] += 1
+        self._start_(rows)
+        observation = {
+            name: (before.clone() if needs_final else before).index_copy_(0, rows, first)
+            for (name, before), first in zip(
+                final.items(), self._observe(rows).values(), strict=True
+            )
+        }
+        return observation, final if needs_final else None
+
+    def _start_(self, rows: Int64[Tensor, " n"]) -> None:
+        for name, first in self._first_state(rows).items():
+            self._buffers[name].index_copy_(0, rows, first)
+
+    def _reward(self, outcome: Outcome) -> Float[Tensor, " B"]:
+        """Return MiniGrid's reward: computed in float64, cast once."""
+        elapsed = self._buffers["step_count"].double() / self._buffers["max_steps"]
+        reward = torch.where(outcome.success, 1 - 0.9 * elapsed, 0.0)
+        if outcome.penalty is not None:
+            reward = torch.where(outcome.penalty, -1.0, reward)
+        return reward.float()
+
+    def _check_actions(self, actions: Tensor) -> None:
+        if actions.shape != (self.num_envs,) or actions.dtype.is_floating_point:
+            raise ValueError(
+                f"actions are {tuple(actions.shape)} {actions.dtype}; pass whole numbers, one for "
+                f"each env: ({self.num_envs},) int64"
+            )
+        if actions.device.type != self.device.type:
+            raise ValueError(
+                f"actions are on {actions.device}, the environments on {self.device}; pass "
+                f"actions.to({str(self.device)!r})"
+            )
+        in_range = (actions >= 0) & (actions < NUM_ACTIONS)
+        allowed = f"must be from 0 to {NUM_ACTIONS - 1}"
+        if not self._resets_by_row:
+            torch.ops.aten._assert_async.msg(in_range.all(), f"actions {allowed}")
+        elif not in_range.all():
+            raise ValueError(
+                f"action {int(actions[~in_range][0])} {allowed}: left, right, forward, pickup, "
+                "drop, toggle, done"
+            )
+
+    def _check_loadable(self, minigrid_envs: Sequence[MiniGridEnv]) -> None:
+        if len(minigrid_envs) != self.num_envs:
+            raise ValueError(
+                f"load was given {len(minigrid_envs)} environments; this batch has num_envs="
+                f"{self.num_envs}: pass one for each"
+            )
+        for env in minigrid_envs:
+            if type(env) is not type(self.prototype):
+                raise ValueError(
+                    f"load was given a {type(env).__name__}, but this batch is of "
+                    f"{type(self.prototype).__name__}; pass `env.unwrapped` of the same id"
+                )
+            if env.agent_pos is None or env.agent_dir is None or env.agent_dir < 0:
+                raise ValueError("load was given an environment without an episode; reset() it")

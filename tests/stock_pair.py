@@ -1,0 +1,120 @@
+"""Minigrid itself beside the tensors: the same states and actions, compared step by step."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from minigrid.core.world_object import Ball
+from minigrid.envs.dynamicobstacles import DynamicObstaclesEnv
+from minigrid.minigrid_env import MiniGridEnv
+from torch import Tensor
+
+from envs.cells import EMPTY, pack
+from envs.grid_env import GridEnv
+from envs.table_env import TableEnv
+from envs.tasks.dynamic_obstacles import DynamicObstacles
+
+Policy = Callable[[MiniGridEnv], int]
+
+
+def stock(env_id: str, **options: Any) -> MiniGridEnv:
+    """Return a Minigrid environment; deprecated versions are made without a word."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        env = gymnasium.make(env_id, disable_env_checker=True, **options).unwrapped
+    assert isinstance(env, MiniGridEnv)
+    return env
+
+
+class Pair:
+    """Minigrid environments and a batch that is loaded from them.
+
+    Counts what was compared: "episodes", "successes", "truncations", "both" flags at once.
+    """
+
+    def __init__(self, env_id: str, num_envs: int, backend: type = GridEnv):
+        self.stocks = [stock(env_id) for _ in range(num_envs)]
+        self.env: GridEnv | TableEnv = backend(env_id, num_envs, level_seeds=[0])
+        self.env.keeps_final = True
+        self.counts: Counter[str] = Counter()
+        if isinstance(self.stocks[0], DynamicObstaclesEnv):
+            self.env._task = FollowedObstacles(self)  # type: ignore[union-attr]
+
+    def reset(self, index: int, seed: int, max_steps: int | None = None) -> None:
+        """Start an episode of one Minigrid environment; `load` brings it into the batch."""
+        self.stocks[index].reset(seed=seed)
+        if max_steps is not None:
+            self.stocks[index].max_steps = max_steps
+
+    def load(self) -> None:
+        expected = [env.gen_obs() for env in self.stocks]
+        self._compare(self.env.load(self.stocks), expected, range(len(self.stocks)))
+
+    def step(self, actions: list[int]) -> np.ndarray:
+        """Step both, compare everything, and return which episodes ended."""
+        expected = [env.step(action) for env, action in zip(self.stocks, actions, strict=True)]
+        step = self.env.step(torch.tensor(actions))
+        seen, reward, terminated, truncated, _ = (
+            np.array(c, object) for c in zip(*expected, strict=True)
+        )
+        np.testing.assert_array_equal(step.reward.numpy(), reward.astype(np.float32))
+        np.testing.assert_array_equal(step.terminated.numpy(), terminated.astype(bool))
+        np.testing.assert_array_equal(step.truncated.numpy(), truncated.astype(bool))
+        done = (step.terminated | step.truncated).numpy()
+        success = done & (reward.astype(float) > 0)
+        np.testing.assert_array_equal(step.success.numpy(), success)
+        self._compare(step.observation, seen, np.flatnonzero(~done))
+        if done.any():
+            assert step.final_observation is not None
+            self._compare(step.final_observation, seen, np.flatnonzero(done))
+        self.counts["episodes"] += int(done.sum())
+        self.counts["successes"] += int(success.sum())
+        self.counts["truncations"] += int(step.truncated.sum())
+        self.counts["both"] += int((success & step.truncated.numpy()).sum())
+        return done
+
+    def _compare(self, observation: dict[str, Tensor], expected: Any, rows: Any) -> None:
+        image, direction = observation["image"].numpy(), observation["direction"].numpy()
+        for row in rows:
+            np.testing.assert_array_equal(image[row], expected[row]["image"])
+            assert direction[row] == expected[row]["direction"]
+
+
+class FollowedObstacles(DynamicObstacles):
+    """Moves the obstacles where Minigrid, which is stepped first, has moved its own."""
+
+    def __init__(self, pair: Pair):
+        self.pair = pair
+
+    def move_obstacles_(self, mechanics: Any, state: Any, random: Any) -> Tensor:
+        assert isinstance(self.pair.env, GridEnv)
+        geometry = self.pair.env._geometry
+        after = torch.tensor([self.registers(env, geometry) for env in self.pair.stocks])
+        state.cells.scatter_(1, state.registers, EMPTY)
+        state.cells.scatter_(1, after, pack(Ball()))
+        return after
+
+
+def play(pair: Pair, policy: Policy, num_steps: int, rng: np.random.Generator) -> None:
+    """Play with random time limits, resetting where an episode ends."""
+
+    def reset(index: int) -> None:
+        seed = int(rng.integers(2**31))
+        limit = int(rng.integers(1, 40)) if rng.random() < 0.5 else None
+        pair.reset(index, seed, limit)
+
+    for index in range(len(pair.stocks)):
+        reset(index)
+    pair.load()
+    for _ in range(num_steps):
+        done = pair.step([policy(env) for env in pair.stocks])
+        if done.any():
+            for index in np.flatnonzero(done).tolist():
+                reset(index)
+            pair.load()
