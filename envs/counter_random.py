@@ -36,15 +36,19 @@ def child_seed(seed: int | np.random.SeedSequence, child: int) -> np.random.Seed
     return np.random.SeedSequence(parent.entropy, spawn_key=(*parent.spawn_key, child))
 
 
+BITS = 31
+"""Of a random number."""
+
+
 class CounterRandom:
     """Streams of B envs at a counter.
 
     Args:
-        keys: of the streams, (B,) int64.
-        counter: which number of each stream comes next, (B,) int64 or one for all.
+        keys: of the streams, int64.
+        counter: which number of each stream comes next, or one for all.
     """
 
-    def __init__(self, keys: Int64[Tensor, " B"], counter: Int64[Tensor, " B"] | int):
+    def __init__(self, keys: Int64[Tensor, " *B"], counter: Int64[Tensor, " *C"] | int):
         step = _wrap(counter * _GOLDEN) if isinstance(counter, int) else counter * _GOLDEN
         self._keys = keys + step
 
@@ -58,9 +62,23 @@ class CounterRandom:
         """Return streams that depend on this one's key and counter, and on `branch`."""
         return CounterRandom(_mix(self._keys), branch + 1)
 
-    def below(self, limit: Int64[Tensor, " B"] | int) -> Int64[Tensor, " B"]:
-        """Return a whole number from 0 to limit - 1 for each env; a limit is below 2^31.
+    def many(self, number: int) -> Int64[Tensor, "B n"]:
+        """Return this many whole numbers below 2^31 for each env, of branches of its stream."""
+        branches = torch.arange(1, number + 1, device=self._keys.device)
+        return CounterRandom(_mix(self._keys).unsqueeze(1), branches).bits()
 
-        The numbers are uniform up to limit / 2^31.
-        """
-        return ((_mix(self._keys) >> 33 & (1 << 31) - 1) * limit) >> 31
+    def bits(self) -> Int64[Tensor, " *B"]:
+        """Return a whole number below 2^31 for each env."""
+        return _mix(self._keys) >> 33 & (1 << BITS) - 1
+
+    def below(self, limit: Int64[Tensor, " B"] | int) -> Int64[Tensor, " B"]:
+        """Return a whole number from 0 to limit - 1 for each env; see `scaled`."""
+        return scaled(self.bits(), limit)
+
+
+def scaled(bits: Int64[Tensor, " *B"], limit: Int64[Tensor, " *B"] | int) -> Int64[Tensor, " *B"]:
+    """Return whole numbers from 0 to limit - 1, from some below 2^31.
+
+    They are as uniform as can be: two of them differ in frequency by limit / 2^31 at most.
+    """
+    return (bits * limit) >> BITS

@@ -54,7 +54,7 @@ class GridEnv(TensorEnv):
         self._pool = LevelPool(
             self._maker, env_id, options or {}, self._texts, self.device, level_seeds
         )
-        self._geometry, self._task = self._maker.geometry, self._maker.task
+        self._geometry, self._task = self._maker.geometry, self._maker.task.to(self.device)
         self._mechanics = Mechanics(self._geometry).to(self.device)
         self._view = View(self._geometry, self.prototype.see_through_walls).to(self.device)
         self._row_starts = self._every_row * self._geometry.num_cells

@@ -18,22 +18,22 @@ from scipy import ndimage
 from torch import Tensor
 
 from envs.cells import EMPTY
+from envs.counter_random import BITS
 from envs.observation import View, image
 from envs.static_levels import LevelGroup, StaticLevels
 from envs.transition import NUM_ACTIONS
 
 _CHUNK = 1 << 16
 """States whose views are made at once."""
-WEIGHT_BITS = 31
-"""Starts are drawn by a number below 2^31."""
-SUCCESS, TERMINATED, FLAG_BITS = 1, 2, 2
+FAILURE, SUCCESS = 1 << 40, 2 << 40
+"""Added to the next state where the episode ends."""
 
 
 @dataclass
 class Table:
     """What every state leads to and shows."""
 
-    after: Int32[Tensor, " S_A"]  # state * A + action -> next state << 2 | TERMINATED | SUCCESS
+    after: Int64[Tensor, " S_A"]  # state * A + action -> next state, + FAILURE or SUCCESS
     observation: Int32[Tensor, " S"]  # which image a state shows
     images: UInt8[Tensor, "O 7 7 3"]
     starts: Int64[Tensor, " Q"]  # states
@@ -153,12 +153,12 @@ def _starts(levels: StaticLevels, place: Place) -> list[tuple[int, float, int]]:
 
 def _limits(weights: Sequence[float]) -> Int64[Tensor, " Q"]:
     shares = np.cumsum(np.array(weights)) / np.sum(weights)
-    limits = torch.from_numpy(np.round(shares * (1 << WEIGHT_BITS)).astype(np.int64))
-    limits[-1] = 1 << WEIGHT_BITS
+    limits = torch.from_numpy(np.round(shares * (1 << BITS)).astype(np.int64))
+    limits[-1] = 1 << BITS
     return limits
 
 
-def _after(levels: StaticLevels, place: Place) -> Int32[Tensor, "S A"]:
+def _after(levels: StaticLevels, place: Place) -> Int64[Tensor, "S A"]:
     """Return where every action leads, and whether it ends the episode."""
     num_positions, num_levels = len(place.positions), place.num_levels
     nth = np.full(levels.geometry.num_cells, -1)
@@ -173,12 +173,10 @@ def _after(levels: StaticLevels, place: Place) -> Int32[Tensor, "S A"]:
     to = to.reshape(-1, NUM_ACTIONS)
     position = place.positions[to // 4]
     ends = levels.ends[:, :, None, None]  # (levels, right or wrong, 1, 1)
-    success = position == ends[:, 0]  # (levels, states of a level, A)
-    terminated = success | (position == ends[:, 1])
+    is_right, is_wrong = position == ends[:, 0], position == ends[:, 1]  # (levels, states, A)
     offsets = place.first_state + place.level_len * np.arange(num_levels)
-    flags = terminated * TERMINATED | success * SUCCESS
-    packed = (to + offsets[:, None, None]) << FLAG_BITS | flags
-    return torch.from_numpy(packed.reshape(-1, NUM_ACTIONS).astype(np.int32))
+    after = to + offsets[:, None, None] + is_right * SUCCESS + is_wrong * FAILURE
+    return torch.from_numpy(after.reshape(-1, NUM_ACTIONS))
 
 
 def _distinct_views(

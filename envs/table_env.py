@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 from minigrid.minigrid_env import MiniGridEnv
 from torch import Tensor
 
@@ -18,10 +18,12 @@ from envs.geometry import Geometry
 from envs.level import read_level
 from envs.level_maker import LevelMaker
 from envs.static_levels import static_levels
-from envs.table import FLAG_BITS, SUCCESS, TERMINATED, WEIGHT_BITS, Atlas
+from envs.table import FAILURE, SUCCESS, Atlas
 from envs.tasks.task import Outcome
 from envs.tensor_env import TensorEnv
 from envs.transition import NUM_ACTIONS
+
+EPISODES_AHEAD = 16
 
 
 class TableEnv(TensorEnv):
@@ -55,8 +57,19 @@ class TableEnv(TensorEnv):
             self._table.starts, self._table.start_max_steps = torch.tensor(
                 starts, device=self.device
             ).unbind(1)
+        self._has_mixed_limits = len(self._table.start_max_steps.unique()) > 1
         self._buffers["state"] = torch.zeros_like(self._every_row)
+        self._ahead: dict[str, Tensor] = {}
+        self._taken = torch.zeros_like(self._every_row)
         self.seed(seed)
+
+    def reset(self) -> Observation:
+        self._ahead = {}
+        return super().reset()
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> Observation:
+        self._ahead = {}
+        return super().load_state_dict(state)
 
     def load(self, minigrid_envs: Sequence[MiniGridEnv]) -> Observation:
         self._check_loadable(minigrid_envs)
@@ -99,10 +112,11 @@ class TableEnv(TensorEnv):
 
     def _advance_(self, actions: Int64[Tensor, " B"]) -> Outcome:
         state = self._buffers["state"]
-        after = self._table.after.index_select(0, state * NUM_ACTIONS + actions)
+        row = torch.add(actions, state, alpha=NUM_ACTIONS)
+        after = self._table.after.index_select(0, row)
         self._buffers["step_count"] += 1
-        state.copy_(after >> FLAG_BITS)
-        return Outcome((after & TERMINATED) != 0, (after & SUCCESS) != 0)
+        torch.bitwise_and(after, FAILURE - 1, out=state)
+        return Outcome(terminated=after >= FAILURE, success=after >= SUCCESS)
 
     def _observe(self, rows: Int64[Tensor, " n"] | None = None) -> Observation:
         state = self._buffers["state"] if rows is None else self._buffers["state"][rows]
@@ -113,14 +127,47 @@ class TableEnv(TensorEnv):
         }
 
     def _first_state(self, rows: Int64[Tensor, " n"]) -> dict[str, Tensor]:
-        table, episode = self._table, self._buffers["episode"][rows]
-        if self._has_level_seeds:
-            start = (rows + episode * self.num_envs) % len(table.starts)
-        else:
-            number = CounterRandom(self._keys[rows], episode).below(1 << WEIGHT_BITS)
-            start = torch.searchsorted(table.start_limits, number, right=True)
+        start = self._starts(rows, self._buffers["episode"][rows])
         return {
-            "state": table.starts.index_select(0, start),
-            "max_steps": table.start_max_steps.index_select(0, start),
+            "state": self._table.starts.index_select(0, start),
+            "max_steps": self._table.start_max_steps.index_select(0, start),
             "step_count": torch.zeros_like(start),
         }
+
+    def _autoreset_(
+        self, done: Bool[Tensor, " B"], truncated: Bool[Tensor, " B"]
+    ) -> tuple[Observation, Observation | None]:
+        if not self._on_host:
+            return super()._autoreset_(done, truncated)
+        if not self._ahead or int(self._taken.max()) == EPISODES_AHEAD:
+            self._draw_ahead()
+        final = self._observe() if self.keeps_final or bool(truncated.any()) else None
+        buffers, taken = self._buffers, self._taken.unsqueeze(0)
+        for name, ahead in self._ahead.items():
+            first = ahead.gather(0, taken).squeeze(0)
+            torch.where(done, first, buffers[name], out=buffers[name])
+        buffers["step_count"].masked_fill_(done, 0)
+        buffers["episode"] += done
+        self._taken += done
+        return self._observe(), final
+
+    def _draw_ahead(self) -> None:
+        """Draw the next episodes of every env.
+
+        To draw for all envs now and then is quicker than to draw for some at every step.
+        """
+        nth = torch.arange(1, EPISODES_AHEAD + 1, device=self.device).unsqueeze(1)
+        starts = self._starts(self._every_row, self._buffers["episode"] + nth)
+        self._ahead = {"state": self._table.starts[starts]}
+        if self._has_mixed_limits:
+            self._ahead["max_steps"] = self._table.start_max_steps[starts]
+        self._taken.zero_()
+
+    def _starts(
+        self, rows: Int64[Tensor, " n"], episode: Int64[Tensor, "*K n"]
+    ) -> Int64[Tensor, "*K n"]:
+        """Return the number of the start with which an episode of an env begins."""
+        if self._has_level_seeds:
+            return (rows + episode * self.num_envs) % len(self._table.starts)
+        bits = CounterRandom(self._keys[rows], episode).bits()
+        return torch.searchsorted(self._table.start_limits, bits, right=True)

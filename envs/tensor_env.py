@@ -56,8 +56,8 @@ class TensorEnv(BatchedEnv):
         }
         self._has_episodes = False
         self._num_steps = 0
-        # rows to reset are found by looking, which is a synchronisation on a GPU
-        self._resets_by_row = self.device.type == "cpu"
+        # to look at the data costs nothing; on a GPU it is a synchronisation
+        self._on_host = self.device.type == "cpu"
 
     def seed(self, seed: int | np.random.SeedSequence) -> None:
         """Begin again: the next `reset` gives the first levels of the seed."""
@@ -139,6 +139,11 @@ class TensorEnv(BatchedEnv):
     def close(self) -> None:
         self.prototype.close()
 
+    @property
+    def num_bytes(self) -> int:
+        """Memory of the state: the same at every step."""
+        return sum(buffer.numel() * buffer.element_size() for buffer in self._buffers.values())
+
     def state_dict(self) -> dict[str, Tensor]:
         """Return the whole state, the random numbers' included, as copies."""
         return {name: buffer.clone() for name, buffer in self._state().items()}
@@ -176,9 +181,9 @@ class TensorEnv(BatchedEnv):
         self, done: Bool[Tensor, " B"], truncated: Bool[Tensor, " B"]
     ) -> tuple[Observation, Observation | None]:
         """Reset where an episode ended; return what is seen then, and what was seen before."""
-        final = self._observe()
         episode = self._buffers["episode"]
-        if not self._resets_by_row:
+        if not self._on_host:
+            final = self._observe()
             episode += done
             for name, first in self._first_state(self._every_row).items():
                 buffer = self._buffers[name]
@@ -187,17 +192,17 @@ class TensorEnv(BatchedEnv):
             return self._observe(), final
         rows = done.nonzero().squeeze(1)
         if not len(rows):
-            return final, None
+            return self._observe(), None
         needs_final = self.keeps_final or bool(truncated.any())
+        last = self._observe(rows) if needs_final else {}
         episode[rows] += 1
         self._start_(rows)
-        observation = {
-            name: (before.clone() if needs_final else before).index_copy_(0, rows, first)
-            for (name, before), first in zip(
-                final.items(), self._observe(rows).values(), strict=True
-            )
+        observation = self._observe()
+        final = {
+            name: value.new_zeros(observation[name].shape).index_copy_(0, rows, value)
+            for name, value in last.items()
         }
-        return observation, final if needs_final else None
+        return observation, final or None
 
     def _start_(self, rows: Int64[Tensor, " n"]) -> None:
         for name, first in self._first_state(rows).items():
@@ -222,13 +227,15 @@ class TensorEnv(BatchedEnv):
                 f"actions are on {actions.device}, the environments on {self.device}; pass "
                 f"actions.to({str(self.device)!r})"
             )
-        in_range = (actions >= 0) & (actions < NUM_ACTIONS)
         allowed = f"must be from 0 to {NUM_ACTIONS - 1}"
-        if not self._resets_by_row:
+        if not self._on_host:
+            in_range = (actions >= 0) & (actions < NUM_ACTIONS)
             torch.ops.aten._assert_async.msg(in_range.all(), f"actions {allowed}")
-        elif not in_range.all():
+            return
+        least, most = (int(extreme) for extreme in actions.aminmax())
+        if least < 0 or most >= NUM_ACTIONS:
             raise ValueError(
-                f"action {int(actions[~in_range][0])} {allowed}: left, right, forward, pickup, "
+                f"action {least if least < 0 else most} {allowed}: left, right, forward, pickup, "
                 "drop, toggle, done"
             )
 

@@ -90,6 +90,7 @@ class FollowedObstacles(DynamicObstacles):
     """Moves the obstacles where Minigrid, which is stepped first, has moved its own."""
 
     def __init__(self, pair: Pair):
+        super().__init__()
         self.pair = pair
 
     def move_obstacles_(self, mechanics: Any, state: Any, random: Any) -> Tensor:

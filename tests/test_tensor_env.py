@@ -86,10 +86,10 @@ def test_a_saved_state_goes_on_the_same_way_anywhere(kind: type, env_id: str) ->
 
 
 @pytest.mark.parametrize(("kind", "env_id"), KINDS)
-def test_resets_without_looking_equal_resets_by_row(kind: type, env_id: str) -> None:
+def test_resets_without_looking_equal_on_host(kind: type, env_id: str) -> None:
     """The way of a GPU, with no synchronisation, and that of a CPU are one function."""
     pair = [kind(env_id, NUM_ENVS, seed=1) for _ in range(2)]
-    pair[1]._resets_by_row = False
+    pair[1]._on_host = False
     for env in pair:
         env.reset()
     num_truncated = 0
@@ -116,7 +116,7 @@ from envs.table_env import TableEnv
 
 for kind, env_id in ((TableEnv, {memory!r}), (GridEnv, {fetch!r}), (GridEnv, {dynamic!r})):
     env = kind(env_id, 7, seed=1)
-    env._resets_by_row = False
+    env._on_host = False
     env.reset()
     torch._dynamo.reset()
     compiled = torch.compile(env.device_step, backend={backend!r}, fullgraph=True, dynamic=False)

@@ -10,15 +10,13 @@ from minigrid.minigrid_env import MiniGridEnv
 from torch import Tensor
 
 from envs.cells import EMPTY, GOAL
-from envs.counter_random import CounterRandom
+from envs.counter_random import BITS, CounterRandom, scaled
 from envs.geometry import Geometry
 from envs.tasks.task import Outcome, Task
 from envs.transition import GridState, Mechanics
 
-_NEIGHBOURHOOD = 9
 _NUM_TRIES = 101
 """MiniGrid draws a cell of the 3 x 3 around an obstacle up to this often, until one is free."""
-_RESOLUTION = 2**31 - 1
 
 
 class DynamicObstacles(Task):
@@ -27,6 +25,16 @@ class DynamicObstacles(Task):
     As in MiniGrid, an action other than left, right and forward is taken as left, and to go forward
     costs -1 and ends the episode if anything but the goal was ahead before the obstacles moved.
     """
+
+    misses: Tensor
+
+    def __init__(self):
+        super().__init__()
+        shares = torch.tensor(
+            [(1 - free / 9) ** _NUM_TRIES for free in range(10)], dtype=torch.float64
+        )
+        # of 2^31 times, how often none is found, by the number of free cells
+        self.register_buffer("misses", (shares * (1 << BITS)).long())
 
     def registers(self, env: MiniGridEnv, geometry: Geometry) -> list[int]:
         assert isinstance(env, DynamicObstaclesEnv)
@@ -54,30 +62,23 @@ class DynamicObstacles(Task):
         self, mechanics: Mechanics, state: GridState, random: CounterRandom
     ) -> Int64[Tensor, "B K"]:
         """Move each obstacle to a free cell around it, and return where they are then."""
-        rows = torch.arange(-1, 2, device=state.cells.device) * mechanics.stride
-        around = (rows[:, None] + torch.arange(-1, 2, device=rows.device)).flatten()
+        num_obstacles = state.registers.shape[1]
+        which, whether = random.many(2 * num_obstacles).chunk(2, dim=1)
+        sides = torch.arange(-1, 2, device=state.cells.device)
+        around = (sides[:, None] * mechanics.stride + sides).flatten()
         after = []
         for number, old in enumerate(state.registers.unbind(1)):
             nearby = old.unsqueeze(1) + around  # (B, 9)
-            ball = state.cells.gather(1, old.unsqueeze(1))
             is_free = state.cells.gather(1, nearby) == EMPTY
             is_free &= nearby != state.position.unsqueeze(1)
-            new = self._draw(random.split(number), nearby, is_free, old)
+            num_free = is_free.sum(dim=1)
+            nth = scaled(which[:, number], num_free).unsqueeze(1)
+            is_chosen = is_free & (is_free.cumsum(dim=1) == nth + 1)
+            is_found = whether[:, number] >= self.misses.index_select(0, num_free)
+            new = torch.where(is_found, (nearby * is_chosen).sum(dim=1), old)
             # the old cell is cleared first, so that an obstacle that stays is put back
+            ball = state.cells.gather(1, old.unsqueeze(1))
             state.cells.scatter_(1, old.unsqueeze(1), EMPTY)
             state.cells.scatter_(1, new.unsqueeze(1), ball)
             after.append(new)
         return torch.stack(after, dim=1)
-
-    def _draw(
-        self, random: CounterRandom, nearby: Tensor, is_free: Tensor, old: Tensor
-    ) -> Int64[Tensor, " B"]:
-        """Return a free cell of `nearby` for each env, or `old` where none is found."""
-        num_free = is_free.sum(dim=1)
-        nth = random.split(0).below(num_free.clamp_min(1)).unsqueeze(1)
-        chosen = (is_free.cumsum(dim=1) == nth + 1) & is_free
-        # MiniGrid gives up after some tries: about once in 150,000 where one cell is free
-        misses = (1 - num_free.double() / _NEIGHBOURHOOD) ** _NUM_TRIES
-        gives_up = random.split(1).below(_RESOLUTION) < misses * _RESOLUTION
-        found = (nearby * chosen).sum(dim=1)
-        return torch.where(gives_up | (num_free == 0), old, found)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from jaxtyping import Bool, Int64
 from minigrid.minigrid_env import MiniGridEnv
-from torch import Tensor
+from torch import Tensor, nn
 
 from envs.counter_random import CounterRandom
 from envs.geometry import Geometry
@@ -21,7 +21,7 @@ class Outcome(NamedTuple):
     penalty: Bool[Tensor, " B"] | None = None  # rewarded with -1
 
 
-class Task:
+class Task(nn.Module):
     """Reach the goal, and do not step into lava: MiniGrid's own rules and nothing more.
 
     Attributes:
