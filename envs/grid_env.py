@@ -47,13 +47,11 @@ class GridEnv(TensorEnv):
         level_seeds: Sequence[int] | None = None,
         options: dict[str, Any] | None = None,
     ):
-        self._maker = LevelMaker(env_id, options or {})
+        self._maker = LevelMaker.of(env_id, options)
         super().__init__(self._maker.env, num_envs, device)
         self._has_level_seeds = level_seeds is not None
         self._texts: Texts = {}
-        self._pool = LevelPool(
-            self._maker, env_id, options or {}, self._texts, self.device, level_seeds
-        )
+        self._pool = LevelPool(self._maker, self._texts, self.device, level_seeds)
         self._geometry, self._task = self._maker.geometry, self._maker.task.to(self.device)
         self._mechanics = Mechanics(self._geometry).to(self.device)
         self._view = View(self._geometry, self.prototype.see_through_walls).to(self.device)

@@ -2,34 +2,45 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
-import gymnasium
 from minigrid.minigrid_env import MiniGridEnv
 
 from envs.families import TASKS
-from envs.geometry import Geometry
+from envs.geometry import VIEW_SIDE, Geometry
 from envs.level import Level, read_level
+from envs.specs import creator, find_spec
 
 
 class LevelMaker:
     """Makes levels of one environment by their seeds.
 
     Args:
-        env_id: registered with Gymnasium, of a family that the tensor engine knows.
+        env_class: one of `envs.families.TASKS`.
         options: of the environment.
+
+    Raises:
+        ValueError: for a view of another size than 7.
     """
 
-    def __init__(self, env_id: str, options: dict[str, Any]):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of deprecated versions, said when env_id was checked
-            env = gymnasium.make(env_id, disable_env_checker=True, **options).unwrapped
-        assert isinstance(env, MiniGridEnv)
-        self.env = env
-        self.task = TASKS[type(env)]()
-        self.geometry = Geometry(env.width, env.height)
+    def __init__(self, env_class: type[MiniGridEnv], options: dict[str, Any]):
+        self.source = env_class, options
+        self.env = env_class(**options)
+        if self.env.agent_view_size != VIEW_SIDE:
+            raise ValueError(
+                f"agent_view_size={self.env.agent_view_size} must be {VIEW_SIDE} for tensors; use "
+                "backend='gymnasium' for another"
+            )
+        self.task = TASKS[env_class]()
+        self.geometry = Geometry(self.env.width, self.env.height)
+
+    @staticmethod
+    def of(env_id: str, options: dict[str, Any] | None) -> LevelMaker:
+        """Return the maker of a registered id; options go over those that it is registered with."""
+        spec = find_spec(env_id)
+        env_class: Any = creator(spec)
+        return LevelMaker(env_class, spec.kwargs | (options or {}))
 
     def make(self, seeds: Sequence[int]) -> list[Level]:
         """Return the levels of `reset(seed)`."""

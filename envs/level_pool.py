@@ -36,13 +36,12 @@ class LevelProcess:
     """A process that makes levels in advance.
 
     Args:
-        env_id: as of `LevelMaker`.
-        options: as of `LevelMaker`.
+        maker: whose levels.
     """
 
-    def __init__(self, env_id: str, options: dict[str, Any]):
+    def __init__(self, maker: LevelMaker):
         root = str(Path(__file__).resolve().parents[1])
-        path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+        path = os.pathsep.join([root, *sys.path])
         self._process = subprocess.Popen(
             [sys.executable, "-W", "ignore", "-m", "envs.level_server"],
             stdin=subprocess.PIPE,
@@ -51,7 +50,7 @@ class LevelProcess:
             env=os.environ | {"PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""},
         )
         self._end = weakref.finalize(self, _end, self._process)
-        self._send((env_id, options))
+        self._send(maker.source)
 
     def request(self, seeds: Sequence[int]) -> None:
         """Begin to make levels; `receive` waits for them."""
@@ -66,7 +65,7 @@ class LevelProcess:
         assert self._process.stdout is not None
         try:
             return pickle.load(self._process.stdout)
-        except EOFError:
+        except (EOFError, pickle.UnpicklingError):
             raise BrokenPipeError("the process that makes levels has ended") from None
 
     def close(self) -> None:
@@ -92,8 +91,6 @@ class LevelPool:
 
     Args:
         maker: makes them.
-        env_id: for the process that makes them in advance.
-        options: as `env_id`.
         texts: where the missions' texts are added.
         device: where they are kept.
         fixed_seeds: these levels and no others; they are never renewed.
@@ -102,14 +99,11 @@ class LevelPool:
     def __init__(
         self,
         maker: LevelMaker,
-        env_id: str,
-        options: dict[str, Any],
         texts: Texts,
         device: torch.device,
         fixed_seeds: Sequence[int] | None,
     ):
         self._maker = maker
-        self._source = env_id, options
         self._texts = texts
         self._device = device
         self._fixed_seeds = fixed_seeds
@@ -146,7 +140,7 @@ class LevelPool:
         self._pending = _seeds(seed, POOL_LEN // RENEWED_LEN + renewals)
         try:
             if self._process is None:
-                self._process = LevelProcess(*self._source)
+                self._process = LevelProcess(self._maker)
             self._process.request(self._pending)
         except OSError as error:
             self._go_on_alone(error)

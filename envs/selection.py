@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import gymnasium
 import numpy as np
 import torch
-from gymnasium.envs.registration import EnvSpec, load_env_creator
+from gymnasium.envs.registration import EnvSpec
 
 from envs.families import TASKS
 from envs.geometry import VIEW_SIDE
 from envs.grid_env import GridEnv
+from envs.specs import creator, find_spec
 from envs.static_levels import STATIC_CLASSES
 from envs.table_env import TableEnv
 from envs.tensor_env import TensorEnv
@@ -44,7 +44,7 @@ def tensor_env(
     Raises:
         ValueError: for an id that the tensor engine does not know.
     """
-    chosen = _class_of(gymnasium.spec(env_id))
+    chosen = _class_of(find_spec(env_id))
     if chosen is None:
         raise ValueError(
             f"backend='tensor' does not know env={env_id!r}; use backend='auto' or 'gymnasium'"
@@ -58,8 +58,7 @@ def _class_of(spec: EnvSpec) -> type[TableEnv] | type[GridEnv] | None:
     has_extras = spec.additional_wrappers or spec.max_episode_steps is not None
     if has_extras or spec.kwargs.get("agent_view_size", VIEW_SIDE) != VIEW_SIDE:
         return None
-    entry_point = spec.entry_point
-    creator = load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
-    if creator in STATIC_CLASSES:
+    env_class = creator(spec)
+    if env_class in STATIC_CLASSES:
         return TableEnv
-    return GridEnv if creator in TASKS else None
+    return GridEnv if env_class in TASKS else None

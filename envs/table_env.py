@@ -47,7 +47,7 @@ class TableEnv(TensorEnv):
         level_seeds: Sequence[int] | None = None,
         options: dict[str, Any] | None = None,
     ):
-        self._maker = LevelMaker(env_id, options or {})
+        self._maker = LevelMaker.of(env_id, options)
         super().__init__(self._maker.env, num_envs, device)
         self._atlas = Atlas(static_levels(self.prototype))
         self._table = self._atlas.table.to(self.device)

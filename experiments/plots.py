@@ -1,9 +1,11 @@
 """Draw success rate against frames from run directories, one line per core.
 
     python -m experiments.plots runs/recall --out docs/recall.png
+    python -m experiments.plots runs/s9 --by backend --out docs/backends.png
 
-Every folder below the one that is named and that holds a config.json is a run. Runs of one core are
-seeds: the line is their mean, the band reaches from the lowest to the highest.
+Every folder below the one that is named and that holds a config.json is a run. Runs of one core, or
+of one value of another option, are seeds: the line is their mean, the band reaches from the lowest
+to the highest.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from mtxl_rl.checkpoint import load_config
 from mtxl_rl.command import fail_with_one_line
+from mtxl_rl.config import flat
 
 TAG = "charts/success_rate"
 NAMES = {
@@ -48,16 +51,18 @@ def read_curve(run_dir: Path) -> Curve:
     return np.array([p.step for p in points]), np.array([p.value for p in points])
 
 
-def find_curves(folder: Path) -> dict[str, list[Curve]]:
-    """Return the curves of every run below `folder`, by core.
+def find_curves(folder: Path, by: str = "core.kind") -> dict[str, list[Curve]]:
+    """Return the curves of every run below `folder`, by an option.
 
     Raises:
-        ValueError: when there is no run.
+        ValueError: when there is no run, or no such option.
     """
     curves: dict[str, list[Curve]] = {}
     for config in sorted(folder.rglob("config.json")):
-        kind = load_config(config.parent).core.kind
-        curves.setdefault(kind, []).append(read_curve(config.parent))
+        options = flat(load_config(config.parent))
+        if by not in options:
+            raise ValueError(f"by={by!r} must be an option: {', '.join(options)}")
+        curves.setdefault(str(options[by]), []).append(read_curve(config.parent))
     if not curves:
         raise ValueError(f"{folder} holds no run (a folder with config.json); pass one that does")
     return curves
@@ -78,7 +83,11 @@ def smoothed(curve: Curve, num_updates: int) -> Curve:
 
 
 def plot(
-    folder: Annotated[Path, tyro.conf.Positional], out: Path, title: str = "", smooth: int = 1
+    folder: Annotated[Path, tyro.conf.Positional],
+    out: Path,
+    title: str = "",
+    smooth: int = 1,
+    by: str = "core.kind",
 ) -> None:
     """Draw the runs below a folder.
 
@@ -87,12 +96,13 @@ def plot(
         out: The picture to write.
         title: Its title.
         smooth: Updates over which a curve is averaged.
+        by: Option that tells the lines apart, such as backend or ppo.learning_rate.
     """
     mpl.use("Agg")
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    for kind, curves in find_curves(folder).items():
+    for value, curves in find_curves(folder, by).items():
         frames, success = band([smoothed(curve, smooth) for curve in curves])
-        label = f"{NAMES[kind]}, {len(curves)} seed{'s' * (len(curves) > 1)}"
+        label = f"{NAMES.get(value, value)}, {len(curves)} seed{'s' * (len(curves) > 1)}"
         (line,) = axes.plot(frames / 1e6, success.mean(axis=0), label=label)
         axes.fill_between(
             frames / 1e6,

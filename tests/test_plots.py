@@ -31,6 +31,12 @@ def test_reads_and_draws_every_run_by_core(tmp_path: Path) -> None:
     make_run(tmp_path / "c", control, [0.5, 0.5, 0.5])
     curves = plots.find_curves(tmp_path)
     assert {kind: len(of_kind) for kind, of_kind in curves.items()} == {"mtxl": 2, "feedforward": 1}
+    assert {value: len(group) for value, group in plots.find_curves(tmp_path, "seed").items()} == {
+        "1": 2,
+        "2": 1,
+    }
+    with pytest.raises(ValueError, match="by='sead' must be an option: env, "):
+        plots.find_curves(tmp_path, "sead")
     frames, success = plots.band(curves["mtxl"], num_points=3)
     assert frames.tolist() == [0, 100, 200]
     assert success.tolist() == [[0, 0, 0.5], [0.5, 0.5, 0.5]]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import warnings
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -199,6 +198,8 @@ def test_vector_env_begins_again_with_a_seed_and_goes_on_without_one() -> None:
     assert (first["image"] == again["image"]).all()
     assert (first["image"] != second["image"]).any()
     assert isinstance(env, gymnasium.vector.VectorEnv)
+    with pytest.raises(ValueError, match="agent_view_size=5 must be 7 for tensors"):
+        gymnasium.make_vec("mtxl/MiniGrid-Empty-8x8-v0", agent_view_size=5)
     with pytest.raises(ValueError, match="are not supported; leave them out"):
         env.reset(options={"reset_mask": None})
 
@@ -400,9 +401,7 @@ def test_pickup_does_nothing_in_memory() -> None:
 def test_multi_room_n4_v0_has_six_rooms() -> None:
     """An oddity of Minigrid: N4 of version 0 has six rooms, of version 1 four."""
     for version, num_doors in ((0, 5), (1, 3)):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            env = envs.make(f"MiniGrid-MultiRoom-N4-S5-v{version}", 4, level_seeds=[0, 1, 2, 3])
+        env = envs.make(f"MiniGrid-MultiRoom-N4-S5-v{version}", 4, level_seeds=[0, 1, 2, 3])
         assert isinstance(env, GridEnv)
         env.reset()
         doors = ((env._buffers["cells"] & 0xFF) == 4).sum(dim=1)
@@ -563,6 +562,34 @@ def test_a_backend_that_does_not_know_an_id_says_so() -> None:
     assert envs.make(MEMORY, 1, backend="gymnasium").backend == "gymnasium"
     with pytest.raises(ValueError, match="level_seeds is empty"):
         envs.make(MEMORY, 1, level_seeds=[])
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:77"])
+def test_a_device_that_is_not_there_is_named(device: str) -> None:
+    with pytest.raises(ValueError, match=f"device='{device}' cannot be used .*; use 'cpu'"):
+        envs.make(MEMORY, 1, device=device)
+
+
+def test_a_module_of_the_users_is_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also by the process that makes levels in advance."""
+    (tmp_path / "module_of_a_user.py").write_text(
+        "import gymnasium\n"
+        "gymnasium.register('Large-v0', 'minigrid.envs:DoorKeyEnv', kwargs={'size': 10})\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    env = envs.make("module_of_a_user:Large-v0", NUM_ENVS)
+    assert isinstance(env, GridEnv)
+    env.reset()
+    record(env, random_actions(RENEW_EVERY))
+    env.close()
+    with pytest.raises(
+        ValueError, match=r"env='module_of_a_user:Small-v0' is not there .*register"
+    ):
+        envs.make("module_of_a_user:Small-v0", 1)
+    with pytest.raises(ValueError, match="names the module 'nothing', which cannot be imported"):
+        envs.make("nothing:Small-v0", 1)
+    with pytest.raises(ValueError, match="render_mode='human' must be 'rgb_array' or left out"):
+        envs.make(MEMORY, 1, render_mode="human")
 
 
 @pytest.mark.parametrize(("kind", "env_id"), KINDS)
