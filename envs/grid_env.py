@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-import numpy as np
-import torch
 from jaxtyping import Int64
 from minigrid.minigrid_env import MiniGridEnv
 from torch import Tensor
@@ -15,7 +12,6 @@ from envs.batched_env import Observation
 from envs.cells import unpack, unpack_grid
 from envs.counter_random import CounterRandom
 from envs.level import Levels, Texts, read_level
-from envs.level_maker import LevelMaker
 from envs.level_pool import RENEW_EVERY, LevelPool
 from envs.observation import View, image
 from envs.tasks.task import Outcome
@@ -27,28 +23,9 @@ class GridEnv(TensorEnv):
     """The generic engine: any family of `envs.families`.
 
     An episode starts from a level of a pool that MiniGrid fills, see `envs.level_pool`.
-
-    Args:
-        env_id: registered with Gymnasium.
-        num_envs: B.
-        device: where the environments live.
-        seed: of the levels, and of what moves by itself.
-        level_seeds: play the levels of MiniGrid's `reset(seed)` for these seeds: the k-th episode
-            of env i has the level of number i + k B, from the start again after the last.
-        options: of the environment.
     """
 
-    def __init__(
-        self,
-        env_id: str,
-        num_envs: int,
-        device: torch.device | str = "cpu",
-        seed: int | np.random.SeedSequence = 0,
-        level_seeds: Sequence[int] | None = None,
-        options: dict[str, Any] | None = None,
-    ):
-        self._maker = LevelMaker.of(env_id, options)
-        super().__init__(self._maker.env, num_envs, device)
+    def _set_up(self, level_seeds: Sequence[int] | None) -> None:
         self._has_level_seeds = level_seeds is not None
         self._texts: Texts = {}
         self._pool = LevelPool(self._maker, self._texts, self.device, level_seeds)
@@ -57,8 +34,11 @@ class GridEnv(TensorEnv):
         self._view = View(self._geometry, self.prototype.see_through_walls).to(self.device)
         self._row_starts = self._every_row * self._geometry.num_cells
         self._has_mission = "mission" in self.observation_space.spaces
-        self._allocate()
-        self.seed(seed)
+        level = Levels.of(self._maker.make([0]), self._texts).to(self.device)
+        self._buffers |= {
+            name: values.repeat_interleave(self.num_envs, dim=0)
+            for name, values in level._asdict().items()
+        }
 
     def load(self, minigrid_envs: Sequence[MiniGridEnv]) -> Observation:
         self._check_loadable(minigrid_envs)
@@ -100,13 +80,6 @@ class GridEnv(TensorEnv):
     def close(self) -> None:
         super().close()
         self._pool.close()
-
-    def _allocate(self) -> None:
-        level = Levels.of(self._maker.make([0]), self._texts).to(self.device)
-        self._buffers |= {
-            name: values.repeat_interleave(self.num_envs, dim=0)
-            for name, values in level._asdict().items()
-        }
 
     def _fill_pool(self) -> None:
         """Let the pool hold what it holds after this many steps."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Int64
 from minigrid.minigrid_env import MiniGridEnv
@@ -16,7 +14,6 @@ from envs.cells import unpack_grid
 from envs.counter_random import CounterRandom
 from envs.geometry import Geometry
 from envs.level import read_level
-from envs.level_maker import LevelMaker
 from envs.static_levels import static_levels
 from envs.table import FAILURE, SUCCESS, Atlas
 from envs.tasks.task import Outcome
@@ -27,28 +24,9 @@ EPISODES_AHEAD = 16
 
 
 class TableEnv(TensorEnv):
-    """An environment whose levels never change.
+    """Environments whose levels never change."""
 
-    Args:
-        env_id: registered with Gymnasium.
-        num_envs: B.
-        device: where the environments live.
-        seed: of the levels.
-        level_seeds: as of `GridEnv`.
-        options: of the environment.
-    """
-
-    def __init__(
-        self,
-        env_id: str,
-        num_envs: int,
-        device: torch.device | str = "cpu",
-        seed: int | np.random.SeedSequence = 0,
-        level_seeds: Sequence[int] | None = None,
-        options: dict[str, Any] | None = None,
-    ):
-        self._maker = LevelMaker.of(env_id, options)
-        super().__init__(self._maker.env, num_envs, device)
+    def _set_up(self, level_seeds: Sequence[int] | None) -> None:
         self._atlas = Atlas(static_levels(self.prototype))
         self._table = self._atlas.table.to(self.device)
         self._has_level_seeds = level_seeds is not None
@@ -61,7 +39,6 @@ class TableEnv(TensorEnv):
         self._buffers["state"] = torch.zeros_like(self._every_row)
         self._ahead: dict[str, Tensor] = {}
         self._taken = torch.zeros_like(self._every_row)
-        self.seed(seed)
 
     def reset(self) -> Observation:
         self._ahead = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from envs.batched_env import BatchedEnv, EnvStep, Observation
 from envs.counter_random import CounterRandom
+from envs.level_maker import LevelMaker
 from envs.observation_fields import flat_space
 from envs.tasks.task import Outcome
 from envs.transition import NUM_ACTIONS
@@ -30,6 +32,15 @@ class TensorEnv(BatchedEnv):
         prototype: a MiniGrid environment of the same id: its spaces, and what `render` draws with.
         keeps_final: give `final_observation` for every episode that ends, not only for truncated
             ones. On a GPU it is always given.
+
+    Args:
+        env_id: registered with Gymnasium.
+        num_envs: B.
+        device: where the environments live.
+        seed: of the levels, and of what moves by itself.
+        level_seeds: play the levels of MiniGrid's `reset(seed)` for these seeds: the k-th episode
+            of env i has the level of number i + k B, from the start again after the last.
+        options: of the environment.
     """
 
     has_success = True
@@ -37,11 +48,15 @@ class TensorEnv(BatchedEnv):
 
     def __init__(
         self,
-        prototype: MiniGridEnv,
+        env_id: str,
         num_envs: int,
-        device: torch.device | str,
+        device: torch.device | str = "cpu",
+        seed: int | np.random.SeedSequence = 0,
+        level_seeds: Sequence[int] | None = None,
+        options: dict[str, Any] | None = None,
     ):
-        self.prototype = prototype
+        self._maker = LevelMaker.of(env_id, options)
+        self.prototype = prototype = self._maker.env
         self.num_envs = num_envs
         self.device = torch.device(device)
         self.observation_space = flat_space(prototype.observation_space, is_minigrid=True)
@@ -58,6 +73,12 @@ class TensorEnv(BatchedEnv):
         self._num_steps = 0
         # to look at the data costs nothing; on a GPU it is a synchronisation
         self._on_host = self.device.type == "cpu"
+        self._set_up(level_seeds)
+        self.seed(seed)
+
+    @abstractmethod
+    def _set_up(self, level_seeds: Sequence[int] | None) -> None:
+        """Make what a kind of environment needs, and its buffers."""
 
     def seed(self, seed: int | np.random.SeedSequence) -> None:
         """Begin again: the next `reset` gives the first levels of the seed."""

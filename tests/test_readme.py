@@ -1,9 +1,10 @@
-"""What the README shows is so."""
+"""What the README and the documents show is so."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -16,6 +17,16 @@ def test_the_example_runs() -> None:
     exec(program, names)
     assert names["y"].shape == (4, 50, 128)
     assert names["y_t"].shape == (4, 128)
+
+
+def test_the_example_of_environments_runs() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "environments.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(program, names)
+    assert names["observation"]["image"].shape == (1024, 7, 7, 3)
+    assert names["picture"].std() > 0
+    names["vector_env"].close()
 
 
 def test_every_file_it_names_exists() -> None:
