@@ -50,7 +50,7 @@ class BatchedEnv(ABC):
 
     @abstractmethod
     def reset(self) -> Observation:
-        """Start an episode in every env and return the first observations."""
+        """Start the next episode in every env and return the first observations."""
 
     @abstractmethod
     def step(self, actions: Shaped[Tensor, "B ..."]) -> EnvStep:

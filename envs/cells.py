@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from minigrid.core.constants import COLOR_TO_IDX, IDX_TO_COLOR, IDX_TO_OBJECT, OBJECT_TO_IDX
+from minigrid.core.constants import COLOR_TO_IDX, OBJECT_TO_IDX
 from minigrid.core.grid import Grid
 from minigrid.core.world_object import Box, Wall, WorldObj
 
@@ -81,8 +81,3 @@ def unpack_grid(words: np.ndarray) -> Grid:
     grid = Grid(width, height)
     grid.grid = [unpack(int(word)) for word in words.flat]
     return grid
-
-
-def name(word: int) -> str:
-    """Return what a word shows, as "green key"."""
-    return f"{IDX_TO_COLOR[word >> 8 & 0xFF]} {IDX_TO_OBJECT[word & 0xFF]}"

@@ -11,7 +11,7 @@ from torch import Tensor
 from envs.batched_env import Observation
 from envs.cells import unpack, unpack_grid
 from envs.counter_random import CounterRandom
-from envs.level import Levels, Texts, read_level
+from envs.level import Levels, mission_texts, read_level
 from envs.level_pool import RENEW_EVERY, LevelPool
 from envs.observation import View, image
 from envs.tasks.task import Outcome
@@ -27,7 +27,7 @@ class GridEnv(TensorEnv):
 
     def _set_up(self, level_seeds: Sequence[int] | None) -> None:
         self._has_level_seeds = level_seeds is not None
-        self._texts: Texts = {}
+        self._texts = mission_texts(self.prototype)
         self._pool = LevelPool(self._maker, self._texts, self.device, level_seeds)
         self._geometry, self._task = self._maker.geometry, self._maker.task.to(self.device)
         self._mechanics = Mechanics(self._geometry).to(self.device)
@@ -42,13 +42,14 @@ class GridEnv(TensorEnv):
 
     def load(self, minigrid_envs: Sequence[MiniGridEnv]) -> Observation:
         self._check_loadable(minigrid_envs)
+        size = self._geometry.width, self._geometry.height
+        if any((env.grid.width, env.grid.height) != size for env in minigrid_envs):
+            raise ValueError(
+                f"load was given grids of another size than {size[0]} x {size[1]}; pass "
+                "environments of the same id and options"
+            )
         read = [read_level(env, self._task, self._geometry) for env in minigrid_envs]
         levels = Levels.of(read, self._texts)
-        if levels.cells.shape[1] != self._geometry.num_cells:
-            raise ValueError(
-                f"load was given grids of another size than {self._geometry.width} x "
-                f"{self._geometry.height}; pass environments of the same id and options"
-            )
         for name, values in levels._asdict().items():
             self._buffers[name].copy_(values)
         self._fill_pool()

@@ -83,10 +83,15 @@ class GymnasiumEnv(BatchedEnv):
             self._vector_env.single_observation_space, self.observation_space
         )
         seeds = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
+        self._has_started = False
         self._seeds = [int(value) for value in seeds.generate_state(num_envs)]
 
     def reset(self) -> Observation:
-        observation, _ = self._vector_env.reset(seed=list(self._seeds))
+        # the seeds are for the first time: a second reset goes on with the next levels
+        observation, _ = self._vector_env.reset(
+            seed=None if self._has_started else list(self._seeds)
+        )
+        self._has_started = True
         return self._tensors(self._flatten(observation))
 
     def step(self, actions: Shaped[Tensor, "B ..."]) -> EnvStep:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Int32, Int64
+from minigrid.core.mission import MissionSpace
 from minigrid.minigrid_env import MiniGridEnv
 from torch import Tensor
 
@@ -76,3 +78,12 @@ def read_level(env: MiniGridEnv, task: Task, geometry: Geometry) -> Level:
         registers=task.registers(env, geometry),
         mission=env.mission,
     )
+
+
+def mission_texts(env: MiniGridEnv) -> Texts:
+    """Return every mission that the mission space of an environment names."""
+    space = env.observation_space["mission"]  # type: ignore[index]
+    assert isinstance(space, MissionSpace)
+    combinations = itertools.product(*(space.ordered_placeholders or []))
+    texts = [space.mission_func(*words) for words in combinations]
+    return {word_ids(text).tobytes(): text for text in texts}

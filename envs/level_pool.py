@@ -41,13 +41,15 @@ class LevelProcess:
 
     def __init__(self, maker: LevelMaker):
         root = str(Path(__file__).resolve().parents[1])
-        path = os.pathsep.join([root, *sys.path])
+        path = os.pathsep.join([root, *(folder or os.getcwd() for folder in sys.path)])
+        # PYTHONSAFEPATH: a folder "envs" where the user happens to be is not taken for ours
+        variables = {"PYTHONPATH": path, "PYTHONSAFEPATH": "1", "CUDA_VISIBLE_DEVICES": ""}
         self._process = subprocess.Popen(
             [sys.executable, "-W", "ignore", "-m", "envs.level_server"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for the one that uses the levels
-            env=os.environ | {"PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""},
+            env=os.environ | variables,
         )
         self._end = weakref.finalize(self, _end, self._process)
         self._send(maker.source)
@@ -108,6 +110,7 @@ class LevelPool:
         self._device = device
         self._fixed_seeds = fixed_seeds
         self._process: LevelProcess | None = None
+        self._is_alone = False
         self._pending: list[int] = []
         self._held: tuple[int, int] | None = None
         self._levels: Levels | None = None
@@ -124,7 +127,8 @@ class LevelPool:
             return
         self.close()
         self._held = seed, renewals
-        levels = Levels.of(self._maker.make(self._seeds_held()), self._texts).to(self._device)
+        with torch.inference_mode(False):  # they are written later, perhaps outside of it
+            levels = Levels.of(self._maker.make(self._seeds_held()), self._texts).to(self._device)
         if self._levels is None:
             self._levels = levels
         else:
@@ -139,9 +143,10 @@ class LevelPool:
         seed, renewals = self._held
         self._pending = _seeds(seed, POOL_LEN // RENEWED_LEN + renewals)
         try:
-            if self._process is None:
+            if self._process is None and not self._is_alone:
                 self._process = LevelProcess(self._maker)
-            self._process.request(self._pending)
+            if self._process is not None:
+                self._process.request(self._pending)
         except OSError as error:
             self._go_on_alone(error)
 
@@ -172,7 +177,8 @@ class LevelPool:
         self._pending = []
 
     def _go_on_alone(self, error: OSError) -> None:
-        warnings.warn(f"{error}; the next levels are made in this process", stacklevel=3)
+        warnings.warn(f"{error}; from now on levels are made in this process", stacklevel=3)
+        self._is_alone = True
         if self._process is not None:
             self._process.close()
             self._process = None

@@ -2,7 +2,8 @@
 
 Description: MiniGrid's Memory: a key or a ball in the first room, a corridor, and at its end a
     choice of two ends, one with the same object. From size 11 on, cue and ends are never in one
-    view; the way from the last sight of the cue to the choice is size - 5 steps.
+    view, and the way from the last sight of the cue to the choice is size - 5 steps (not so with
+    corridors of random length).
 Actions, observations, rewards, termination: MiniGrid's.
 Truncation: after 5 size^2 steps, of the size of the episode.
 Registered ids: mtxl/MemoryS{size}-v0 for odd sizes from 7 to 201. Random: corridors of random

@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import gymnasium
 import minigrid  # noqa: F401  (registers its ids)
@@ -17,7 +17,7 @@ from envs import memory, recall, t_maze
 from envs.batched_env import BatchedEnv
 from envs.gymnasium_adapter import GymnasiumEnv
 from envs.selection import has_tensor_env, tensor_env
-from envs.specs import find_spec
+from envs.specs import check_batch, find_spec
 from envs.vector_env import TensorVectorEnv
 
 Backend = Literal["auto", "tensor", "gymnasium"]
@@ -57,13 +57,12 @@ def make(
         ValueError: for an unknown id, a space that cannot be taken, `num_envs` below 1, or an id
             that the backend does not know, or a device that is not there.
     """
-    if num_envs < 1:
-        raise ValueError(f"num_envs={num_envs} must be 1 or more; set --num-envs")
-    if level_seeds is not None and not len(level_seeds):
-        raise ValueError("level_seeds is empty; name one seed or more, or leave it out")
+    if backend not in get_args(Backend):
+        raise ValueError(f"backend={backend!r} must be one of {', '.join(get_args(Backend))}")
+    check_batch(num_envs, device, level_seeds)
     check_id(env_id)
-    check_device(device)
-    if backend == "tensor" or (backend == "auto" and has_tensor_env(find_spec(env_id))):
+    spec = find_spec(env_id)
+    if backend == "tensor" or (backend == "auto" and has_tensor_env(spec)):
         if render_mode not in (None, "rgb_array"):
             raise ValueError(
                 f"render_mode={render_mode!r} must be 'rgb_array' or left out for tensors; use "
@@ -71,18 +70,6 @@ def make(
             )
         return tensor_env(env_id, num_envs, device, seed, level_seeds)
     return GymnasiumEnv(env_id, num_envs, device, seed, render_mode, level_seeds)
-
-
-def check_device(device: torch.device | str) -> None:
-    """Raise ValueError unless tensors can be made on `device`."""
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"device={str(device)!r} cannot be used ({reason}); use 'cpu', or 'cuda' where there "
-            "is a GPU and a torch built for it"
-        ) from error
 
 
 def check_id(env_id: str) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium
+import torch
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
 
@@ -36,3 +37,21 @@ def creator(spec: EnvSpec) -> Callable[..., Any] | None:
     """Return the class, or the function, that an id's environments are made with."""
     entry_point = spec.entry_point
     return load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
+
+
+def check_batch(
+    num_envs: int, device: torch.device | str, level_seeds: Sequence[int] | None
+) -> None:
+    """Raise ValueError unless a batch can have this size, device and levels."""
+    if num_envs < 1:
+        raise ValueError(f"num_envs={num_envs} must be 1 or more; set --num-envs")
+    if level_seeds is not None and not len(level_seeds):
+        raise ValueError("level_seeds is empty; name one seed or more, or leave it out")
+    try:
+        torch.empty(1, device=device).tolist()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"device={str(device)!r} cannot be used ({reason}); use 'cpu', or 'cuda' where there "
+            "is a GPU and a torch built for it"
+        ) from error

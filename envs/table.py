@@ -25,6 +25,8 @@ from envs.transition import NUM_ACTIONS
 
 _CHUNK = 1 << 16
 """States whose views are made at once."""
+MAX_STATES = 1 << 22
+"""Of a table; this many take a gigabyte to build."""
 FAILURE, SUCCESS = 1 << 40, 2 << 40
 """Added to the next state where the episode ends."""
 
@@ -73,6 +75,9 @@ class Atlas:
 
     Args:
         groups: of levels.
+
+    Raises:
+        ValueError: for more states than a table can have.
     """
 
     def __init__(self, groups: Sequence[LevelGroup]):
@@ -93,6 +98,11 @@ class Atlas:
             parts.append((after, shown + num_images, images))
             starts += _starts(levels, place)
             num_states += len(shown)
+            if num_states > MAX_STATES:
+                raise ValueError(
+                    f"the table would have more than {MAX_STATES:,} states; use fewer sizes, or "
+                    "backend='gymnasium'"
+                )
             num_images += len(images)
         afters, shown, images = zip(*parts, strict=True)
         distinct, number_of = _distinct(torch.cat(images))

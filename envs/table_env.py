@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Bool, Int64
@@ -35,18 +35,9 @@ class TableEnv(TensorEnv):
             self._table.starts, self._table.start_max_steps = torch.tensor(
                 starts, device=self.device
             ).unbind(1)
-        self._has_mixed_limits = len(self._table.start_max_steps.unique()) > 1
         self._buffers["state"] = torch.zeros_like(self._every_row)
         self._ahead: dict[str, Tensor] = {}
         self._taken = torch.zeros_like(self._every_row)
-
-    def reset(self) -> Observation:
-        self._ahead = {}
-        return super().reset()
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> Observation:
-        self._ahead = {}
-        return super().load_state_dict(state)
 
     def load(self, minigrid_envs: Sequence[MiniGridEnv]) -> Observation:
         self._check_loadable(minigrid_envs)
@@ -86,6 +77,9 @@ class TableEnv(TensorEnv):
     def _read_seed(self, seed: int) -> tuple[int, int]:
         self.prototype.reset(seed=int(seed))
         return self._read(self.prototype)[:2]
+
+    def _forget_prepared(self) -> None:
+        self._ahead = {}
 
     def _advance_(self, actions: Int64[Tensor, " B"]) -> Outcome:
         state = self._buffers["state"]
@@ -135,9 +129,10 @@ class TableEnv(TensorEnv):
         """
         nth = torch.arange(1, EPISODES_AHEAD + 1, device=self.device).unsqueeze(1)
         starts = self._starts(self._every_row, self._buffers["episode"] + nth)
-        self._ahead = {"state": self._table.starts[starts]}
-        if self._has_mixed_limits:
-            self._ahead["max_steps"] = self._table.start_max_steps[starts]
+        self._ahead = {
+            "state": self._table.starts[starts],
+            "max_steps": self._table.start_max_steps[starts],
+        }
         self._taken.zero_()
 
     def _starts(

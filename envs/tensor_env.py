@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -20,13 +21,16 @@ from envs.observation_fields import flat_space
 from envs.tasks.task import Outcome
 from envs.transition import NUM_ACTIONS
 
+_WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
 
 class TensorEnv(BatchedEnv):
     """B MiniGrid environments as tensors on a device.
 
-    What happens depends on the seed and the actions alone, and is the same on every device. A step
-    on a GPU synchronises nothing; its state lives in buffers that are written in place, so that a
-    CUDA graph can capture it.
+    What happens depends on the seed and the actions alone, and is the same on every device.
+    `device_step` on a GPU synchronises nothing; its state lives in buffers that are written in
+    place, so that a CUDA graph can capture it. `host_step` does when levels are renewed: once in
+    `envs.level_pool.RENEW_EVERY` steps.
 
     Attributes:
         prototype: a MiniGrid environment of the same id: its spaces, and what `render` draws with.
@@ -73,6 +77,8 @@ class TensorEnv(BatchedEnv):
         self._num_steps = 0
         # to look at the data costs nothing; on a GPU it is a synchronisation
         self._on_host = self.device.type == "cpu"
+        kind = repr((self._maker.source, level_seeds and list(level_seeds)))
+        self._kind = int.from_bytes(blake2b(kind.encode(), digest_size=7).digest())
         self._set_up(level_seeds)
         self.seed(seed)
 
@@ -86,8 +92,10 @@ class TensorEnv(BatchedEnv):
         self._buffers["episode"].zero_()
         self._has_episodes = False
         self._num_steps = 0
+        self._forget_prepared()
 
     def reset(self) -> Observation:
+        self._forget_prepared()
         if self._has_episodes:
             self._buffers["episode"] += 1
         self._has_episodes = True
@@ -95,15 +103,26 @@ class TensorEnv(BatchedEnv):
         return self._observe()
 
     def step(self, actions: Tensor) -> EnvStep:
-        if not self._has_episodes:
-            raise ValueError("no episode has started; call reset() before step()")
-        self._num_steps += 1
-        self._prepare_step()
+        self._check_actions(actions)
+        self.host_step()
         return self.device_step(actions)
 
+    def host_step(self) -> None:
+        """Do the part of a step that is the host's: count it, and now and then renew levels.
+
+        Raises:
+            ValueError: when no episode has started.
+        """
+        self._check_started()
+        self._num_steps += 1
+        self._prepare_step()
+
     def device_step(self, actions: Tensor) -> EnvStep:
-        """Take a step without what it needs on the host: what a CUDA graph captures."""
-        self._check_actions(actions)
+        """Do the part of a step that is the device's: what a CUDA graph captures.
+
+        Who replays a graph calls `host_step` before each replay.
+        """
+        actions = actions.long()
         outcome = self._advance_(actions)
         reward = self._reward(outcome)
         truncated = self._buffers["step_count"] >= self._buffers["max_steps"]
@@ -166,7 +185,12 @@ class TensorEnv(BatchedEnv):
         return sum(buffer.numel() * buffer.element_size() for buffer in self._buffers.values())
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return the whole state, the random numbers' included, as copies."""
+        """Return the whole state, the random numbers' included, as copies.
+
+        Raises:
+            ValueError: when no episode has started.
+        """
+        self._check_started()
         return {name: buffer.clone() for name, buffer in self._state().items()}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> Observation:
@@ -186,14 +210,28 @@ class TensorEnv(BatchedEnv):
                     f"has {tuple(buffer.shape)} {buffer.dtype}; load it into one of the same id, "
                     "options and num_envs"
                 )
+        if int(state["kind"]) != self._kind:
+            raise ValueError(
+                "the state is of another environment, other options or other level_seeds than "
+                f"this {type(self.prototype).__name__}; load it into one made alike"
+            )
         for name, buffer in buffers.items():
             buffer.copy_(state[name])
         self._has_episodes = True
         self._num_steps = int(state["num_steps"])
+        self._forget_prepared()
         return self._observe()
 
     def _state(self) -> dict[str, Tensor]:
-        return self._buffers | {"keys": self._keys, "num_steps": torch.tensor(self._num_steps)}
+        counts = {"num_steps": torch.tensor(self._num_steps), "kind": torch.tensor(self._kind)}
+        return self._buffers | counts | {"keys": self._keys}
+
+    def _check_started(self) -> None:
+        if not self._has_episodes:
+            raise ValueError("no episode has started; call reset() first")
+
+    def _forget_prepared(self) -> None:
+        """Forget what was prepared for episodes that will not be played."""
 
     def _prepare_step(self) -> None:
         """Do what a step needs on the host."""
@@ -238,7 +276,7 @@ class TensorEnv(BatchedEnv):
         return reward.float()
 
     def _check_actions(self, actions: Tensor) -> None:
-        if actions.shape != (self.num_envs,) or actions.dtype.is_floating_point:
+        if actions.shape != (self.num_envs,) or actions.dtype not in _WHOLE:
             raise ValueError(
                 f"actions are {tuple(actions.shape)} {actions.dtype}; pass whole numbers, one for "
                 f"each env: ({self.num_envs},) int64"

@@ -145,7 +145,8 @@ def row(env_id: str, num_envs: int, device: torch.device, envpool: Any, config: 
 
 def tensor_stepper(env: TensorEnv) -> Stepper:
     """Step with random actions, drawn beforehand."""
-    actions = torch.randint(7, (64, env.num_envs), device=env.device)
+    assert isinstance(env.action_space, spaces.Discrete)
+    actions = torch.randint(int(env.action_space.n), (64, env.num_envs), device=env.device)
     return partial(_step_in_turn, env.step, list(actions), [0])
 
 

@@ -30,7 +30,15 @@ class PickUp(Task):
         assert isinstance(
             env, UnlockPickupEnv | BlockedUnlockPickupEnv | KeyCorridorEnv | ObstructedMazeEnv
         )
-        return [_symbol(env.obj.type, env.obj.color)]
+        target = _symbol(env.obj.type, env.obj.color)
+        things = [thing for thing in (*env.grid.grid, env.carrying) if thing is not None]
+        things += [thing.contains for thing in things if thing.contains is not None]
+        if sum(_symbol(thing.type, thing.color) == target for thing in things) > 1:
+            raise ValueError(
+                f"this level has two {env.obj.color} {env.obj.type}s, which tensors cannot tell "
+                "apart; use backend='gymnasium', or other options"
+            )
+        return [target]
 
     def outcome(self, transition: Transition) -> Outcome:
         (target,) = transition.state.registers.unbind(1)

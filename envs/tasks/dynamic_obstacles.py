@@ -81,4 +81,4 @@ class DynamicObstacles(Task):
             state.cells.scatter_(1, old.unsqueeze(1), EMPTY)
             state.cells.scatter_(1, new.unsqueeze(1), ball)
             after.append(new)
-        return torch.stack(after, dim=1)
+        return torch.stack(after, dim=1) if after else state.registers
