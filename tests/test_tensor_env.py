@@ -723,12 +723,13 @@ def test_cuda_equals_cpu_and_synchronises_nothing(
     pair = [kind(env_id, NUM_ENVS, device=device, seed=1) for device in ("cpu", cuda)]
     for env in pair:
         env.reset()
-    for actions in random_actions(200):
+    for actions in random_actions(RENEW_EVERY + 50):
         expected = flat(pair[0].step(actions))
         on_device = actions.to(cuda)
+        pair[1].host_step()
         torch.cuda.set_sync_debug_mode("error")
         try:
-            step = pair[1].step(on_device)
+            step = pair[1].device_step(on_device)
         finally:
             torch.cuda.set_sync_debug_mode("default")
         assert torch.equal(flat(step).cpu(), expected)
