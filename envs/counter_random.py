@@ -45,12 +45,11 @@ class CounterRandom:
 
     Args:
         keys: of the streams, int64.
-        counter: which number of each stream comes next, or one for all.
+        counter: which number of each stream comes next.
     """
 
-    def __init__(self, keys: Int64[Tensor, " *B"], counter: Int64[Tensor, " *C"] | int):
-        step = _wrap(counter * _GOLDEN) if isinstance(counter, int) else counter * _GOLDEN
-        self._keys = keys + step
+    def __init__(self, keys: Int64[Tensor, " *B"], counter: Int64[Tensor, " *C"]):
+        self._keys = keys + counter * _GOLDEN
 
     @staticmethod
     def keys(seed: int | np.random.SeedSequence, num_envs: int) -> Int64[Tensor, " B"]:
@@ -58,7 +57,7 @@ class CounterRandom:
         state = child_seed(seed, 0).generate_state(num_envs, np.uint64)
         return torch.from_numpy(state.view(np.int64).copy())
 
-    def split(self, branch: Int64[Tensor, " B"] | int) -> CounterRandom:
+    def split(self, branch: Int64[Tensor, " B"]) -> CounterRandom:
         """Return streams that depend on this one's key and counter, and on `branch`."""
         return CounterRandom(_mix(self._keys), branch + 1)
 
@@ -71,7 +70,7 @@ class CounterRandom:
         """Return a whole number below 2^31 for each env."""
         return _mix(self._keys) >> 33 & (1 << BITS) - 1
 
-    def below(self, limit: Int64[Tensor, " B"] | int) -> Int64[Tensor, " B"]:
+    def below(self, limit: int) -> Int64[Tensor, " B"]:
         """Return a whole number from 0 to limit - 1 for each env; see `scaled`."""
         return scaled(self.bits(), limit)
 

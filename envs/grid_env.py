@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from jaxtyping import Int64
 from minigrid.minigrid_env import MiniGridEnv
@@ -26,7 +26,6 @@ class GridEnv(TensorEnv):
     """
 
     def _set_up(self, level_seeds: Sequence[int] | None) -> None:
-        self._has_level_seeds = level_seeds is not None
         self._texts = mission_texts(self.prototype)
         self._pool = LevelPool(self._maker, self._texts, self.device, level_seeds)
         self._geometry, self._task = self._maker.geometry, self._maker.task.to(self.device)
@@ -52,18 +51,9 @@ class GridEnv(TensorEnv):
         levels = Levels.of(read, self._texts)
         for name, values in levels._asdict().items():
             self._buffers[name].copy_(values)
-        self._fill_pool()
+        self._prepare_episodes()
         self._has_episodes = True
         return self._observe()
-
-    def reset(self) -> Observation:
-        self._fill_pool()
-        return super().reset()
-
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> Observation:
-        observation = super().load_state_dict(state)
-        self._fill_pool()
-        return observation
 
     def restore_prototype(self, index: int) -> None:
         state = {name: buffer[index].cpu() for name, buffer in self._buffers.items()}
@@ -82,8 +72,7 @@ class GridEnv(TensorEnv):
         super().close()
         self._pool.close()
 
-    def _fill_pool(self) -> None:
-        """Let the pool hold what it holds after this many steps."""
+    def _prepare_episodes(self) -> None:
         self._pool.fill_(int(self._keys[0]) & (1 << 63) - 1, self._num_steps // RENEW_EVERY)
 
     def _prepare_step(self) -> None:
@@ -123,7 +112,7 @@ class GridEnv(TensorEnv):
         num_levels = len(levels.position)
         episode = self._buffers["episode"][rows]
         if self._has_level_seeds:
-            number = (rows + episode * self.num_envs) % num_levels
+            number = self._level_in_turn(rows, episode, num_levels)
         else:
             number = CounterRandom(self._keys[rows], episode).below(num_levels)
         return {name: values.index_select(0, number) for name, values in levels._asdict().items()}

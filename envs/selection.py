@@ -12,7 +12,7 @@ from gymnasium.envs.registration import EnvSpec
 from envs.families import TASKS
 from envs.geometry import VIEW_SIDE
 from envs.grid_env import GridEnv
-from envs.specs import check_batch, creator, find_spec
+from envs.specs import creator, find_spec
 from envs.static_levels import STATIC_CLASSES
 from envs.table_env import TableEnv
 from envs.tensor_env import TensorEnv
@@ -44,7 +44,6 @@ def tensor_env(
     Raises:
         ValueError: for an id that the tensor engine does not know.
     """
-    check_batch(num_envs, device, level_seeds)
     chosen = _class_of(find_spec(env_id))
     if chosen is None:
         raise ValueError(

@@ -29,7 +29,6 @@ class TableEnv(TensorEnv):
     def _set_up(self, level_seeds: Sequence[int] | None) -> None:
         self._atlas = Atlas(static_levels(self.prototype))
         self._table = self._atlas.table.to(self.device)
-        self._has_level_seeds = level_seeds is not None
         if level_seeds is not None:
             starts = [self._read_seed(seed) for seed in level_seeds]
             self._table.starts, self._table.start_max_steps = torch.tensor(
@@ -45,6 +44,7 @@ class TableEnv(TensorEnv):
         columns = torch.tensor([self._read(env) for env in minigrid_envs]).unbind(1)
         for name, column in zip(names, columns, strict=True):
             self._buffers[name].copy_(column)
+        self._prepare_episodes()
         self._has_episodes = True
         return self._observe()
 
@@ -78,8 +78,8 @@ class TableEnv(TensorEnv):
         self.prototype.reset(seed=int(seed))
         return self._read(self.prototype)[:2]
 
-    def _forget_prepared(self) -> None:
-        self._ahead = {}
+    def _prepare_episodes(self) -> None:
+        self._ahead = {}  # what was drawn ahead is not played
 
     def _advance_(self, actions: Int64[Tensor, " B"]) -> Outcome:
         state = self._buffers["state"]
@@ -140,6 +140,6 @@ class TableEnv(TensorEnv):
     ) -> Int64[Tensor, "*K n"]:
         """Return the number of the start with which an episode of an env begins."""
         if self._has_level_seeds:
-            return (rows + episode * self.num_envs) % len(self._table.starts)
+            return self._level_in_turn(rows, episode, len(self._table.starts))
         bits = CounterRandom(self._keys[rows], episode).bits()
         return torch.searchsorted(self._table.start_limits, bits, right=True)

@@ -78,6 +78,7 @@ class TensorEnv(BatchedEnv):
         # to look at the data costs nothing; on a GPU it is a synchronisation
         self._on_host = self.device.type == "cpu"
         kind = repr((self._maker.source, level_seeds and list(level_seeds)))
+        self._has_level_seeds = level_seeds is not None
         self._kind = int.from_bytes(blake2b(kind.encode(), digest_size=7).digest())
         self._set_up(level_seeds)
         self.seed(seed)
@@ -92,10 +93,9 @@ class TensorEnv(BatchedEnv):
         self._buffers["episode"].zero_()
         self._has_episodes = False
         self._num_steps = 0
-        self._forget_prepared()
 
     def reset(self) -> Observation:
-        self._forget_prepared()
+        self._prepare_episodes()
         if self._has_episodes:
             self._buffers["episode"] += 1
         self._has_episodes = True
@@ -219,7 +219,7 @@ class TensorEnv(BatchedEnv):
             buffer.copy_(state[name])
         self._has_episodes = True
         self._num_steps = int(state["num_steps"])
-        self._forget_prepared()
+        self._prepare_episodes()
         return self._observe()
 
     def _state(self) -> dict[str, Tensor]:
@@ -230,8 +230,15 @@ class TensorEnv(BatchedEnv):
         if not self._has_episodes:
             raise ValueError("no episode has started; call reset() first")
 
-    def _forget_prepared(self) -> None:
-        """Forget what was prepared for episodes that will not be played."""
+    def _level_in_turn(
+        self, rows: Int64[Tensor, " n"], episode: Int64[Tensor, "*K n"], num_levels: int
+    ) -> Int64[Tensor, "*K n"]:
+        """Return which of the levels of given seeds an episode of an env has."""
+        return (rows + episode * self.num_envs) % num_levels
+
+    @abstractmethod
+    def _prepare_episodes(self) -> None:
+        """Prepare the episodes to come, after the streams or the counts have changed."""
 
     def _prepare_step(self) -> None:
         """Do what a step needs on the host."""

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from envs.batched_env import Observation
 from envs.selection import tensor_env
+from envs.specs import check_batch
 
 Batch = dict[str, Any]
 
@@ -49,6 +50,7 @@ class TensorVectorEnv(VectorEnv):
     ):
         if render_mode not in (None, "rgb_array"):
             raise ValueError(f"render_mode={render_mode!r} must be None or 'rgb_array'")
+        check_batch(num_envs, device, level_seeds)
         self.env = tensor_env(env_id, num_envs, device, None, level_seeds, options)
         self.env.keeps_final = True
         self.num_envs = num_envs

@@ -11,12 +11,12 @@ installed; it has its own random numbers and is not equal to Minigrid in all fla
 from __future__ import annotations
 
 import importlib
+import itertools
 import statistics
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Annotated, Any
 
 import gymnasium
@@ -147,7 +147,7 @@ def tensor_stepper(env: TensorEnv) -> Stepper:
     """Step with random actions, drawn beforehand."""
     assert isinstance(env.action_space, spaces.Discrete)
     actions = torch.randint(int(env.action_space.n), (64, env.num_envs), device=env.device)
-    return partial(_step_in_turn, env.step, list(actions), [0])
+    return _stepper(env.step, actions)
 
 
 def sync_stepper(env_id: str) -> Stepper:
@@ -162,7 +162,7 @@ def sync_stepper(env_id: str) -> Stepper:
     env.reset(seed=0)
     assert isinstance(env.single_action_space, spaces.Discrete)
     actions = np.random.default_rng(0).integers(env.single_action_space.n, size=(64, SYNC_NUM_ENVS))
-    return partial(_step_in_turn, env.step, list(actions), [0])
+    return _stepper(env.step, actions)
 
 
 def envpool_stepper(envpool: Any, env_id: str, num_envs: int, num_threads: int) -> Stepper:
@@ -171,7 +171,7 @@ def envpool_stepper(envpool: Any, env_id: str, num_envs: int, num_threads: int) 
     env.reset()
     size = (64, num_envs)
     actions = np.random.default_rng(0).integers(env.action_space.n, size=size, dtype=np.int32)
-    return partial(_step_in_turn, env.step, list(actions), [0])
+    return _stepper(env.step, actions)
 
 
 def import_envpool() -> Any:
@@ -182,9 +182,10 @@ def import_envpool() -> Any:
         return None
 
 
-def _step_in_turn(step: Callable[[Any], object], actions: list[Any], count: list[int]) -> object:
-    count[0] += 1
-    return step(actions[count[0] % len(actions)])
+def _stepper(step: Callable[[Any], object], actions: Iterable[Any]) -> Stepper:
+    """Step with these actions, round and round."""
+    turns = itertools.cycle(actions)
+    return lambda: step(next(turns))
 
 
 def main() -> None:
