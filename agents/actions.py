@@ -5,6 +5,7 @@ An action is (B,) int64 for Discrete, (B, n) int64 for MultiDiscrete, (B, n) flo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -30,12 +31,25 @@ class ActionDistribution(Protocol):
     def entropy(self) -> Tensor: ...
 
 
+class RacingCategorical(Categorical):
+    """A categorical distribution that samples without looking at its probabilities.
+
+    The first of exponential clocks with rates p: the argmax of p / Exp(1). torch.multinomial
+    does the same, but reads the probabilities back first, which stops a GPU.
+    """
+
+    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+        probs = self.probs.expand(*sample_shape, *self.probs.shape)
+        return (probs / torch.empty_like(probs).exponential_()).argmax(dim=-1)
+
+
 class MultiCategorical:
     """Independent categorical distributions, one for each part of a MultiDiscrete action."""
 
     def __init__(self, logits: Float[Tensor, "*N total"], sizes: list[int]):
         self.parts = [
-            Categorical(logits=part, validate_args=False) for part in logits.split(sizes, dim=-1)
+            RacingCategorical(logits=part, validate_args=False)
+            for part in logits.split(sizes, dim=-1)
         ]
 
     @property
@@ -64,6 +78,7 @@ class ActionHead(nn.Module):
     """
 
     offsets: Tensor
+    no_action: Tensor
 
     def __init__(self, space: spaces.Space, feature_dim: int, embed_dim: int):
         super().__init__()
@@ -72,6 +87,7 @@ class ActionHead(nn.Module):
             num_outputs = sum(self.sizes)
             offsets = torch.tensor([0, *self.sizes[:-1]]).cumsum(0) + torch.arange(len(self.sizes))
             self.register_buffer("offsets", offsets, persistent=False)
+            self.register_buffer("no_action", torch.tensor(self.sizes), persistent=False)
             # one more row for each part: no action yet
             self.embedding = small_embedding(num_outputs + len(self.sizes), embed_dim)
             self.is_scalar = isinstance(space, spaces.Discrete)
@@ -93,15 +109,14 @@ class ActionHead(nn.Module):
                 Normal(outputs, self.log_std.exp(), validate_args=False), 1, validate_args=False
             )
         if self.is_scalar:
-            return Categorical(logits=outputs, validate_args=False)
+            return RacingCategorical(logits=outputs, validate_args=False)
         return MultiCategorical(outputs, self.sizes)
 
     def none(self, batch_size: int) -> Shaped[Tensor, "B ..."]:
         """Return what stands for the previous action at the start of an episode."""
-        device = self.policy.weight.device
         if not self.sizes:
-            return torch.zeros(batch_size, self.num_outputs, device=device)
-        none = torch.tensor(self.sizes, device=device).expand(batch_size, -1)
+            return self.policy.weight.new_zeros(batch_size, self.num_outputs)
+        none = self.no_action.expand(batch_size, -1)
         return none[:, 0] if self.is_scalar else none
 
     def embed(self, action: Shaped[Tensor, "*N"]) -> Float[Tensor, "*M E"]:

@@ -52,6 +52,8 @@ class ActorCritic(nn.Module):
         # teaches the policy to put off the end of its episodes.
         nn.init.orthogonal_(self.critic.weight, gain=0.01)
         nn.init.zeros_(self.critic.bias)
+        self.precision = torch.float32
+        """Of the matrix products of encoder and core; weights, heads and losses are float32."""
 
     def initial_state(self, batch_size: int) -> Any:
         """Return the core's state of `batch_size` envs that have seen nothing."""
@@ -61,22 +63,32 @@ class ActorCritic(nn.Module):
         self, inputs: AgentInput, state: Any
     ) -> tuple[ActionDistribution, Float[Tensor, "B T"], Any]:
         """Run a sequence (B, T, ...): policies, values, and the state after it."""
-        y, state = self.core(self.encode(inputs), state, inputs.reset)
+        with self._autocast():
+            y, state = self.core(self.encode(inputs), state, inputs.reset)
         return *self._heads(y), state
 
     def step(
         self, inputs: AgentInput, state: Any
     ) -> tuple[ActionDistribution, Float[Tensor, " B"], Any]:
         """Run one step (B, ...)."""
-        y, state = self.core.step(self.encode(inputs), state, inputs.reset)
+        with self._autocast():
+            y, state = self.core.step(self.encode(inputs), state, inputs.reset)
         return *self._heads(y), state
 
     def step_(
         self, inputs: AgentInput, state: Any
     ) -> tuple[ActionDistribution, Float[Tensor, " B"], Any]:
         """Run one step (B, ...) without gradients, writing into the buffers of `state`."""
-        y, state = self.core.step_(self.encode(inputs), state, inputs.reset)
+        with self._autocast():
+            y, state = self.core.step_(self.encode(inputs), state, inputs.reset)
         return *self._heads(y), state
+
+    @torch.no_grad()
+    def peek(self, inputs: AgentInput, state: Any) -> Float[Tensor, " B"]:
+        """Return the values of a step (B, ...) that is not taken."""
+        with self._autocast():
+            y = self.core.peek(self.encode(inputs), state, inputs.reset)
+        return self._heads(y)[1]
 
     def encode(self, inputs: AgentInput) -> Float[Tensor, "B ..."]:
         """Return the core's input.
@@ -87,7 +99,7 @@ class ActorCritic(nn.Module):
         if not self.core.has_memory:
             inputs = self.without_past(inputs)
         prev_action = self.actor.embed(inputs.prev_action)
-        return self.encoder(inputs.observation, prev_action, inputs.prev_reward)
+        return self.encoder(inputs.observation, prev_action, inputs.prev_reward).float()
 
     def first_inputs(self, observation: dict[str, Tensor], *shape: int) -> AgentInput:
         """Return inputs (*shape, ...) of which each is the first of an episode."""
@@ -103,6 +115,16 @@ class ActorCritic(nn.Module):
         """Return inputs as if every step were the first of an episode."""
         return self.first_inputs(inputs.observation, *inputs.reset.shape)
 
+    def _autocast(self) -> torch.autocast:
+        # without a cache: it would keep weights from before an update, and add up the gradients of
+        # a weight's uses in low precision
+        return torch.autocast(
+            self.critic.weight.device.type,
+            dtype=self.precision if self.precision != torch.float32 else torch.bfloat16,
+            enabled=self.precision != torch.float32,
+            cache_enabled=False,
+        )
+
     def _heads(self, y: Tensor) -> tuple[ActionDistribution, Tensor]:
-        features = self.norm(y)
+        features = self.norm(y.float())
         return self.actor(features), self.critic(features).squeeze(-1)

@@ -51,6 +51,12 @@ class BaselineCore(nn.Module):
     ) -> tuple[Float[Tensor, "B D"], TensorState]:
         return self.step(x, state, reset)
 
+    @torch.no_grad()
+    def peek(
+        self, x: Float[Tensor, "B D"], state: TensorState, reset: Bool[Tensor, " B"]
+    ) -> Float[Tensor, "B D"]:
+        return self.step(x, state, reset)[0]
+
     def statistics(
         self, x: Float[Tensor, "B T D"], state: TensorState, reset: Bool[Tensor, "B T"]
     ) -> dict[str, Tensor]:

@@ -38,6 +38,7 @@ class Core(Protocol):
     """A recurrent module; `reset` is True at a step that starts an episode, a state a `CoreState`.
 
     `__call__` and `step` compute one function; `step_` may write into the buffers of its state.
+    `peek` returns the output of a step that is not taken.
     """
 
     output_dim: int
@@ -56,6 +57,10 @@ class Core(Protocol):
     def step_(
         self, x: Float[Tensor, "B D"], state: Any, reset: Bool[Tensor, " B"]
     ) -> tuple[Float[Tensor, "B D"], Any]: ...
+
+    def peek(
+        self, x: Float[Tensor, "B D"], state: Any, reset: Bool[Tensor, " B"]
+    ) -> Float[Tensor, "B D"]: ...
 
     def statistics(
         self, x: Float[Tensor, "B T D"], state: Any, reset: Bool[Tensor, "B T"]

@@ -54,20 +54,24 @@ class GridEncoder(nn.Module):
 
     def forward(self, grid: Shaped[Tensor, "*N R C channels"]) -> Float[Tensor, "*N E"]:
         symbols = self._symbols(grid)
+        # a product with indicators: on a GPU and on a CPU its gradient is quicker than a look-up's
+        indicators = torch.zeros(
+            *symbols.shape[:-1], len(self.mean), dtype=self.weight.dtype, device=grid.device
+        ).scatter_(-1, symbols, 1.0)
         deviation = (self.mean * (1 - self.mean)).sqrt().clamp_min(1 / MAX_SCALE)
-        # contiguous: embedding_bag is many times slower on a transposed table
-        table = (self.weight / deviation).t().contiguous()
-        features = F.embedding_bag(symbols.flatten(0, -2), table, mode="sum")
-        return (features - self.mean @ table).view(*grid.shape[:-3], -1)
+        weight = self.weight / deviation
+        return F.linear(indicators, weight, -(weight @ self.mean))
 
     @torch.no_grad()
     def observe_(self, grid: Shaped[Tensor, "*N R C channels"]) -> None:
         """Take grids into the running mean."""
         symbols = self._symbols(grid)
         num_grids = symbols.numel() // symbols.shape[-1]
-        frequency = torch.bincount(symbols.flatten(), minlength=len(self.mean)) / num_grids
+        counts = torch.zeros_like(self.mean)
+        ones = torch.ones_like(symbols, dtype=counts.dtype)
+        counts.index_add_(0, symbols.flatten(), ones.flatten())
         self.num_observed += num_grids
-        self.mean += (frequency - self.mean) * (num_grids / self.num_observed)
+        self.mean += (counts / num_grids - self.mean) * (num_grids / self.num_observed)
 
     def _symbols(self, grid: Tensor) -> Int64[Tensor, "*N cells_channels"]:
         return grid.flatten(-3).long() + self.offsets

@@ -47,6 +47,11 @@ class MemoryCore(nn.Module):
     ) -> tuple[Float[Tensor, "B D"], MemoryState]:
         return self.transformer.step_(x, state, reset)
 
+    def peek(
+        self, x: Float[Tensor, "B D"], state: MemoryState, reset: Bool[Tensor, " B"]
+    ) -> Float[Tensor, "B D"]:
+        return self.transformer.peek(x, state, reset)
+
     def statistics(
         self, x: Float[Tensor, "B T D"], state: MemoryState, reset: Bool[Tensor, "B T"]
     ) -> dict[str, Tensor]:

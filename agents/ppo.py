@@ -9,7 +9,6 @@ Shapes: T steps, B envs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +20,15 @@ from agents.actor_critic import ActorCritic, AgentInput
 from agents.advantages import gae
 from agents.rollout import Rollout
 
-RATIO_TOLERANCE = 0.01
-"""Largest |ratio - 1| in the first minibatch, far above rounding (1e-5 in float32)."""
+RATIO_TOLERANCE = {torch.float32: 0.01, torch.bfloat16: 0.3}
+"""Largest |ratio - 1| in the first minibatch, far above rounding."""
+
+STATISTICS = (
+    "policy_loss", "value_loss", "entropy", "old_approx_kl", "approx_kl", "clipfrac", "ratio_error",
+    "loss", "grad_norm",
+)  # fmt: skip
+"""What a step on a minibatch reports."""
+KL = STATISTICS.index("approx_kl")
 
 STATISTICS_ENVS = 16
 """Envs whose memory writes are measured each update."""
@@ -99,7 +105,7 @@ def check_minibatches(num_envs: int, num_minibatches: int) -> None:
 
 
 def ppo_loss(
-    agent: ActorCritic, batch: Minibatch, config: PPOConfig, ent_coef: float
+    agent: ActorCritic, batch: Minibatch, config: PPOConfig, ent_coef: float | Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the loss of a minibatch and scalars to log (detached)."""
     policy, value, _ = agent(batch.inputs, batch.initial_state)
@@ -141,7 +147,20 @@ class PPO:
     def __init__(self, agent: ActorCritic, config: PPOConfig):
         self.agent = agent
         self.config = config
-        self.optimizer = torch.optim.Adam(agent.parameters(), lr=config.learning_rate, eps=1e-5)
+        device = agent.critic.weight.device
+        is_gpu = device.type == "cuda"
+        # on a GPU the step size is a tensor and so is the count of steps: a graph can replay both
+        self.optimizer = torch.optim.Adam(
+            agent.parameters(),
+            lr=torch.tensor(config.learning_rate, device=device)
+            if is_gpu
+            else config.learning_rate,
+            eps=1e-5,
+            fused=True,
+            capturable=is_gpu,
+        )
+        self.ent_coef = _scalar(config.ent_coef, device)
+        self.train_minibatch = self.train_minibatch_
 
     def update(self, rollout: Rollout, progress: float) -> dict[str, float]:
         """Train on one rollout and return what to log, by tag.
@@ -160,22 +179,42 @@ class PPO:
         advantage = self._advantages(rollout)
         learning_rate = _linear(config.learning_rate, config.learning_rate_end, progress)
         ent_coef = _linear(config.ent_coef, config.ent_coef_end, progress)
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate
-        history: list[dict[str, Tensor]] = []
+        self._set_learning_rate(learning_rate)
+        self.ent_coef.fill_(ent_coef)
+        history: list[Tensor] = []
         for _ in range(config.num_epochs):
-            for batch in self._minibatches(rollout, advantage):
-                loss, statistics = ppo_loss(self.agent, batch, config, ent_coef)
-                self.optimizer.zero_grad()
-                loss.backward()
-                grad_norm = nn.utils.clip_grad_norm_(self.agent.parameters(), config.max_grad_norm)
-                self.optimizer.step()
-                history.append(statistics | {"loss": loss.detach(), "grad_norm": grad_norm})
-            if config.target_kl is not None and history[-1]["approx_kl"] > config.target_kl:
+            history += [
+                self.train_minibatch(rollout, advantage, envs)
+                for envs in self._minibatches(advantage.shape[1])
+            ]
+            if config.target_kl is not None and history[-1][KL] > config.target_kl:
                 break
-        scalars = self._summary(rollout, advantage, history)
+        scalars = self._summary(rollout, advantage, torch.stack(history))
         self.agent.encoder.observe_(rollout.inputs.observation)
         return scalars | {"charts/learning_rate": learning_rate, "charts/ent_coef": ent_coef}
+
+    def train_minibatch_(
+        self, rollout: Rollout, advantage: Float[Tensor, "T B"], envs: Int64[Tensor, " E"]
+    ) -> Float[Tensor, " statistics"]:
+        """Take one step of the optimizer on some envs and return what to log (`STATISTICS`).
+
+        On a GPU nothing here synchronises, and no shape depends on the data.
+        """
+        batch = take_envs(rollout, advantage, envs)
+        loss, statistics = ppo_loss(self.agent, batch, self.config, self.ent_coef)
+        self.optimizer.zero_grad()
+        loss.backward()
+        grad_norm = nn.utils.clip_grad_norm_(self.agent.parameters(), self.config.max_grad_norm)
+        self.optimizer.step()
+        statistics |= {"loss": loss.detach(), "grad_norm": grad_norm}
+        return torch.stack([statistics[name] for name in STATISTICS])
+
+    def _set_learning_rate(self, learning_rate: float) -> None:
+        for group in self.optimizer.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(learning_rate)
+            else:
+                group["lr"] = learning_rate
 
     def _advantages(self, rollout: Rollout) -> Float[Tensor, "T B"]:
         return gae(
@@ -189,32 +228,29 @@ class PPO:
             self.config.gae_lambda,
         )
 
-    def _minibatches(self, rollout: Rollout, advantage: Tensor) -> Iterator[Minibatch]:
-        num_envs = advantage.shape[1]
-        order = torch.randperm(num_envs).to(advantage.device)
-        for envs in order.chunk(self.config.num_minibatches):
-            yield take_envs(rollout, advantage, envs)
+    def _minibatches(self, num_envs: int) -> tuple[Int64[Tensor, " E"], ...]:
+        order = torch.randperm(num_envs, device=self.ent_coef.device)
+        return order.chunk(self.config.num_minibatches)
 
     def _summary(
-        self, rollout: Rollout, advantage: Tensor, history: list[dict[str, Tensor]]
+        self, rollout: Rollout, advantage: Tensor, history: Float[Tensor, "steps statistics"]
     ) -> dict[str, float]:
         """Return scalars by tag, with one synchronisation, and check the first ratio."""
-        scalars = {
-            f"losses/{name}": torch.stack([entry[name] for entry in history]).mean()
-            for name in history[0]
-            if name != "ratio_error"
-        }
-        scalars["losses/first_ratio_error"] = history[0]["ratio_error"]
+        means = dict(zip(STATISTICS, history.mean(dim=0), strict=True))
+        means.pop("ratio_error")
+        scalars = {f"losses/{name}": mean for name, mean in means.items()}
+        scalars["losses/first_ratio_error"] = history[0, STATISTICS.index("ratio_error")]
         return_ = advantage + rollout.value
         scalars["losses/explained_variance"] = 1 - advantage.var() / return_.var().clamp_min(1e-8)
         scalars |= {f"memory/{name}": x for name, x in self._memory_statistics(rollout).items()}
         values = torch.stack([scalar.float() for scalar in scalars.values()]).tolist()
         named = dict(zip(scalars, values, strict=True))
         error = named["losses/first_ratio_error"]
-        if not error <= RATIO_TOLERANCE:
+        tolerance = RATIO_TOLERANCE[self.agent.precision]
+        if not error <= tolerance:
             raise RuntimeError(
                 f"the first minibatch's probability ratio is off by {error:.2g} (at most "
-                f"{RATIO_TOLERANCE} is rounding): acting and training computed different "
+                f"{tolerance} is rounding): acting and training computed different "
                 "functions, or a value is not finite. This is a defect: please report it"
             )
         return named
@@ -254,3 +290,7 @@ def _batch_major(item: Any, envs: Tensor) -> Any:
 
 def _linear(start: float, end: float | None, progress: float) -> float:
     return start if end is None else start + (end - start) * progress
+
+
+def _scalar(value: float, device: torch.device) -> Tensor:
+    return torch.tensor(value, device=device)

@@ -5,6 +5,7 @@ Rollouts are time-major: (T, B, ...). Shapes: T steps, B envs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -54,6 +55,15 @@ class Env(Protocol):
         ...
 
 
+@runtime_checkable
+class SplitEnv(Env, Protocol):
+    """An env whose step is a part of the host, which needs no actions, and one of the device."""
+
+    def host_step(self) -> None: ...
+
+    def device_step(self, actions: Tensor, /) -> Step: ...
+
+
 @dataclass(frozen=True)
 class Carry:
     """What goes on from one rollout to the next."""
@@ -96,20 +106,23 @@ def start(agent: ActorCritic, env: Env) -> Carry:
 
 @torch.no_grad()
 def act_(
-    agent: ActorCritic, env: Env, carry: Carry, is_greedy: bool = False
+    agent: ActorCritic,
+    env_step: Callable[[Tensor], Step],
+    carry: Carry,
+    is_greedy: bool = False,
 ) -> tuple[Carry, dict[str, Any]]:
-    """Act once in every env.
+    """Act once in every env, by `Env.step` or its like.
 
     Writes into the buffers of `carry.state`. Returns the next carry and what `Rollout` records of
     the step, by its field names.
     """
     policy, value, state = agent.step_(carry.inputs, carry.state)
     action = policy.mode if is_greedy else policy.sample()
-    step = env.step(action)
+    step = env_step(action)
     done = step.terminated | step.truncated
     episode_return = carry.episode_return + step.reward
     episode_length = carry.episode_length + 1
-    none = agent.actor.none(env.num_envs)
+    none = agent.actor.none(len(done))
     after_action = torch.where(done.view(-1, *[1] * (action.dim() - 1)), none, action)
     after = Carry(
         inputs=AgentInput(
@@ -138,9 +151,20 @@ def act_(
     return after, record
 
 
-@torch.no_grad()
 def collect(agent: ActorCritic, env: Env, carry: Carry, num_steps: int) -> tuple[Rollout, Carry]:
     """Act for `num_steps` steps; memories go on from `carry` and into the next rollout."""
+    if isinstance(env, SplitEnv):
+        for _ in range(num_steps):
+            env.host_step()
+        return collect_on_device(agent, env.device_step, carry, num_steps)
+    return collect_on_device(agent, env.step, carry, num_steps)
+
+
+@torch.no_grad()
+def collect_on_device(
+    agent: ActorCritic, env_step: Callable[[Tensor], Step], carry: Carry, num_steps: int
+) -> tuple[Rollout, Carry]:
+    """Do what `collect` does without the host's part: on a GPU nothing here synchronises."""
     # The weights have changed since the last rollout: what the state has derived from them is
     # stale. The clone keeps the rollout's initial state while acting writes in place.
     carry = replace(carry, state=carry.state.detach().without_cache())
@@ -148,9 +172,9 @@ def collect(agent: ActorCritic, env: Env, carry: Carry, num_steps: int) -> tuple
     carry = replace(carry, state=initial_state.clone())
     records: list[dict[str, Any]] = []
     for _ in range(num_steps):
-        carry, record = act_(agent, env, carry)
+        carry, record = act_(agent, env_step, carry)
         records.append(record)
-    _, next_value, _ = agent.step(carry.inputs, carry.state)
+    next_value = agent.peek(carry.inputs, carry.state)
     stacked = {name: stack([record[name] for record in records]) for name in records[0]}
     return Rollout(**stacked, initial_state=initial_state, next_value=next_value), carry
 
@@ -167,17 +191,16 @@ def stack(items: list[Any]) -> Any:
 
 def _final_value(agent: ActorCritic, step: Step, state: Any, action: Tensor) -> Tensor:
     """Return V of the final observations, seen with the memory of the episodes that they end."""
-    values = torch.zeros_like(step.reward)
     if step.final_observation is None:
-        return values
-    rows = torch.nonzero(step.truncated & ~step.terminated).squeeze(-1)
-    if len(rows):
-        inputs = AgentInput(
-            observation={name: field[rows] for name, field in step.final_observation.items()},
-            prev_action=action[rows],
-            prev_reward=step.reward[rows],
-            reset=torch.zeros_like(rows, dtype=torch.bool),
-        )
-        _, final_value, _ = agent.step(inputs, state[rows])
-        values[rows] = final_value
-    return values
+        return torch.zeros_like(step.reward)
+    is_cut_off = step.truncated & ~step.terminated
+    inputs = AgentInput(
+        observation=step.final_observation,
+        prev_action=action,
+        prev_reward=step.reward,
+        reset=torch.zeros_like(is_cut_off),
+    )
+    # to look whether there are any is free on a CPU; on a GPU it is a synchronisation
+    if step.reward.device.type == "cpu" and not is_cut_off.any():
+        return torch.zeros_like(step.reward)
+    return torch.where(is_cut_off, agent.peek(inputs, state), 0.0)

@@ -23,18 +23,26 @@ def init_uniform(*shape: int, dim: int) -> nn.Parameter:
     return nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
 
 
-def relative_shift(scores: Float[Tensor, "*N T J"]) -> Float[Tensor, "*N T J"]:
-    """Turn scores by position vector into scores by key: out[i, j] = scores[i, j + T - 1 - i].
+def scores_by_position(
+    query: Float[Tensor, "B H T K"], positions: Float[Tensor, "H C K"]
+) -> Float[Tensor, "B H T C"]:
+    """Return the product of each step's query with the position vector of each key's distance.
 
-    The last position vector belongs to distance 0. Entries past the table, which belong to keys
-    of later steps, are arbitrary and must be masked.
+    The T steps are the last of the C keys: out[i, j] = query[i] . positions[j + T - 1 - i]. The
+    last position vector belongs to distance 0; keys of later steps get 0.
     """
-    *batch, num_steps, num_keys = scores.shape
-    flat = F.pad(scores, (0, num_steps)).flatten(-2)
-    row = num_keys + num_steps - 1
-    start = num_steps - 1
-    rows = flat[..., start : start + num_steps * row].reshape(*batch, num_steps, row)
-    return rows[..., :num_keys]
+    batch_size, heads, num_steps, head_dim = query.shape
+    num_keys = positions.shape[1]
+    table = F.pad(positions, (0, 0, 0, num_steps - 1)).to(query.dtype)  # (H, C + T - 1, K)
+    rows = query.transpose(0, 1).reshape(heads, batch_size * num_steps, head_dim)
+    scores = rows @ table.transpose(1, 2)  # (H, B * T, C + T - 1)
+    # Row i must move T - 1 - i places to the left: a view with rows that are shorter by one.
+    width = num_keys + num_steps - 1
+    return scores.as_strided(
+        size=(batch_size, heads, num_steps, num_keys),
+        stride=(num_steps * width, batch_size * num_steps * width, max(width - 1, 1), 1),
+        storage_offset=num_steps - 1,
+    )
 
 
 class RelativeAttention(nn.Module):
@@ -66,10 +74,6 @@ class RelativeAttention(nn.Module):
         pairs = self.key_value(context).unflatten(-1, (2, self.key_value_heads, self.head_dim))
         return pairs.permute(2, 0, 3, 1, 4)
 
-    def with_persistent(self, context: Float[Tensor, "B J D"]) -> Float[Tensor, "B NJ D"]:
-        """Put the persistent slots before `context`."""
-        return torch.cat((self.persistent.expand(context.shape[0], -1, -1), context), dim=1)
-
     def forward(
         self,
         x: Float[Tensor, "B T D"],
@@ -85,14 +89,51 @@ class RelativeAttention(nn.Module):
             positions: the position vectors of the C = J - N other keys; the last is distance 0.
             mask: True where the step may see the key.
         """
-        batch_size, num_steps, dim = x.shape
-        query = self.query(x).view(batch_size, num_steps, self.heads, self.head_dim)
-        query = query.transpose(1, 2) * self.head_dim**-0.5  # (B, H, T, K)
+        query = self._queries(x)  # (B, H, T, K)
         keys, values = key_value.unbind(0)
         scores = query @ keys.transpose(-1, -2)  # (B, H, T, J)
-        by_position = relative_shift(query @ positions.to(query.dtype).transpose(-1, -2))
+        by_position = scores_by_position(query, positions)
         scores = scores + F.pad(by_position, (self.num_mem_kv, 0))
-        scores = scores.masked_fill(~mask[:, None], torch.finfo(scores.dtype).min)
-        weights = self.attn_dropout(scores.softmax(dim=-1))
-        mixed = (weights @ values).transpose(1, 2).reshape(batch_size, num_steps, dim)
-        return self.out_dropout(self.out(mixed))
+        weights = self._weights(scores, mask[:, None]).to(values.dtype)
+        return self._output(weights @ values)
+
+    def step(
+        self,
+        x: Float[Tensor, "B 1 D"],
+        own: Float[Tensor, "2 B G 1 K"],
+        key_value: Float[Tensor, "2 B G J K"],
+        positions: Float[Tensor, "H C K"],
+        mask: Bool[Tensor, "B J"],
+    ) -> Float[Tensor, "B 1 D"]:
+        """Attend from one step to `key_value` and to its own key and value, which are not in it.
+
+        Nothing is put together, so that the long key_value is read and not copied.
+
+        Args:
+            x: the normalised step.
+            own: its key and value, from `project`.
+            key_value: the other keys; the first N are the persistent slots.
+            positions: the vectors of C - 1 = J - N keys, then that of distance 0.
+            mask: True where the step may see the key.
+        """
+        query = self._queries(x)  # (B, H, 1, K)
+        keys, values = key_value.unbind(0)
+        own_key, own_value = own.unbind(0)
+        by_position = F.pad(scores_by_position(query, positions), (self.num_mem_kv, 0))
+        scores = query @ keys.transpose(-1, -2) + by_position[..., :-1]  # (B, H, 1, J)
+        own_score = (query * own_key).sum(dim=-1, keepdim=True) + by_position[..., -1:]
+        mask = F.pad(mask, (0, 1), value=True)[:, None, None]
+        weights = self._weights(torch.cat((scores, own_score), dim=-1), mask).to(values.dtype)
+        return self._output(weights[..., :-1] @ values + weights[..., -1:] * own_value)
+
+    def _queries(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B H T K"]:
+        query = self.query(x).unflatten(-1, (self.heads, self.head_dim))
+        return query.transpose(1, 2) * self.head_dim**-0.5
+
+    def _weights(self, scores: Tensor, mask: Tensor) -> Tensor:
+        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+        weights = scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32))
+        return self.attn_dropout(weights)
+
+    def _output(self, mixed: Float[Tensor, "B H T K"]) -> Float[Tensor, "B T D"]:
+        return self.out_dropout(self.out(mixed.transpose(1, 2).flatten(2)))

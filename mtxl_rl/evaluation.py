@@ -66,7 +66,7 @@ def play(agent: ActorCritic, env: BatchedEnv, config: EvaluateConfig) -> Episode
             frames.append(env.render(0))
         if config.clear_memory:
             carry = replace(carry, inputs=agent.without_past(carry.inputs))
-        carry, record = act_(agent, env, carry, is_greedy=config.greedy)
+        carry, record = act_(agent, env.step, carry, is_greedy=config.greedy)
         counted = (record["terminated"] | record["truncated"]).cpu() & (quota > 0)
         quota -= counted.long()
         columns = [record[name] for name in ("success", "episode_return", "episode_length")]

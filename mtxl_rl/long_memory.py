@@ -11,6 +11,8 @@ N persistent slots, D model width, H heads, K head width.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -21,16 +23,45 @@ from mtxl_rl.memory import MemoryState
 from mtxl_rl.shapes import Bool, Float
 
 
-def linear_attention(
-    query: Float[Tensor, "B H S K"],
-    key: Float[Tensor, "B H J K"],
-    value: Float[Tensor, "B H J K"],
-    mask: Bool[Tensor, "B J"],
-) -> Float[Tensor, "B H S K"]:
-    """Attend in O(J): softmax over features for queries, over the keys in `mask` for keys."""
-    key = key.masked_fill(~mask[:, None, :, None], torch.finfo(key.dtype).min)
-    context = key.softmax(dim=-2).transpose(-1, -2) @ value  # (B, H, K, K)
-    return query.softmax(dim=-1) @ context
+class KeySummary(NamedTuple):
+    """What linear attention needs of some keys; summaries of parts add up to that of the whole.
+
+    The softmax over the keys is kept as weights exp(key - peak) and their sum.
+    """
+
+    peak: Float[Tensor, "B H 1 K"]
+    total: Float[Tensor, "B H 1 K"]  # sum of the weights over the keys
+    mixed: Float[Tensor, "B H K V"]  # weights times values
+
+    @classmethod
+    def of(
+        cls,
+        key: Float[Tensor, "B H J K"],
+        value: Float[Tensor, "B H J V"],
+        mask: Bool[Tensor, "B J"] | None = None,
+    ) -> KeySummary:
+        """Summarise the keys in `mask`."""
+        key = key.to(torch.promote_types(key.dtype, torch.float32))
+        if mask is not None:
+            key = key.masked_fill(~mask[:, None, :, None], torch.finfo(key.dtype).min)
+        peak = key.detach().amax(dim=-2, keepdim=True)
+        weights = (key - peak).exp()
+        total = weights.sum(dim=-2, keepdim=True)
+        return cls(peak, total, weights.to(value.dtype).transpose(-1, -2) @ value)
+
+    def __add__(self, other: KeySummary) -> KeySummary:  # type: ignore[override]
+        peak = torch.maximum(self.peak, other.peak)
+        mine, others = (self.peak - peak).exp(), (other.peak - peak).exp()
+        return KeySummary(
+            peak,
+            self.total * mine + other.total * others,
+            self.mixed * mine.transpose(-1, -2) + other.mixed * others.transpose(-1, -2),
+        )
+
+    def attend(self, query: Float[Tensor, "B H S K"]) -> Float[Tensor, "B H S V"]:
+        """Return softmax(query) over features times softmax(keys) over the keys times values."""
+        context = self.mixed / self.total.transpose(-1, -2)
+        return query.softmax(dim=-1) @ context.to(query.dtype)
 
 
 class LongMemory(nn.Module):
@@ -61,46 +92,37 @@ class LongMemory(nn.Module):
         """Return the slots of `state`, the learned initial ones where none have been written."""
         return torch.where(state.long_valid[:, None, None], state.long, self.initial_slot)
 
+    def project(self, hidden: Float[Tensor, "B P J D"]) -> Float[Tensor, "2 B P J D"]:
+        """Return keys and values of layer inputs, which are used detached."""
+        pairs = (hidden.detach() + self.layer_embedding) @ self.key_value
+        return pairs.unflatten(-1, (2, -1)).movedim(-2, 0)
+
     def forward(
         self,
         slots: Float[Tensor, "B S D"],
-        memories: Float[Tensor, "B P MW D"],
+        context: Float[Tensor, "2 B P MW D"],
         valid: Bool[Tensor, "B MW"],
     ) -> tuple[Float[Tensor, "B S D"], Float[Tensor, "B S D"]]:
         """Rewrite the slots.
 
         Args:
             slots: the slots before the write.
-            memories: the short memory and the segment of each memory layer; used detached.
+            context: from `project`, of the short memory and the segment of each memory layer.
             valid: True where a position belongs to the episode that is alive.
 
         Returns:
             The new slots, and the mean retention of the gate (1 keeps the slots as they were).
         """
-        batch_size, num_layers = memories.shape[:2]
-        context = (memories.detach() + self.layer_embedding).flatten(1, 2)  # (B, P * MW, D)
-        context = torch.cat((context, self.persistent.expand(batch_size, -1, -1)), dim=1)
-        context_keys, context_values = self._project(context)
-        always = valid.new_ones(batch_size, max(slots.shape[1], self.persistent.shape[0]))
-        mask = torch.cat(
-            (
-                always[:, : slots.shape[1]],
-                valid.repeat(1, num_layers),
-                always[:, : self.persistent.shape[0]],
-            ),
-            dim=1,
-        )
+        keys, values = (self._split_heads(pair) for pair in context.flatten(2, 3))
+        summary = KeySummary.of(keys, values, valid.repeat(1, context.shape[2]))
+        if len(self.persistent):
+            summary += self._summarise(self.persistent.expand(len(slots), -1, -1))
         slots = slots + self.slot_embedding
         retentions = []
         for _ in range(self.mem_write_iters):
             normed = F.layer_norm(slots, slots.shape[-1:])
-            keys, values = self._project(normed)
-            mixed = linear_attention(
-                self._split_heads(normed @ self.query),
-                torch.cat((keys, context_keys), dim=2),
-                torch.cat((values, context_values), dim=2),
-                mask,
-            )
+            seen = summary + self._summarise(normed)
+            mixed = seen.attend(self._split_heads(normed @ self.query))
             mixed = mixed.transpose(1, 2).reshape(slots.shape)
             slots, retention = self.gate.with_retention(mixed @ self.out, slots)
             retentions.append(retention)
@@ -109,8 +131,6 @@ class LongMemory(nn.Module):
     def _split_heads(self, x: Float[Tensor, "B J D"]) -> Float[Tensor, "B H J K"]:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
-    def _project(
-        self, x: Float[Tensor, "B J D"]
-    ) -> tuple[Float[Tensor, "B H J K"], Float[Tensor, "B H J K"]]:
+    def _summarise(self, x: Float[Tensor, "B J D"]) -> KeySummary:
         keys, values = (x @ self.key_value).chunk(2, dim=-1)
-        return self._split_heads(keys), self._split_heads(values)
+        return KeySummary.of(self._split_heads(keys), self._split_heads(values))

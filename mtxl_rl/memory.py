@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mtxl_rl.shapes import Bool, Float
+from mtxl_rl.shapes import Bool, Float, Int64
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class MemoryState:
     segment: Float[Tensor, "B L W D"]  # inputs of each layer in the segment in progress
     segment_valid: Bool[Tensor, "B W"]  # True where the step belongs to the live episode
     position: int  # steps taken in the segment in progress, 0 <= position < W
-    cache: tuple[Float[Tensor, "2 B G _ K"], ...] | None = None
-    """Keys and values of each layer, for `step`; None until a step has been taken.
+    cache: tuple[Float[Tensor, "2 B _ _ _"], ...] | None = None
+    """Keys and values, for `step`, with room for the segment; None until a step has been taken.
 
     They are derived from the other fields by the network's weights: after a change of the weights
     go on from `without_cache()`.
@@ -58,6 +58,19 @@ class MemoryState:
     def to(self, device: torch.device | str) -> MemoryState:
         """Return the state on `device`."""
         return self._map(lambda tensor: tensor.to(device))
+
+    def copy_(self, source: MemoryState) -> None:
+        """Copy every tensor of `source` into the buffers of this state."""
+        assert self.cache is not None
+        assert source.cache is not None
+        for name in _TENSOR_FIELDS:
+            getattr(self, name).copy_(getattr(source, name))
+        for buffer, pair in zip(self.cache, source.cache, strict=True):
+            buffer.copy_(pair)
+
+    def clock(self) -> Int64[Tensor, " 1"]:
+        """Return `position` as a tensor: a compiled step is compiled once for all positions."""
+        return torch.full((1,), self.position, device=self.short.device)
 
     def without_cache(self) -> MemoryState:
         """Return the state without its derived keys and values."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from jaxtyping import Bool, Float
+    from jaxtyping import Bool, Float, Int64
 else:
     try:
-        from jaxtyping import Bool, Float
+        from jaxtyping import Bool, Float, Int64
     except ImportError:
-        Bool = Float = None
+        Bool = Float = Int64 = None
 
-__all__ = ["Bool", "Float"]
+__all__ = ["Bool", "Float", "Int64"]

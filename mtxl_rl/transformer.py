@@ -28,7 +28,10 @@ from mtxl_rl.feed_forward import FeedForward
 from mtxl_rl.gating import Gate, make_gate
 from mtxl_rl.long_memory import LongMemory
 from mtxl_rl.memory import MemoryState
-from mtxl_rl.shapes import Bool, Float
+from mtxl_rl.shapes import Bool, Float, Int64
+
+Projected = tuple[Float[Tensor, "2 B _ _ _"], ...]
+"""Keys and values: of each layer (G, J, K), and of the memory network (P, M, D) if there is one."""
 
 
 class Layer(nn.Module):
@@ -45,18 +48,42 @@ class Layer(nn.Module):
         self.ff_norm = nn.LayerNorm(dim)
         self.feed_forward = feed_forward
 
-    def key_value(self, context: Float[Tensor, "B J D"]) -> Float[Tensor, "2 B G NJ K"]:
-        """Return keys and values of the persistent slots and of raw layer inputs `context`."""
-        return self.attention.project(self.attention.with_persistent(self.attn_norm(context)))
+    def key_value(self, inputs: Float[Tensor, "B J D"]) -> Float[Tensor, "2 B G J K"]:
+        """Return keys and values of raw layer inputs."""
+        return self.attention.project(self.attn_norm(inputs))
+
+    def persistent_key_value(self, batch_size: int) -> Float[Tensor, "2 B G N K"]:
+        """Return keys and values of the persistent slots."""
+        return self.attention.project(self.attention.persistent.expand(batch_size, -1, -1))
 
     def forward(
         self,
         x: Float[Tensor, "B T D"],
-        key_value: Float[Tensor, "2 B G NJ K"],
-        positions: Float[Tensor, "H J K"],
-        mask: Bool[Tensor, "B T NJ"],
+        past: Float[Tensor, "B E D"],
+        memory: Float[Tensor, "2 B G NSM K"],
+        positions: Float[Tensor, "H C K"],
+        mask: Bool[Tensor, "B T J"],
     ) -> Float[Tensor, "B T D"]:
-        x = self.attn_gate(self.attention(self.attn_norm(x), key_value, positions, mask), x)
+        """Run the steps `x`, which see memories and the steps `past` of their segment."""
+        normed = self.attn_norm(torch.cat((past, x), dim=1) if past.shape[1] else x)
+        key_value = torch.cat((memory, self.attention.project(normed)), dim=3)
+        steps = normed[:, past.shape[1] :]
+        return self._join(x, self.attention(steps, key_value, positions, mask))
+
+    def step(
+        self,
+        x: Float[Tensor, "B 1 D"],
+        key_value: Float[Tensor, "2 B G J K"],
+        positions: Float[Tensor, "H C K"],
+        mask: Bool[Tensor, "B J"],
+    ) -> tuple[Float[Tensor, "B 1 D"], Float[Tensor, "2 B G 1 K"]]:
+        """Run one step, which sees `key_value`; return its own key and value with the output."""
+        normed = self.attn_norm(x)
+        own = self.attention.project(normed)
+        return self._join(x, self.attention.step(normed, own, key_value, positions, mask)), own
+
+    def _join(self, x: Tensor, attended: Tensor) -> Tensor:
+        x = self.attn_gate(attended, x)
         return self.ff_gate(self.feed_forward(self.ff_norm(x)), x)
 
 
@@ -203,7 +230,8 @@ class MemoryTransformerXL(nn.Module):
         """Run one step: `forward` with T = 1, without projecting a key or value twice."""
         self._check_inputs(x[:, None], state, reset[:, None])
         cached = replace(state, cache=self._cache(state))
-        return self._step_(x, cached.clone(), reset)
+        y, inputs, pairs = self._look(x, cached, reset, cached.clock())
+        return y, self._take_(cached.clone(), reset, inputs, pairs)
 
     @torch.no_grad()
     def step_(
@@ -218,11 +246,22 @@ class MemoryTransformerXL(nn.Module):
         """
         self._check_inputs(x[:, None], state, reset[:, None])
         cached = replace(state, cache=self._cache(state))
-        y, after = self._step_(x, cached, reset)
+        y, inputs, pairs = self._look(x, cached, reset, cached.clock())
+        after = self._take_(cached, reset, inputs, pairs)
         if after.position == 0:  # memory was written, to new tensors
-            _copy_(cached, after)
+            cached.copy_(after)
             after = replace(cached, position=0)
         return y, after
+
+    def peek(
+        self,
+        x: Float[Tensor, "B input_dim"],
+        state: MemoryState,
+        reset: Bool[Tensor, " B"],
+    ) -> Float[Tensor, "B D"]:
+        """Return the output of a step that is not taken."""
+        self._check_inputs(x[:, None], state, reset[:, None])
+        return self._look(x, replace(state, cache=self._cache(state)), reset, state.clock())[0]
 
     @torch.no_grad()
     def write_statistics(
@@ -255,20 +294,25 @@ class MemoryTransformerXL(nn.Module):
         if bptt_segments is not None and bptt_segments < 1:
             raise ValueError(f"bptt_segments={bptt_segments} must be 1 or more, or None")
         num_steps = x.shape[1]
+        projected = self._project(state)
         outputs = []
         start = num_segments = 0
         while start < num_steps:
             stop = min(num_steps, start + self.seq_len - state.position)
-            y, state = self._chunk(x[:, start:stop], state, reset[:, start:stop])
+            y, state = self._chunk(x[:, start:stop], state, reset[:, start:stop], projected)
             if state.position == self.seq_len:
                 num_segments += 1
                 is_cut = bptt_segments is not None and num_segments % bptt_segments == 0
-                state = self._write(state, is_cut, writes)
+                state, projected = self._write(
+                    state, projected, is_cut, writes, is_last=stop == num_steps
+                )
             outputs.append(y)
             start = stop
         return torch.cat(outputs, dim=1), state
 
-    def _chunk(self, x: Tensor, state: MemoryState, reset: Tensor) -> tuple[Tensor, MemoryState]:
+    def _chunk(
+        self, x: Tensor, state: MemoryState, reset: Tensor, projected: Projected
+    ) -> tuple[Tensor, MemoryState]:
         """Run steps that stay within the segment in progress."""
         num_steps, position = x.shape[1], state.position
         episode = reset.long().cumsum(dim=1)  # (B, T): 0 is the episode of the state
@@ -284,11 +328,10 @@ class MemoryTransformerXL(nn.Module):
         inputs = []
         for index, layer in enumerate(self.layers):
             inputs.append(x)
-            memory = self._layer_memory(index, state)
-            context = torch.cat((*memory, state.segment[:, index, :position], x), dim=1)
-            positions = self.positions[:, -context.shape[1] :]
-            mask = full_mask if memory else local_mask
-            x = layer(x, layer.key_value(context), positions, mask)
+            past = state.segment[:, index, :position]
+            mask = full_mask if self._has_memory(index) else local_mask
+            positions = self.positions[:, self.num_mem_kv - mask.shape[2] :]
+            x = layer(x, past, projected[index], positions, mask)
 
         ends_live = is_live[:, -1]
         steps = torch.stack(inputs, dim=1).to(state.segment.dtype)  # (B, L, T, D)
@@ -313,52 +356,89 @@ class MemoryTransformerXL(nn.Module):
             position=position + num_steps,
         )
 
-    def _step_(self, x: Tensor, state: MemoryState, reset: Tensor) -> tuple[Tensor, MemoryState]:
-        """Run one step in the buffers of `state`; a write of the memory returns new tensors."""
-        position = state.position
+    def _look(
+        self, x: Tensor, state: MemoryState, reset: Tensor, clock: Int64[Tensor, " 1"]
+    ) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B L 1 D"], Projected]:
+        """Return the output of a step, and each layer's input, key and value; write nothing.
+
+        No shape depends on the place `clock` of the step in its segment, and nothing else is known
+        of it: a compiled form serves all steps.
+        """
         assert state.cache is not None
-        goes_on = ~reset
+        goes_on = ~reset[:, None]
+        persistent_mask = torch.ones_like(goes_on).expand(-1, self.num_mem_kv)
+        memory_mask = self._memory_mask(state) & goes_on
+        segment_mask = state.segment_valid & goes_on
+        local_mask = torch.cat((persistent_mask, segment_mask), dim=1)
+        full_mask = torch.cat((persistent_mask, memory_mask, segment_mask), dim=1)
+        # the last vector is that of distance 0; keys of later places are masked
+        last = self.positions.shape[1] - 1
+        places = torch.arange(last + 1, device=x.device) + (self.seq_len - 1 - clock)
+        table = self.positions.index_select(1, F.pad(places.clamp_max(last), (0, 1), value=last))
+
+        x = self.input_proj(x)[:, None]  # (B, 1, D)
+        inputs, pairs = [], []
+        for index, (layer, key_value) in enumerate(zip(self.layers, state.cache, strict=False)):
+            inputs.append(x)
+            mask = full_mask if self._has_memory(index) else local_mask
+            positions = table[:, self.num_mem_kv - mask.shape[1] - 1 :]
+            x, own = layer.step(x, key_value, positions, mask)
+            pairs.append(own)
+        return x[:, 0], torch.stack(inputs, dim=1), tuple(pairs)
+
+    def _take_(
+        self, state: MemoryState, reset: Tensor, inputs: Tensor, pairs: Projected
+    ) -> MemoryState:
+        """Take the step that `_look` saw, in the buffers of `state`, and move the clock on.
+
+        A write at the segment's end returns new tensors.
+        """
+        assert state.cache is not None
+        goes_on, place = ~reset, state.position
         state.short_valid.logical_and_(goes_on[:, None])
         state.long_valid.logical_and_(goes_on)
         state.segment_valid.logical_and_(goes_on[:, None])
-        state.segment_valid[:, position] = True
-        persistent_mask = state.segment_valid.new_ones(state.batch_size, self.num_mem_kv)
-        segment_mask = state.segment_valid[:, : position + 1]
-        local_mask = torch.cat((persistent_mask, segment_mask), dim=1)[:, None]
-        full_mask = torch.cat((persistent_mask, self._memory_mask(state), segment_mask), dim=1)
-        full_mask = full_mask[:, None]
-
-        x = self.input_proj(x)[:, None]  # (B, 1, D)
-        for index, (layer, key_value) in enumerate(zip(self.layers, state.cache, strict=True)):
-            state.segment[:, index, position] = x[:, 0].to(state.segment.dtype)
-            mask = full_mask if index + 1 in self.memory_layers else local_mask
-            num_keys = mask.shape[2]
-            key_value[..., num_keys - 1, :] = layer.attention.project(layer.attn_norm(x))[..., 0, :]
-            positions = self.positions[:, self.num_mem_kv - num_keys :]
-            x = layer(x, key_value[..., :num_keys, :], positions, mask)
-
-        state = replace(state, position=position + 1)
-        if state.position == self.seq_len:
-            state = self._write(state, False, [])
-            state = replace(state, cache=self._cache(state))
-        return x[:, 0], state
+        state.segment_valid[:, place] = True
+        state.segment[:, :, place] = inputs[:, :, 0]
+        for key_value, own in zip(state.cache, pairs, strict=False):
+            key_value[..., place - self.seq_len, :] = own[..., 0, :]
+        state = replace(state, position=place + 1)
+        if state.position < self.seq_len:
+            return state
+        memories = (pair[..., : -self.seq_len, :] for pair in self._pairs(state.cache))
+        state, projected = self._write(state, (*memories, *state.cache[len(self.layers) :]))
+        return replace(state, cache=self._with_room(projected, state))
 
     def _write(
-        self, state: MemoryState, is_cut: bool, writes: list[tuple[Tensor, Tensor, Tensor]]
-    ) -> MemoryState:
-        """End a segment: push it to the short memory and rewrite the slots."""
+        self,
+        state: MemoryState,
+        projected: Projected,
+        is_cut: bool = False,
+        writes: list[tuple[Tensor, Tensor, Tensor]] | None = None,
+        is_last: bool = False,
+    ) -> tuple[MemoryState, Projected]:
+        """End a segment: push it to the short memory and rewrite the slots.
+
+        Returns the state, and keys and values of its memories; () if this `is_last`.
+        """
         rows = [layer - 1 for layer in self.memory_layers]
         hidden = state.segment[:, rows].detach()
-        memories = torch.cat((state.short, hidden), dim=2)  # (B, P, M + W, D)
         valid = torch.cat((state.short_valid, state.segment_valid), dim=1)
-        long, long_valid = state.long, state.long_valid
+        long, long_valid, context = state.long, state.long_valid, ()
         if self.long_memory is not None:
             before = self.long_memory.slots(replace(state, long=long.detach()) if is_cut else state)
-            written, retention = self.long_memory(before, memories, valid)
+            pair = torch.cat((projected[-1], self.long_memory.project(hidden)), dim=3)
+            written, retention = self.long_memory(before, pair, valid)
             long, long_valid = written.to(state.long.dtype), torch.ones_like(long_valid)
-            writes.append((before, long, retention))
-        return MemoryState(
-            short=memories[:, :, self.seq_len :].detach(),
+            context = (pair[:, :, :, self.seq_len :],)
+            if writes is not None:
+                writes.append((before, long, retention))
+        pairs = [
+            self._pushed(index, pair, long, hidden)
+            for index, pair in enumerate(() if is_last else self._pairs(projected))
+        ]
+        after = MemoryState(
+            short=torch.cat((state.short, hidden), dim=2)[:, :, self.seq_len :].detach(),
             short_valid=valid[:, self.seq_len :],
             long=long,
             long_valid=long_valid,
@@ -366,24 +446,59 @@ class MemoryTransformerXL(nn.Module):
             segment_valid=torch.zeros_like(state.segment_valid),
             position=0,
         )
+        return after, (*pairs, *context)
 
-    def _cache(self, state: MemoryState) -> tuple[Tensor, ...]:
-        """Return the keys and values of each layer, with room for the rest of the segment."""
-        if state.cache is not None:
-            return state.cache
+    def _pushed(self, index: int, pair: Tensor, long: Tensor, hidden: Tensor) -> Tensor:
+        """Return a layer's keys and values after a write: new slots, and a segment pushed."""
+        if not self._has_memory(index):
+            return pair
+        layer = self.layers[index]
+        first, last = self.num_mem_kv, self.num_mem_kv + self.lmem_len
+        kept = max(0, self.mem_len - self.seq_len)
+        segment = hidden[
+            :, self.memory_layers.index(index + 1), self.seq_len - self.mem_len + kept :
+        ]
+        parts = (
+            pair[..., :first, :],
+            layer.key_value(long),
+            pair[..., last + self.mem_len - kept :, :],
+            layer.key_value(segment),
+        )
+        return torch.cat(parts, dim=3)
+
+    def _project(self, state: MemoryState) -> Projected:
+        """Return keys and values of persistent slots and memories, by layer, and of the writer."""
         pairs = []
         for index, layer in enumerate(self.layers):
-            memory = self._layer_memory(index, state)
-            context = torch.cat((*memory, state.segment[:, index, : state.position]), dim=1)
-            room = (0, 0, 0, self.seq_len - state.position)
-            pairs.append(F.pad(layer.key_value(context), room))
+            pair = layer.persistent_key_value(state.batch_size)
+            if self._has_memory(index):
+                short = state.short[:, self.memory_layers.index(index + 1)]
+                memory = layer.key_value(torch.cat((state.long, short), dim=1))
+                pair = torch.cat((pair, memory), dim=3)
+            pairs.append(pair)
+        if self.long_memory is not None:
+            pairs.append(self.long_memory.project(state.short))
         return tuple(pairs)
 
-    def _layer_memory(self, index: int, state: MemoryState) -> tuple[Tensor, ...]:
-        """Return (slots, short memory) of a memory layer, () of another one."""
-        if index + 1 not in self.memory_layers:
-            return ()
-        return state.long, state.short[:, self.memory_layers.index(index + 1)]
+    def _cache(self, state: MemoryState) -> Projected:
+        """Return the keys and values of `state` with room for the rest of the segment."""
+        return state.cache or self._with_room(self._project(state), state)
+
+    def _with_room(self, projected: Projected, state: MemoryState) -> Projected:
+        """Add the segment so far to the keys and values of each layer, and room for its rest."""
+        pairs = []
+        for index, (layer, pair) in enumerate(zip(self.layers, projected, strict=False)):
+            segment = layer.key_value(state.segment[:, index, : state.position])
+            room = (0, 0, 0, self.seq_len - state.position)
+            pairs.append(F.pad(torch.cat((pair, segment), dim=3), room))
+        return (*pairs, *projected[len(pairs) :])
+
+    def _pairs(self, projected: Projected) -> Projected:
+        """Leave out the writer's."""
+        return projected[: len(self.layers)]
+
+    def _has_memory(self, index: int) -> bool:
+        return index + 1 in self.memory_layers
 
     def _memory_mask(self, state: MemoryState) -> Bool[Tensor, "B SM"]:
         long_mask = state.long_valid[:, None].expand(-1, self.lmem_len)
@@ -399,17 +514,6 @@ class MemoryTransformerXL(nn.Module):
             )
         if reset.dtype != torch.bool:
             raise ValueError(f"reset has dtype {reset.dtype}; pass a bool tensor")
-
-
-def _copy_(target: MemoryState, source: MemoryState) -> None:
-    """Copy every tensor of `source` into the buffers of `target`."""
-    assert target.cache is not None
-    assert source.cache is not None
-    for name, tensor in target.to_dict().items():
-        if name != "position":
-            tensor.copy_(getattr(source, name))
-    for buffer, pair in zip(target.cache, source.cache, strict=True):
-        buffer.copy_(pair)
 
 
 def _check_sizes(at_least_1: dict[str, int], at_least_0: dict[str, int]) -> None:

@@ -6,17 +6,20 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from mtxl_rl.attention import RelativeAttention, relative_shift
+from mtxl_rl.attention import RelativeAttention, scores_by_position
 
 
-def test_relative_shift_gives_each_key_the_score_of_its_distance() -> None:
-    num_steps, num_keys = 3, 7
-    scores = torch.randn(2, 5, num_steps, num_keys)
-    shifted = relative_shift(scores)
-    for i in range(num_steps):
-        for j in range(num_keys - num_steps + 1 + i):  # the keys that step i may see
-            distance = num_keys - num_steps + i - j
-            assert torch.equal(shifted[..., i, j], scores[..., i, num_keys - 1 - distance])
+def test_scores_by_position_are_of_each_keys_distance() -> None:
+    for num_steps, num_keys in ((3, 7), (1, 5), (2, 2), (1, 1)):
+        query = torch.randn(2, 5, num_steps, 11)
+        positions = torch.randn(5, num_keys, 11)
+        scores = scores_by_position(query, positions)
+        assert scores.shape == (2, 5, num_steps, num_keys)
+        for i in range(num_steps):
+            for j in range(num_keys):
+                distance = num_keys - num_steps + i - j
+                vector = positions[:, -1 - distance] if distance >= 0 else torch.zeros(5, 11)
+                assert_close(scores[..., i, j], (query[:, :, i] * vector).sum(dim=-1))
 
 
 def test_equals_scaled_dot_product_attention_with_a_bias() -> None:
@@ -28,7 +31,8 @@ def test_equals_scaled_dot_product_attention_with_a_bias() -> None:
     positions = torch.randn(heads, num_past + num_steps, dim // heads)
     mask = torch.rand(batch_size, num_steps, num_persistent + num_past + num_steps) < 0.7
     mask[..., num_persistent + num_past :] = torch.ones(num_steps, num_steps).tril().bool()
-    key_value = attention.project(attention.with_persistent(context))
+    persistent = attention.persistent.expand(batch_size, -1, -1)
+    key_value = attention.project(torch.cat((persistent, context), dim=1))
     y = attention(x, key_value, positions, mask)
 
     query = attention.query(x).view(batch_size, num_steps, heads, -1).transpose(1, 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.testing import assert_close
 
-from mtxl_rl.long_memory import LongMemory, linear_attention
+from mtxl_rl.long_memory import KeySummary, LongMemory
 
 BATCH_SIZE, NUM_LAYERS, NUM_SLOTS, NUM_POSITIONS, DIM, HEADS = 2, 3, 5, 7, 12, 4
 
@@ -25,11 +25,15 @@ def inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 def test_linear_attention_equals_its_definition_on_the_valid_keys() -> None:
     torch.manual_seed(0)
     query, key, value = torch.randn(1, 2, 5, 4), torch.randn(1, 2, 7, 4), torch.randn(1, 2, 7, 4)
+    key[..., 3, :] += 200.0  # exp would overflow
     mask = torch.tensor([[True, False, True, True, False, True, True]])
-    out = linear_attention(query, key, value, mask)
     valid = mask[0]
     weights = query.softmax(-1) @ key[:, :, valid].softmax(-2).transpose(-1, -2)
-    assert_close(out, weights @ value[:, :, valid])
+    expected = weights @ value[:, :, valid]
+    assert_close(KeySummary.of(key, value, mask).attend(query), expected)
+    first = KeySummary.of(key[:, :, :3], value[:, :, :3], mask[:, :3])
+    last = KeySummary.of(key[:, :, 3:], value[:, :, 3:], mask[:, 3:])
+    assert_close((first + last).attend(query), expected)
 
 
 def test_is_equivariant_to_a_permutation_of_the_slots() -> None:
@@ -38,24 +42,26 @@ def test_is_equivariant_to_a_permutation_of_the_slots() -> None:
     with torch.no_grad():
         network.slot_embedding.copy_(network.slot_embedding[:1].expand(NUM_SLOTS, -1))
     order = torch.tensor([3, 0, 4, 1, 2])
-    expected = network(slots, memories, valid)[0][:, order]
-    assert_close(network(slots[:, order], memories, valid)[0], expected)
+    expected = network(slots, network.project(memories), valid)[0][:, order]
+    assert_close(network(slots[:, order], network.project(memories), valid)[0], expected)
 
 
 def test_is_invariant_to_a_permutation_of_the_positions() -> None:
     network = make_network()
     slots, memories, valid = inputs()
     order = torch.randperm(NUM_POSITIONS)
-    expected = network(slots, memories, valid)[0]
-    assert_close(network(slots, memories[:, :, order], valid[:, order])[0], expected)
+    expected = network(slots, network.project(memories), valid)[0]
+    assert_close(
+        network(slots, network.project(memories[:, :, order]), valid[:, order])[0], expected
+    )
 
 
 def test_what_is_not_valid_is_not_written() -> None:
     network = make_network()
     slots, memories, valid = inputs()
     polluted = torch.where(valid[:, None, :, None], memories, 1e4)
-    expected = network(slots, memories, valid)[0]
-    assert torch.equal(network(slots, polluted, valid)[0], expected)
+    expected = network(slots, network.project(memories), valid)[0]
+    assert torch.equal(network(slots, network.project(polluted), valid)[0], expected)
 
 
 def test_layers_are_told_apart_by_a_vector() -> None:
@@ -63,7 +69,10 @@ def test_layers_are_told_apart_by_a_vector() -> None:
     slots, memories, valid = inputs()
     assert network.layer_embedding.shape == (NUM_LAYERS, 1, DIM)
     swapped = memories[:, [1, 0, 2]]
-    assert not torch.allclose(network(slots, swapped, valid)[0], network(slots, memories, valid)[0])
+    assert not torch.allclose(
+        network(slots, network.project(swapped), valid)[0],
+        network(slots, network.project(memories), valid)[0],
+    )
 
 
 def test_gradient_reaches_the_slots_and_not_the_layer_inputs() -> None:
@@ -71,7 +80,7 @@ def test_gradient_reaches_the_slots_and_not_the_layer_inputs() -> None:
     slots, memories, valid = inputs()
     slots.requires_grad_()
     memories.requires_grad_()
-    network(slots, memories, valid)[0].sum().backward()
+    network(slots, network.project(memories), valid)[0].sum().backward()
     assert slots.grad is not None
     assert (slots.grad != 0).any()
     assert memories.grad is None
