@@ -19,6 +19,8 @@ from torch import Tensor, nn
 from agents.actor_critic import ActorCritic, AgentInput
 from agents.advantages import gae
 from agents.rollout import Rollout
+from agents.trees import map_tensors
+from agents.uncompiled import uncompiled
 
 RATIO_TOLERANCE = {torch.float32: 0.01, torch.bfloat16: 0.3}
 """Largest |ratio - 1| in the first minibatch, far above rounding."""
@@ -255,6 +257,7 @@ class PPO:
             )
         return named
 
+    @uncompiled()
     @torch.no_grad()
     def _memory_statistics(self, rollout: Rollout) -> dict[str, Tensor]:
         num_envs = min(STATISTICS_ENVS, rollout.reward.shape[1])
@@ -280,12 +283,8 @@ def take_envs(
 
 
 def _batch_major(item: Any, envs: Tensor) -> Any:
-    """Take envs of time-major tensors (T, B, ...), or tuples and dicts of them: (E, T, ...)."""
-    if isinstance(item, Tensor):
-        return item[:, envs].transpose(0, 1)
-    if isinstance(item, dict):
-        return {name: _batch_major(part, envs) for name, part in item.items()}
-    return type(item)(*(_batch_major(part, envs) for part in item))
+    """Take envs of time-major tensors (T, B, ...): (E, T, ...)."""
+    return map_tensors(lambda tensor: tensor[:, envs].transpose(0, 1), item)
 
 
 def _linear(start: float, end: float | None, progress: float) -> float:

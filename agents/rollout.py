@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
 
 from agents.actor_critic import ActorCritic, AgentInput
+from agents.trees import map_tensors
 
 
 @runtime_checkable
@@ -175,18 +176,8 @@ def collect_on_device(
         carry, record = act_(agent, env_step, carry)
         records.append(record)
     next_value = agent.peek(carry.inputs, carry.state)
-    stacked = {name: stack([record[name] for record in records]) for name in records[0]}
+    stacked = map_tensors(lambda *steps: torch.stack(steps), *records)
     return Rollout(**stacked, initial_state=initial_state, next_value=next_value), carry
-
-
-def stack(items: list[Any]) -> Any:
-    """Stack tensors, or tuples and dicts of them, along a new first axis."""
-    first = items[0]
-    if isinstance(first, Tensor):
-        return torch.stack(items)
-    if isinstance(first, dict):
-        return {name: stack([item[name] for item in items]) for name in first}
-    return type(first)(*(stack(list(parts)) for parts in zip(*items, strict=True)))
 
 
 def _final_value(agent: ActorCritic, step: Step, state: Any, action: Tensor) -> Tensor:
@@ -200,7 +191,11 @@ def _final_value(agent: ActorCritic, step: Step, state: Any, action: Tensor) -> 
         prev_reward=step.reward,
         reset=torch.zeros_like(is_cut_off),
     )
-    # to look whether there are any is free on a CPU; on a GPU it is a synchronisation
-    if step.reward.device.type == "cpu" and not is_cut_off.any():
+    if _may_look(step.reward) and not is_cut_off.any():
         return torch.zeros_like(step.reward)
     return torch.where(is_cut_off, agent.peek(inputs, state), 0.0)
+
+
+def _may_look(tensor: Tensor) -> bool:
+    """Return whether reading a tensor is free: on a GPU it is a synchronisation."""
+    return tensor.device.type == "cpu"

@@ -2,10 +2,12 @@
 
     python -m experiments.benchmark envs
     python -m experiments.benchmark envs --device cuda --num-envs 65536
+    python -m experiments.benchmark train
 
-Environments only, random actions. Alternatives are stepped in turns with ours, so that a noisy
-machine disturbs all of them; a figure is the median of the turns. envpool is measured where it is
-installed; it has its own random numbers and is not equal to Minigrid in all flags.
+`train` is in `experiments.train_benchmark`. `envs`: environments only, random actions. Alternatives
+are stepped in turns with ours, so that a noisy machine disturbs all of them; a figure is the median
+of the turns. envpool is measured where it is installed; it has its own random numbers and is not
+equal to Minigrid in all flags.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import envs
 from envs.tensor_env import TensorEnv
+from experiments.train_benchmark import measure_train
 from mtxl_rl.command import fail_with_one_line
 from mtxl_rl.config import Device, pick_device
 
@@ -191,7 +194,8 @@ def _stepper(step: Callable[[Any], object], actions: Iterable[Any]) -> Stepper:
 def main() -> None:
     """Read the options and measure."""
     with fail_with_one_line():
-        tyro.extras.subcommand_cli_from_dict({"envs": measure_envs}, prog=PROGRAM)
+        commands = {"envs": measure_envs, "train": measure_train}
+        tyro.extras.subcommand_cli_from_dict(commands, prog=PROGRAM)
 
 
 if __name__ == "__main__":

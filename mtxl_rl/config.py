@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +16,10 @@ from agents.ppo import PPOConfig, check_minibatches
 from envs import Backend
 
 Device = Literal["auto", "cpu", "cuda"]
+Compile = Literal["auto", "on", "off"]
+Precision = Literal["auto", "float32", "bfloat16"]
+COMPILE_FRAMES = 1_000_000
+"""A run on a CPU that is this long is compiled."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +42,15 @@ class TrainConfig:
     """Of weights, actions and levels."""
     device: Device = "auto"
     """Where the network runs; auto takes a GPU if there is one."""
-    num_threads: int = 1
-    """CPU threads of torch. More than 1 pays on idle cores only."""
+    compile: Compile = "auto"
+    """Compile acting and training; on a GPU, record them as CUDA graphs too. auto: on a GPU, and on
+    a CPU from a million frames on (compiling takes a minute there)."""
+    precision: Precision = "auto"
+    """Of matrix products. auto: bfloat16 where the GPU or the CPU multiplies it natively."""
+    strict: bool = False
+    """Fail where compiling or recording fails, instead of going on without."""
+    num_threads: int | None = None
+    """CPU threads of torch. Left out: all cores. Give each of several runs at once its own."""
     run_dir: Path | None = None
     """Where to write; must not exist. Left out: runs/ENV__CORE__sSEED__TIME."""
     stop_at_success: float | None = None
@@ -51,7 +63,9 @@ class TrainConfig:
     ppo: PPOConfig = field(default_factory=PPOConfig)
 
     def __post_init__(self) -> None:
-        _check_counts(self, ("num_envs", "num_threads", "checkpoint_every", "eval_episodes"))
+        _check_counts(self, ("num_envs", "checkpoint_every", "eval_episodes"))
+        if self.num_threads is not None:
+            _check_counts(self, ("num_threads",))
         check_minibatches(self.num_envs, self.ppo.num_minibatches)
         if self.total_frames < self.frames_per_update:
             raise ValueError(
@@ -112,6 +126,34 @@ def pick_device(device: Device) -> torch.device:
             "(or auto), or install a CUDA build of torch"
         )
     return torch.device("cuda" if has_gpu and device != "cpu" else "cpu")
+
+
+def pick_precision(precision: Precision, device: torch.device) -> torch.dtype:
+    """Return the dtype of matrix products."""
+    if precision != "auto":
+        return getattr(torch, precision)
+    if device.type == "cuda":
+        is_native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        is_native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if is_native else torch.float32
+
+
+def pick_compile(config: TrainConfig, device: torch.device) -> bool:
+    """Return whether to compile."""
+    if config.compile != "auto":
+        return config.compile == "on"
+    is_long = device.type == "cuda" or config.total_frames >= COMPILE_FRAMES
+    return is_long and config.core.kind in ("mtxl", "gtrxl")
+
+
+def set_threads(num_threads: int | None) -> None:
+    """Set the CPU threads of torch; None: the cores that this process may use."""
+    if num_threads is None:
+        # sched_getaffinity knows of containers' and taskset's limits, where it exists
+        affinity = getattr(os, "sched_getaffinity", None)
+        num_threads = len(affinity(0)) if affinity else os.cpu_count() or 1
+    torch.set_num_threads(num_threads)
 
 
 def to_json(config: TrainConfig) -> dict[str, Any]:

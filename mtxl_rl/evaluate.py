@@ -19,7 +19,7 @@ import envs
 from agents.actor_critic import ActorCritic
 from mtxl_rl import checkpoint
 from mtxl_rl.command import fail_with_one_line
-from mtxl_rl.config import EvaluateConfig, TrainConfig, pick_device
+from mtxl_rl.config import EvaluateConfig, TrainConfig, pick_device, pick_precision, set_threads
 from mtxl_rl.evaluation import evaluate_agent
 from mtxl_rl.metrics import Evaluation
 
@@ -39,6 +39,7 @@ def load_agent(
     frames = checkpoint.load_checkpoint(
         checkpoint_dir or checkpoint.newest_checkpoint(run_dir), config, agent
     )
+    agent.precision = pick_precision(config.precision, device)
     return agent.to(device).eval(), config, frames
 
 
@@ -53,7 +54,7 @@ def evaluate(
         config: How to evaluate.
     """
     agent, run_config, frames = load_agent(run, config.checkpoint, pick_device(config.device))
-    torch.set_num_threads(run_config.num_threads)
+    set_threads(run_config.num_threads)
     evaluation = evaluate_agent(agent, run_config.env, config, run_config.backend)
     if config.json:
         print(json.dumps(dataclasses.asdict(evaluation) | {"frames": frames}))

@@ -12,6 +12,7 @@ import torch
 import envs
 from agents.actor_critic import ActorCritic
 from agents.rollout import act_, start
+from agents.uncompiled import uncompiled
 from envs import Backend, BatchedEnv
 from mtxl_rl.config import EvaluateConfig
 from mtxl_rl.metrics import Episodes, Evaluation
@@ -26,6 +27,7 @@ def level_seeds(seed: int, stream: int) -> np.random.SeedSequence:
     return np.random.SeedSequence(seed, spawn_key=(stream,))
 
 
+@uncompiled()
 def evaluate_agent(
     agent: ActorCritic, env_id: str, config: EvaluateConfig, backend: Backend = "auto"
 ) -> Evaluation:

@@ -17,13 +17,21 @@ import torch
 import tyro
 
 import envs
+from agents.acceleration import Trainer, accelerate
 from agents.actor_critic import ActorCritic
 from agents.ppo import PPO
-from agents.rollout import collect, start
+from agents.rollout import start
 from envs import BatchedEnv
 from mtxl_rl import checkpoint
 from mtxl_rl.command import fail_with_one_line
-from mtxl_rl.config import EvaluateConfig, TrainConfig, pick_device
+from mtxl_rl.config import (
+    EvaluateConfig,
+    TrainConfig,
+    pick_compile,
+    pick_device,
+    pick_precision,
+    set_threads,
+)
 from mtxl_rl.evaluation import TRAINING_STREAM, evaluate_agent, level_seeds
 from mtxl_rl.metrics import EpisodeWindow, Evaluation, RunLogger, ended_episodes
 from mtxl_rl.progress import Progress
@@ -36,17 +44,21 @@ def train(config: TrainConfig) -> Evaluation:
         ValueError: for a configuration that cannot be run; nothing has been written then.
     """
     device = pick_device(config.device)
-    torch.set_num_threads(config.num_threads)
+    set_threads(config.num_threads)
     torch.manual_seed(config.seed)
     seeds = level_seeds(config.seed, TRAINING_STREAM)
     env = envs.make(config.env, config.num_envs, device, seeds, backend=config.backend)
     try:
         agent = ActorCritic(env.observation_space, env.action_space, config.core).to(device)
+        agent.precision = pick_precision(config.precision, device)
         run_dir = config.run_dir or default_run_dir(config)
         checkpoint.create_run(run_dir, config)
         num_parameters = sum(parameter.numel() for parameter in agent.parameters())
-        print(f"{config.env}: {config.num_envs} envs, {env.backend} backend, core "
-              f"{config.core.kind} on {device}, {num_parameters:,} parameters")  # fmt: skip
+        precision = str(agent.precision).removeprefix("torch.")
+        print(
+            f"{config.env}: {config.num_envs} envs, {env.backend} backend, core "
+            f"{config.core.kind}, {num_parameters:,} parameters, {precision}, {device}"
+        )
         print(f"Run:          {run_dir}")
         logger = RunLogger(run_dir, config)
         frames = _learn(config, agent, env, logger, run_dir)
@@ -66,15 +78,19 @@ def _learn(
 ) -> int:
     """Run the training loop, save the last checkpoint, and return the frames taken."""
     ppo = PPO(agent, config.ppo)
+    trainer = Trainer(agent, ppo, env, start(agent, env), config.ppo.rollout_len)
+    if pick_compile(config, env.device):
+        print("Compiling:    this takes a minute, less the next time")
+        trainer = accelerate(trainer, config.strict)
+        print(f"Form:         {trainer.form}")
     window = EpisodeWindow()
     frames = saved_frames = 0
     started = time.monotonic()
     with Progress(config.total_frames) as progress:
         try:
-            carry = start(agent, env)
             while frames + config.frames_per_update <= config.total_frames:
-                rollout, carry = collect(agent, env, carry, config.ppo.rollout_len)
-                scalars = ppo.update(rollout, progress=frames / config.total_frames)
+                rollout = trainer.collect()
+                scalars = trainer.update(rollout, progress=frames / config.total_frames)
                 frames += config.frames_per_update
 
                 episodes = ended_episodes(rollout, env.has_success)

@@ -230,7 +230,7 @@ class MemoryTransformerXL(nn.Module):
         """Run one step: `forward` with T = 1, without projecting a key or value twice."""
         self._check_inputs(x[:, None], state, reset[:, None])
         cached = replace(state, cache=self._cache(state))
-        y, inputs, pairs = self._look(x, cached, reset, cached.clock())
+        y, inputs, pairs = self.look(x, cached, reset, cached.clock())
         return y, self._take_(cached.clone(), reset, inputs, pairs)
 
     @torch.no_grad()
@@ -246,7 +246,7 @@ class MemoryTransformerXL(nn.Module):
         """
         self._check_inputs(x[:, None], state, reset[:, None])
         cached = replace(state, cache=self._cache(state))
-        y, inputs, pairs = self._look(x, cached, reset, cached.clock())
+        y, inputs, pairs = self.look(x, cached, reset, cached.clock())
         after = self._take_(cached, reset, inputs, pairs)
         if after.position == 0:  # memory was written, to new tensors
             cached.copy_(after)
@@ -261,7 +261,7 @@ class MemoryTransformerXL(nn.Module):
     ) -> Float[Tensor, "B D"]:
         """Return the output of a step that is not taken."""
         self._check_inputs(x[:, None], state, reset[:, None])
-        return self._look(x, replace(state, cache=self._cache(state)), reset, state.clock())[0]
+        return self.look(x, replace(state, cache=self._cache(state)), reset, state.clock())[0]
 
     @torch.no_grad()
     def write_statistics(
@@ -324,7 +324,7 @@ class MemoryTransformerXL(nn.Module):
         local_mask = torch.cat((persistent_mask, past_mask, own_mask), dim=2)
         full_mask = torch.cat((persistent_mask, memory_mask, past_mask, own_mask), dim=2)
 
-        x = self.input_proj(x)
+        x = self.input_proj(x).contiguous()
         inputs = []
         for index, layer in enumerate(self.layers):
             inputs.append(x)
@@ -356,7 +356,7 @@ class MemoryTransformerXL(nn.Module):
             position=position + num_steps,
         )
 
-    def _look(
+    def look(
         self, x: Tensor, state: MemoryState, reset: Tensor, clock: Int64[Tensor, " 1"]
     ) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B L 1 D"], Projected]:
         """Return the output of a step, and each layer's input, key and value; write nothing.
@@ -389,24 +389,25 @@ class MemoryTransformerXL(nn.Module):
     def _take_(
         self, state: MemoryState, reset: Tensor, inputs: Tensor, pairs: Projected
     ) -> MemoryState:
-        """Take the step that `_look` saw, in the buffers of `state`, and move the clock on.
+        """Take the step that `look` saw, in the buffers of `state`, and move the clock on.
 
         A write at the segment's end returns new tensors.
         """
-        assert state.cache is not None
         goes_on, place = ~reset, state.position
         state.short_valid.logical_and_(goes_on[:, None])
         state.long_valid.logical_and_(goes_on)
         state.segment_valid.logical_and_(goes_on[:, None])
         state.segment_valid[:, place] = True
         state.segment[:, :, place] = inputs[:, :, 0]
-        for key_value, own in zip(state.cache, pairs, strict=False):
+        cache = state.cache
+        assert cache is not None
+        for key_value, own in zip(cache, pairs, strict=False):
             key_value[..., place - self.seq_len, :] = own[..., 0, :]
         state = replace(state, position=place + 1)
         if state.position < self.seq_len:
             return state
-        memories = (pair[..., : -self.seq_len, :] for pair in self._pairs(state.cache))
-        state, projected = self._write(state, (*memories, *state.cache[len(self.layers) :]))
+        memories = (pair[..., : -self.seq_len, :] for pair in self._pairs(cache))
+        state, projected = self._write(state, (*memories, *cache[len(self.layers) :]))
         return replace(state, cache=self._with_room(projected, state))
 
     def _write(

@@ -25,7 +25,7 @@ from mtxl_rl.metrics import EpisodeWindow
 
 Command = Callable[..., tuple[int, str, str]]
 TINY = """
---total-frames 600 --num-envs 4 --eval-episodes 5 --device cpu --ppo.rollout-len 32
+--total-frames 600 --num-envs 4 --eval-episodes 5 --device cpu --num-threads 1 --ppo.rollout-len 32
 --ppo.num-minibatches 2 --core.dim 16 --core.depth 1 --core.heads 2 --core.seq-len 8
 """.split()  # noqa: SIM905  (as one would type it)
 
@@ -58,6 +58,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         eval_episodes=5,
         checkpoint_every=200,
         device="cpu",
+        num_threads=1,
         run_dir=run_dir,
         core=CoreConfig(dim=16, heads=2, depth=1, seq_len=8),
         ppo=PPOConfig(rollout_len=32, num_minibatches=2),

@@ -121,6 +121,24 @@ def test_final_value_sees_the_memory_of_the_episode_that_ends(step: int) -> None
     assert rollout.final_value.count_nonzero() == 1
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_final_value_is_the_same_without_looking(
+    kind: CoreKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU: the value of every env is found, and used where an episode was cut off."""
+    ends = {(0, 2): "terminated", (1, 2): "truncated", (1, 5): "both", (0, 5): "truncated"}
+
+    def rollout() -> Rollout:
+        env = CountingEnv(2, ends)
+        agent = make_agent(env, kind)
+        return collect(agent, env, start(agent, env), 9)[0]
+
+    expected = rollout()
+    monkeypatch.setattr("agents.rollout._may_look", lambda _: False)
+    assert expected.final_value.count_nonzero() == 2
+    assert torch.equal(rollout().final_value, expected.final_value)
+
+
 def test_final_value_is_zero_where_an_episode_terminates() -> None:
     env = CountingEnv(2, {(0, 2): "terminated", (1, 2): "both"})
     agent = make_agent(env)

@@ -1,0 +1,253 @@
+"""The fast forms of acting and training: compiled functions and CUDA graphs, with a way back.
+
+Nothing here changes what is computed. `torch.compile` fuses what lies between the matrix products;
+a CUDA graph replays a whole rollout, or a whole step of the optimizer, without the host. Both need
+shapes that never change: `agents.rollout.collect_on_device` and `PPO.train_minibatch_` have them
+where a rollout is made of whole segments.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from agents.actor_critic import ActorCritic
+from agents.memory_core import MemoryCore
+from agents.ppo import PPO
+from agents.rollout import Carry, Env, Rollout, SplitEnv, collect, collect_on_device
+from agents.trees import map_tensors
+
+WARM_UP_CALLS = 3
+"""Before a capture, as torch.cuda.graph asks for."""
+
+
+@dataclass
+class Trainer:
+    """Acts and trains in turns: `step` is one iteration of PPO.
+
+    Attributes:
+        form: "plain", "compiled" or "captured": what runs, after `accelerate`.
+    """
+
+    agent: ActorCritic
+    ppo: PPO
+    env: Env
+    carry: Carry
+    num_steps: int
+    form: str = "plain"
+
+    def collect(self) -> Rollout:
+        """Act in every env; the rollout is overwritten by the next one where it is captured."""
+        rollout, self.carry = collect(self.agent, self.env, self.carry, self.num_steps)
+        return rollout
+
+    def update(self, rollout: Rollout, progress: float) -> dict[str, float]:
+        """Train on the rollout: see `PPO.update`."""
+        return self.ppo.update(rollout, progress)
+
+
+def accelerate(trainer: Trainer, is_strict: bool = False) -> Trainer:
+    """Return the fastest form of `trainer` that runs here; the agent is as it was.
+
+    What fails leaves the form before it, with one warning.
+
+    Raises:
+        RuntimeError: with `is_strict`, instead of the warning.
+    """
+    is_gpu = trainer.agent.critic.weight.device.type == "cuda"
+    try:
+        trainer = compile_(trainer)
+        if is_gpu and isinstance(trainer.env, SplitEnv):
+            trainer = CapturedTrainer.of(trainer)
+    except Exception as error:
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        text = f"training runs {trainer.form}, which is slower: {reason[0]}"
+        if is_strict:
+            raise RuntimeError(f"{text} (--strict; leave it out to go on)") from error
+        warnings.warn(f"{text}. --compile off silences this", RuntimeWarning, stacklevel=2)
+    return trainer
+
+
+def compile_(trainer: Trainer) -> Trainer:
+    """Compile the parts of a memory core, and run each once, forwards and backwards.
+
+    The parts are small, so that each is compiled once for all layers and segments.
+
+    Raises:
+        ValueError: for a core or a rollout that has no fixed shapes.
+        Exception: what the compiler raises; the core is as it was then.
+    """
+    core = trainer.agent.core
+    if not isinstance(core, MemoryCore):
+        raise ValueError("the cores gru, lstm and feedforward are not compiled")
+    transformer, num_steps = core.transformer, trainer.num_steps
+    if num_steps % transformer.seq_len:
+        raise ValueError(
+            f"rollout_len={num_steps} is not a multiple of seq_len={transformer.seq_len}; "
+            "set --ppo.rollout-len or --core.seq-len so that it is"
+        )
+    parts = [*transformer.layers, *([transformer.long_memory] if transformer.long_memory else [])]
+    for part in parts:
+        part.compile(dynamic=False)
+    transformer.look = torch.compile(transformer.look, dynamic=False)
+    try:
+        _try_out(trainer)
+    except Exception:
+        for part in parts:
+            part._compiled_call_impl = None  # what nn.Module.compile sets
+        del transformer.look
+        raise
+    return replace(trainer, form="compiled")
+
+
+def _try_out(trainer: Trainer) -> None:
+    """Act for a rollout and train once, on copies of the next inputs; nothing is changed by it."""
+    agent, carry = trainer.agent, trainer.carry
+    state = carry.state.detach().clone().without_cache()
+    with torch.no_grad():
+        for _ in range(trainer.num_steps):
+            _, _, state = agent.step_(carry.inputs, state)
+    num_envs = len(carry.inputs.reset) // trainer.ppo.config.num_minibatches
+    inputs = map_tensors(
+        lambda first: first[:num_envs, None].expand(-1, trainer.num_steps, *first.shape[1:]),
+        carry.inputs,
+    )
+    state = carry.state[slice(num_envs)].detach().clone().without_cache()
+    policy, value, _ = agent(inputs, state)
+    (policy.entropy().mean() + value.mean()).backward()
+    agent.zero_grad()
+
+
+class Recording:
+    """A function without arguments, recorded once as a CUDA graph and replayed.
+
+    It must read and write the same tensors at every call, and returns the same ones every time.
+    Elsewhere than on a GPU it is called: all but the recording is the same then.
+    """
+
+    def __init__(self, fn: Callable[[], Any], device: torch.device):
+        self._fn = fn
+        self._graph = torch.cuda.CUDAGraph() if device.type == "cuda" else None
+        if self._graph is None:
+            self._result = fn()
+            return
+        side = torch.cuda.Stream(device)
+        side.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(side):
+            for _ in range(WARM_UP_CALLS):
+                fn()
+        torch.cuda.current_stream(device).wait_stream(side)
+        with torch.cuda.graph(self._graph):
+            self._result = fn()
+
+    def __call__(self) -> Any:
+        if self._graph is not None:
+            self._graph.replay()
+        else:
+            map_tensors(Tensor.copy_, self._result, self._fn())
+        return self._result
+
+
+@dataclass
+class CapturedTrainer(Trainer):
+    """A trainer whose rollout and whose minibatch are CUDA graphs."""
+
+    _record_rollout: Recording | None = None
+
+    @classmethod
+    def of(cls, trainer: Trainer) -> CapturedTrainer:
+        """Capture; whatever the warm-up changed is put back."""
+        env = trainer.env
+        assert isinstance(env, SplitEnv)
+        device = trainer.agent.critic.weight.device
+        before = _Snapshot(trainer)
+        try:
+            # buffers that every replay reads and writes
+            carry = map_tensors(
+                torch.clone, replace(trainer.carry, state=trainer.carry.state.without_cache())
+            )
+            captured = cls(
+                trainer.agent, trainer.ppo, env, carry, trainer.num_steps, form="captured"
+            )
+            captured._record_rollout = Recording(captured._collect_, device)
+            rollout = captured._record_rollout()
+            trainer.ppo.train_minibatch = CapturedMinibatch(trainer.ppo, rollout)
+        finally:
+            before.restore_()
+        map_tensors(Tensor.copy_, captured.carry, before.carry)
+        return captured
+
+    def collect(self) -> Rollout:
+        assert isinstance(self.env, SplitEnv)
+        assert self._record_rollout is not None
+        for _ in range(self.num_steps):
+            self.env.host_step()
+        return self._record_rollout()
+
+    def _collect_(self) -> Rollout:
+        """Collect in the buffers of `carry`."""
+        assert isinstance(self.env, SplitEnv)
+        rollout, after = collect_on_device(
+            self.agent, self.env.device_step, self.carry, self.num_steps
+        )
+        # the rollout's own: the buffer takes the next one's state
+        rollout = rollout._replace(initial_state=rollout.initial_state.clone())
+        after = replace(after, state=after.state.without_cache())
+        map_tensors(Tensor.copy_, self.carry, after)
+        return rollout
+
+
+class CapturedMinibatch:
+    """`PPO.train_minibatch_` on the tensors of a captured rollout."""
+
+    def __init__(self, ppo: PPO, rollout: Rollout):
+        num_steps, num_envs = rollout.reward.shape
+        device = rollout.reward.device
+        self._rollout = rollout
+        self._advantage = torch.zeros(num_steps, num_envs, device=device)
+        self._envs = torch.arange(num_envs // ppo.config.num_minibatches, device=device)
+        self._record = Recording(
+            lambda: ppo.train_minibatch_(self._rollout, self._advantage, self._envs), device
+        )
+
+    def __call__(self, rollout: Rollout, advantage: Tensor, envs: Tensor) -> Tensor:
+        assert rollout is self._rollout
+        self._advantage.copy_(advantage)
+        self._envs.copy_(envs)
+        return self._record().clone()
+
+
+class _Snapshot:
+    """What a warm-up changes: agent, optimizer, environments, random numbers."""
+
+    def __init__(self, trainer: Trainer):
+        self._agent, self._optimizer = trainer.agent, trainer.ppo.optimizer
+        self._env: Any = trainer.env
+        self._weights = map_tensors(torch.clone, dict(self._agent.state_dict()))
+        self._moments = copy.deepcopy(self._optimizer.state_dict()["state"])
+        self._env_state = self._env.state_dict()
+        self._cpu_numbers = torch.get_rng_state()
+        self._gpu_numbers = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
+        self.carry = map_tensors(
+            torch.clone, replace(trainer.carry, state=trainer.carry.state.without_cache())
+        )
+
+    def restore_(self) -> None:
+        """Put everything back in place, so that what was recorded still uses it."""
+        with torch.no_grad():
+            map_tensors(Tensor.copy_, dict(self._agent.state_dict()), self._weights)
+            for number, moments in self._optimizer.state_dict()["state"].items():
+                for name, tensor in moments.items():
+                    saved = self._moments.get(number, {}).get(name)
+                    tensor.copy_(saved) if saved is not None else tensor.zero_()
+        self._optimizer.zero_grad()
+        self._env.load_state_dict(self._env_state)
+        torch.set_rng_state(self._cpu_numbers)
+        if self._gpu_numbers is not None:
+            torch.cuda.set_rng_state(self._gpu_numbers)

@@ -1,0 +1,225 @@
+"""The fast forms compute what the plain one computes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from recall_env import RecallEnv
+from torch.testing import assert_close
+
+import envs
+from agents.acceleration import CapturedTrainer, Trainer, accelerate
+from agents.actor_critic import ActorCritic
+from agents.core import CORES, CoreConfig, CoreKind
+from agents.memory_core import MemoryCore
+from agents.ppo import PPO, PPOConfig
+from agents.rollout import Env, start
+
+ROOT = Path(__file__).parents[1]
+ENV_ID = "MiniGrid-MemoryS7-v0"
+
+
+def make_trainer(env: Env | None = None, kind: CoreKind = "mtxl", **core: Any) -> Trainer:
+    torch.manual_seed(0)
+    batch: Any = env or envs.make(ENV_ID, 6, seed=3)
+    memory: dict[str, Any] = {"heads": 2, "seq_len": 4, "mem_len": 5}
+    options = (memory if kind in ("mtxl", "gtrxl") else {}) | core
+    config = CoreConfig(kind=kind, dim=8, **options)
+    agent = ActorCritic(batch.observation_space, batch.action_space, config)
+    ppo = PPO(agent, PPOConfig(rollout_len=8, num_minibatches=2, num_epochs=2))
+    return Trainer(agent, ppo, batch, start(agent, batch), num_steps=8)
+
+
+def run(trainer: Trainer, num_updates: int = 3) -> tuple[list[dict[str, float]], dict[str, Any]]:
+    """Return what each update logs, and the weights."""
+    torch.manual_seed(1)
+    logged = [trainer.update(trainer.collect(), progress=0.1 * n) for n in range(num_updates)]
+    return logged, dict(trainer.agent.state_dict())
+
+
+@pytest.mark.parametrize("env_id", [ENV_ID, "MiniGrid-DoorKey-5x5-v0"])
+@pytest.mark.parametrize("kind", list(CORES))
+def test_static_buffers_give_the_same_run_to_the_bit(env_id: str, kind: CoreKind) -> None:
+    """What a CUDA graph would record, called in its place; the warm-up has left no trace."""
+    logged, weights = run(make_trainer(envs.make(env_id, 6, seed=3), kind))
+    captured = CapturedTrainer.of(make_trainer(envs.make(env_id, 6, seed=3), kind))
+    captured_logged, captured_weights = run(captured)
+    assert captured_logged == logged
+    assert_close(captured_weights, weights, atol=0, rtol=0)
+
+
+def test_capture_goes_on_where_training_is() -> None:
+    """Also in the middle of a run: moments of the optimizer and memories are kept."""
+    plain, captured = make_trainer(), make_trainer()
+    run(plain, 2)
+    run(captured, 2)
+    logged, weights = run(plain)
+    captured_logged, captured_weights = run(CapturedTrainer.of(captured))
+    assert captured_logged == logged
+    assert_close(captured_weights, weights, atol=0, rtol=0)
+
+
+def test_a_captured_rollout_is_in_the_same_tensors_every_time() -> None:
+    captured = CapturedTrainer.of(make_trainer())
+    first = captured.collect()
+    actions = first.action.clone()
+    second = captured.collect()
+    assert second is first
+    assert not torch.equal(second.action, actions)
+
+
+def test_a_failed_capture_leaves_the_trainer_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    logged, weights = run(make_trainer())
+    trainer = make_trainer()
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr("agents.acceleration.CapturedMinibatch", fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        CapturedTrainer.of(trainer)
+    plain_logged, plain_weights = run(trainer)
+    assert plain_logged == logged
+    assert_close(plain_weights, weights, atol=0, rtol=0)
+
+
+def _fail_to_compile(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no C++ compiler found\nand more")
+
+    monkeypatch.setattr("agents.acceleration._try_out", fail)
+
+
+def test_falls_back_with_one_warning_where_compiling_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    logged, weights = run(make_trainer())
+    _fail_to_compile(monkeypatch)
+    trainer = make_trainer()
+    with pytest.warns(RuntimeWarning, match="runs plain, which is slower: no C") as warned:
+        fallen = accelerate(trainer)
+    assert len([w for w in warned if w.category is RuntimeWarning]) == 1
+    assert fallen.form == "plain"
+    assert isinstance(fallen.agent.core, MemoryCore)
+    layers = fallen.agent.core.transformer.layers
+    assert all(layer._compiled_call_impl is None for layer in layers)
+    plain_logged, plain_weights = run(fallen)
+    assert plain_logged == logged
+    assert_close(plain_weights, weights, atol=0, rtol=0)
+
+
+def test_strict_fails_instead(monkeypatch: pytest.MonkeyPatch) -> None:
+    _fail_to_compile(monkeypatch)
+    with pytest.raises(RuntimeError, match=r"no C\+\+ compiler found \(--strict"):
+        accelerate(make_trainer(), is_strict=True)
+
+
+def test_says_what_has_no_fixed_shapes() -> None:
+    with pytest.warns(RuntimeWarning, match="rollout_len=8 is not a multiple of seq_len=3"):
+        assert accelerate(make_trainer(seq_len=3)).form == "plain"
+    with pytest.warns(RuntimeWarning, match="gru, lstm and feedforward are not compiled"):
+        assert accelerate(make_trainer(RecallEnv(6, delay=2), "gru")).form == "plain"
+
+
+@pytest.mark.parametrize("kind", list(CORES))
+def test_bfloat16_trains_every_core_and_keeps_weights_in_float32(kind: CoreKind) -> None:
+    trainer = make_trainer(kind=kind)
+    trainer.agent.precision = torch.bfloat16
+    logged, weights = run(trainer)
+    assert all(
+        tensor.dtype == torch.float32 for tensor in weights.values() if tensor.is_floating_point()
+    )
+    expected, _ = run(make_trainer(kind=kind))
+    for ours, theirs in zip(logged, expected, strict=True):
+        assert ours["losses/first_ratio_error"] < 0.05
+        assert ours["losses/entropy"] == pytest.approx(theirs["losses/entropy"], rel=0.02)
+    assert logged[0]["losses/value_loss"] == pytest.approx(
+        expected[0]["losses/value_loss"], rel=0.1
+    )
+
+
+COMPILED_RUN = """
+import sys
+sys.path.insert(0, "tests")
+import torch
+from agents.acceleration import accelerate
+from test_acceleration import make_trainer, run
+
+torch.set_num_threads(1)
+expected, weights = run(make_trainer())
+torch._dynamo.config.error_on_recompile = False
+trainer = accelerate(make_trainer(), is_strict=True)
+assert trainer.form == "compiled"
+torch._dynamo.config.error_on_recompile = True  # all that is needed has been compiled
+logged, compiled_weights = run(trainer)
+for ours, theirs in zip(logged, expected, strict=True):
+    for name, value in theirs.items():
+        assert abs(ours[name] - value) < 1e-4 * max(1, abs(value)), (name, ours[name], value)
+torch.testing.assert_close(compiled_weights, weights, atol=1e-4, rtol=1e-3)
+print("equal")
+"""
+
+WHOLE = """
+import sys
+sys.path.insert(0, "tests")
+import torch
+import agents.rollout
+from agents.ppo import ppo_loss, take_envs
+from agents.rollout import collect_on_device
+from test_acceleration import make_trainer
+
+trainer = make_trainer()
+trainer.env._on_host = False  # as on a GPU: nothing looks at the data
+agents.rollout._may_look = lambda _: False
+options = {"fullgraph": True, "dynamic": False, "backend": "aot_eager"}
+compiled = torch.compile(collect_on_device, **options)
+rollout, _ = compiled(trainer.agent, trainer.env.device_step, trainer.carry, 4)
+assert rollout.reward.shape == (4, 6)
+batch = take_envs(rollout, rollout.reward, torch.arange(3))
+compiled_loss = torch.compile(ppo_loss, **options)
+loss, _ = compiled_loss(trainer.agent, batch, trainer.ppo.config, trainer.ppo.ent_coef)
+loss.backward()
+expected, _ = ppo_loss(trainer.agent, batch, trainer.ppo.config, trainer.ppo.ent_coef)
+torch.testing.assert_close(loss, expected, atol=1e-5, rtol=1e-5)
+print("equal")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("program", [COMPILED_RUN, WHOLE], ids=["compiled run", "no graph break"])
+def test_without_jaxtyping(program: str) -> None:
+    """Compiled training logs what plain training does, and compiles nothing on the way.
+
+    And a whole rollout, and the loss, are one graph each: they can be recorded. jaxtyping's
+    checks, which pytest switches on, are not part of the product: hence the process.
+    """
+    command = [sys.executable, "-c", program]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.strip().endswith("equal")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_graphs_train_without_synchronising() -> None:
+    torch.manual_seed(0)
+    env = envs.make(ENV_ID, 64, device="cuda", seed=3)
+    agent = ActorCritic(env.observation_space, env.action_space, CoreConfig(dim=64, seq_len=4))
+    agent = agent.to("cuda")
+    agent.precision = torch.bfloat16
+    ppo = PPO(agent, PPOConfig(rollout_len=8))
+    trainer = accelerate(Trainer(agent, ppo, env, start(agent, env), 8), is_strict=True)
+    assert trainer.form == "captured"
+    for _ in range(3):
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            rollout = trainer.collect()
+            advantage = ppo._advantages(rollout)
+            for rows in ppo._minibatches(64):
+                ppo.train_minibatch(rollout, advantage, rows)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        assert trainer.update(trainer.collect(), 0.0)["losses/first_ratio_error"] < 0.3
