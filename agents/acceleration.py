@@ -58,20 +58,34 @@ def accelerate(trainer: Trainer, is_strict: bool = False) -> Trainer:
     What fails leaves the form before it, with one warning.
 
     Raises:
-        RuntimeError: with `is_strict`, instead of the warning.
+        ValueError: with `is_strict`, instead of the warning.
     """
-    is_gpu = trainer.agent.critic.weight.device.type == "cuda"
-    try:
-        trainer = compile_(trainer)
-        if is_gpu and isinstance(trainer.env, SplitEnv):
-            trainer = CapturedTrainer.of(trainer)
-    except Exception as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        text = f"training runs {trainer.form}, which is slower: {reason[0]}"
-        if is_strict:
-            raise RuntimeError(f"{text} (--strict; leave it out to go on)") from error
+    forms: list[Callable[[Trainer], Trainer]] = [compile_]
+    if trainer.agent.critic.weight.device.type == "cuda" and isinstance(trainer.env, SplitEnv):
+        forms.append(CapturedTrainer.of)
+    reasons = []
+    for form in forms:
+        try:
+            trainer = form(trainer)
+        except Exception as error:
+            if is_strict:
+                raise ValueError(
+                    f"training cannot run as fast as it should: {_reason(error)} (--strict; leave "
+                    "it out to go on)"
+                ) from error
+            reasons.append(_reason(error))
+    if reasons:
+        text = f"training runs {trainer.form}, which is slower: {'; '.join(reasons)}"
         warnings.warn(f"{text}. --compile off silences this", RuntimeWarning, stacklevel=2)
     return trainer
+
+
+def _reason(error: BaseException) -> str:
+    """Return the first line of the first error: what follows it is its consequence."""
+    while error.__context__ is not None:
+        error = error.__context__
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def compile_(trainer: Trainer) -> Trainer:
@@ -86,12 +100,8 @@ def compile_(trainer: Trainer) -> Trainer:
     core = trainer.agent.core
     if not isinstance(core, MemoryCore):
         raise ValueError("the cores gru, lstm and feedforward are not compiled")
-    transformer, num_steps = core.transformer, trainer.num_steps
-    if num_steps % transformer.seq_len:
-        raise ValueError(
-            f"rollout_len={num_steps} is not a multiple of seq_len={transformer.seq_len}; "
-            "set --ppo.rollout-len or --core.seq-len so that it is"
-        )
+    _check_whole_segments(trainer)
+    transformer = core.transformer
     parts = [*transformer.layers, *([transformer.long_memory] if transformer.long_memory else [])]
     for part in parts:
         part.compile(dynamic=False)
@@ -104,6 +114,15 @@ def compile_(trainer: Trainer) -> Trainer:
         del transformer.look
         raise
     return replace(trainer, form="compiled")
+
+
+def _check_whole_segments(trainer: Trainer) -> None:
+    core = trainer.agent.core
+    if isinstance(core, MemoryCore) and trainer.num_steps % core.transformer.seq_len:
+        raise ValueError(
+            f"rollout_len={trainer.num_steps} is not a multiple of seq_len="
+            f"{core.transformer.seq_len}; set --ppo.rollout-len or --core.seq-len so that it is"
+        )
 
 
 def _try_out(trainer: Trainer) -> None:
@@ -138,13 +157,19 @@ class Recording:
             self._result = fn()
             return
         side = torch.cuda.Stream(device)
-        side.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(side):
+        current = torch.cuda.current_stream(device)
+        side.wait_stream(current)
+        with torch.cuda.stream(side), warnings.catch_warnings():
+            # Adam with capturable=True says that it runs outside of a graph
+            warnings.filterwarnings("ignore", "This instance was constructed with capturable=True")
             for _ in range(WARM_UP_CALLS):
                 fn()
-        torch.cuda.current_stream(device).wait_stream(side)
-        with torch.cuda.graph(self._graph):
-            self._result = fn()
+        current.wait_stream(side)
+        try:
+            with torch.cuda.graph(self._graph):
+                self._result = fn()
+        finally:
+            torch.cuda.set_stream(current)  # a capture that fails leaves its own
 
     def __call__(self) -> Any:
         if self._graph is not None:
@@ -163,15 +188,14 @@ class CapturedTrainer(Trainer):
     @classmethod
     def of(cls, trainer: Trainer) -> CapturedTrainer:
         """Capture; whatever the warm-up changed is put back."""
+        _check_whole_segments(trainer)
         env = trainer.env
         assert isinstance(env, SplitEnv)
         device = trainer.agent.critic.weight.device
         before = _Snapshot(trainer)
         try:
             # buffers that every replay reads and writes
-            carry = map_tensors(
-                torch.clone, replace(trainer.carry, state=trainer.carry.state.without_cache())
-            )
+            carry = map_tensors(torch.clone, before.carry)
             captured = cls(
                 trainer.agent, trainer.ppo, env, carry, trainer.num_steps, form="captured"
             )
@@ -212,6 +236,8 @@ class CapturedMinibatch:
         self._rollout = rollout
         self._advantage = torch.zeros(num_steps, num_envs, device=device)
         self._envs = torch.arange(num_envs // ppo.config.num_minibatches, device=device)
+        for group in ppo.optimizer.param_groups:
+            group["capturable"] = device.type == "cuda"
         self._record = Recording(
             lambda: ppo.train_minibatch_(self._rollout, self._advantage, self._envs), device
         )

@@ -22,12 +22,19 @@ from agents.rollout import Rollout
 from agents.trees import map_tensors
 from agents.uncompiled import uncompiled
 
-RATIO_TOLERANCE = {torch.float32: 0.01, torch.bfloat16: 0.3}
-"""Largest |ratio - 1| in the first minibatch, far above rounding."""
+RATIO_CHECKS = {
+    torch.float32: ("ratio_error", 0.01),
+    torch.bfloat16: ("mean_ratio_error", 0.03),
+}
+"""What of |ratio - 1| in the first minibatch is checked, and how large it may be.
+
+Far above rounding: 1e-5 in float32. In bfloat16 the largest of thousands of steps is rounding too,
+up to 0.2 where a rare action was taken; the mean stays below 0.003.
+"""
 
 STATISTICS = (
     "policy_loss", "value_loss", "entropy", "old_approx_kl", "approx_kl", "clipfrac", "ratio_error",
-    "loss", "grad_norm",
+    "mean_ratio_error", "loss", "grad_norm",
 )  # fmt: skip
 """What a step on a minibatch reports."""
 KL = STATISTICS.index("approx_kl")
@@ -134,6 +141,7 @@ def ppo_loss(
         "approx_kl": (ratio - 1 - log_ratio).mean(),
         "clipfrac": ((ratio - 1).abs() > config.clip_coef).float().mean(),
         "ratio_error": (ratio - 1).abs().max(),
+        "mean_ratio_error": (ratio - 1).abs().mean(),
     }
     return loss, {name: tensor.detach() for name, tensor in statistics.items()}
 
@@ -151,7 +159,7 @@ class PPO:
         self.config = config
         device = agent.critic.weight.device
         is_gpu = device.type == "cuda"
-        # on a GPU the step size is a tensor and so is the count of steps: a graph can replay both
+        # on a GPU the step size is a tensor, which a graph can read anew
         self.optimizer = torch.optim.Adam(
             agent.parameters(),
             lr=torch.tensor(config.learning_rate, device=device)
@@ -159,7 +167,6 @@ class PPO:
             else config.learning_rate,
             eps=1e-5,
             fused=True,
-            capturable=is_gpu,
         )
         self.ent_coef = _scalar(config.ent_coef, device)
         self.train_minibatch = self.train_minibatch_
@@ -239,16 +246,19 @@ class PPO:
     ) -> dict[str, float]:
         """Return scalars by tag, with one synchronisation, and check the first ratio."""
         means = dict(zip(STATISTICS, history.mean(dim=0), strict=True))
-        means.pop("ratio_error")
-        scalars = {f"losses/{name}": mean for name, mean in means.items()}
-        scalars["losses/first_ratio_error"] = history[0, STATISTICS.index("ratio_error")]
+        scalars = {}
+        for column, (name, mean) in enumerate(means.items()):
+            if "ratio_error" in name:
+                scalars[f"losses/first_{name}"] = history[0, column]
+            else:
+                scalars[f"losses/{name}"] = mean
         return_ = advantage + rollout.value
         scalars["losses/explained_variance"] = 1 - advantage.var() / return_.var().clamp_min(1e-8)
         scalars |= {f"memory/{name}": x for name, x in self._memory_statistics(rollout).items()}
         values = torch.stack([scalar.float() for scalar in scalars.values()]).tolist()
         named = dict(zip(scalars, values, strict=True))
-        error = named["losses/first_ratio_error"]
-        tolerance = RATIO_TOLERANCE[self.agent.precision]
+        name, tolerance = RATIO_CHECKS[self.agent.precision]
+        error = named[f"losses/first_{name}"]
         if not error <= tolerance:
             raise RuntimeError(
                 f"the first minibatch's probability ratio is off by {error:.2g} (at most "

@@ -153,7 +153,10 @@ def act_(
 
 
 def collect(agent: ActorCritic, env: Env, carry: Carry, num_steps: int) -> tuple[Rollout, Carry]:
-    """Act for `num_steps` steps; memories go on from `carry` and into the next rollout."""
+    """Act for `num_steps` steps; memories go on from `carry` and into the next rollout.
+
+    The host's part of all steps comes first, as it must where the rest is recorded.
+    """
     if isinstance(env, SplitEnv):
         for _ in range(num_steps):
             env.host_step()

@@ -120,7 +120,8 @@ class TensorEnv(BatchedEnv):
     def device_step(self, actions: Tensor) -> EnvStep:
         """Do the part of a step that is the device's: what a CUDA graph captures.
 
-        Who replays a graph calls `host_step` before each replay.
+        Who replays a graph of n steps calls `host_step` n times before each replay: levels are
+        renewed up to n steps earlier then.
         """
         actions = actions.long()
         outcome = self._advance_(actions)

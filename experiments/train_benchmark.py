@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import itertools
+import math
 import multiprocessing
 import resource
 import statistics
@@ -33,10 +34,18 @@ from agents.actor_critic import ActorCritic
 from agents.core import CoreConfig
 from agents.ppo import PPO, PPOConfig, ppo_loss, take_envs
 from agents.rollout import collect, start
-from mtxl_rl.config import Compile, Device, Precision, pick_device, pick_precision, set_threads
+from mtxl_rl.config import (
+    MAX_THREADS,
+    Compile,
+    Device,
+    Precision,
+    pick_device,
+    pick_precision,
+    set_threads,
+)
 from mtxl_rl.metrics import ended_episodes
 
-WARM_UP_ITERATIONS = 2
+WARM_UP_ITERATIONS = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,21 +67,20 @@ class Setting:
     precision: Precision = "auto"
 
 
-ISSUE = Setting(name="3 layers, width 128")
+LARGE = Setting(name="3 layers, width 128")
 CPU_SETTINGS = (
-    dataclasses.replace(ISSUE, name="plain", compile="off", precision="float32"),
-    dataclasses.replace(ISSUE, name="plain, bfloat16", compile="off"),
-    dataclasses.replace(ISSUE, name="compiled", precision="float32"),
-    dataclasses.replace(ISSUE, name="compiled, bfloat16"),
-    dataclasses.replace(ISSUE, name="16 envs", num_envs=16),
-    dataclasses.replace(ISSUE, name="64 envs", num_envs=64),
-    dataclasses.replace(ISSUE, name="512 envs", num_envs=512, num_minibatches=16),
-    dataclasses.replace(ISSUE, name="segments of 16", seq_len=16),
-    dataclasses.replace(ISSUE, name="memory 16", mem_len=16),
-    dataclasses.replace(ISSUE, name="memory 128", mem_len=128),
-    dataclasses.replace(ISSUE, name="64 long slots", lmem_len=64),
-    dataclasses.replace(ISSUE, name="width 64", dim=64),
-    dataclasses.replace(ISSUE, name="width 256", dim=256),
+    dataclasses.replace(LARGE, name="plain", compile="off", precision="float32"),
+    dataclasses.replace(LARGE, name="plain, bfloat16", compile="off"),
+    dataclasses.replace(LARGE, name="compiled", precision="float32"),
+    dataclasses.replace(LARGE, name="compiled, bfloat16"),
+    dataclasses.replace(LARGE, name="16 envs", num_envs=16),
+    dataclasses.replace(LARGE, name="64 envs", num_envs=64),
+    dataclasses.replace(LARGE, name="16 minibatches", num_minibatches=16),
+    dataclasses.replace(LARGE, name="segments of 16", seq_len=16),
+    dataclasses.replace(LARGE, name="memory 16", mem_len=16),
+    dataclasses.replace(LARGE, name="memory 128", mem_len=128),
+    dataclasses.replace(LARGE, name="width 64", dim=64),
+    dataclasses.replace(LARGE, name="width 256", dim=256),
     Setting(name="defaults of mtxl_rl.train", num_envs=128, rollout_len=64, num_minibatches=4,
             dim=64, depth=2, seq_len=16, mem_len=16, lmem_len=4),
 )  # fmt: skip
@@ -96,7 +104,7 @@ class BenchmarkTrainConfig:
     """Environment."""
     rows: tuple[str, ...] = ()
     """Names of the rows to measure. Left out: all."""
-    iterations: int = 5
+    iterations: int = 3
     """Rollouts and updates that are timed; the median counts."""
     device: Device = "auto"
     """Where the network and the environments run."""
@@ -106,6 +114,12 @@ class BenchmarkTrainConfig:
     """Measure RecurrentPPO of sb3-contrib too, where it is installed."""
     profile: Path | None = None
     """Write a trace of one iteration of the first row into this file (Chrome's JSON)."""
+
+    def __post_init__(self) -> None:
+        if self.iterations < 1:
+            raise ValueError(f"iterations={self.iterations} must be 1 or more")
+        if self.num_threads is not None and not 1 <= self.num_threads <= MAX_THREADS:
+            raise ValueError(f"num_threads={self.num_threads} must be from 1 to {MAX_THREADS}")
 
 
 @dataclass(frozen=True)
@@ -196,7 +210,8 @@ def measure(config: BenchmarkTrainConfig, setting: Setting, trace: Path | None) 
         with profile() as profiler:
             iterate(trainer, device)
         profiler.export_chrome_trace(str(trace))
-    env = env_seconds(trainer, device)
+    # of a recorded rollout, its environments cannot be told apart
+    env = math.nan if trainer.form == "captured" else env_seconds(trainer, device)
     peaks.append(matmul_peak(trainer.agent.precision, device))
     frames = setting.num_envs * setting.rollout_len
     unit = 1e6 / frames
@@ -204,7 +219,7 @@ def measure(config: BenchmarkTrainConfig, setting: Setting, trace: Path | None) 
     return Measured(
         form=f"{trainer.form}, {precision}",
         frames_per_second=frames / (collecting + update + rest),
-        acting=(collecting - env) * unit,
+        acting=(collecting if math.isnan(env) else collecting - env) * unit,
         env=env * unit,
         update=update * unit,
         rest=rest * unit,

@@ -18,6 +18,7 @@ from envs import Backend
 Device = Literal["auto", "cpu", "cuda"]
 Compile = Literal["auto", "on", "off"]
 Precision = Literal["auto", "float32", "bfloat16"]
+MAX_THREADS = 1024
 COMPILE_FRAMES = 1_000_000
 """A run on a CPU that is this long is compiled."""
 
@@ -43,7 +44,8 @@ class TrainConfig:
     device: Device = "auto"
     """Where the network runs; auto takes a GPU if there is one."""
     compile: Compile = "auto"
-    """Compile acting and training; on a GPU, record them as CUDA graphs too. auto: on a GPU, and on
+    """Compile acting and training; on a GPU, record tensor environments and all as
+    CUDA graphs too. auto: on a GPU, and on
     a CPU from a million frames on (compiling takes a minute there)."""
     precision: Precision = "auto"
     """Of matrix products. auto: bfloat16 where the GPU or the CPU multiplies it natively."""
@@ -64,8 +66,16 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _check_counts(self, ("num_envs", "checkpoint_every", "eval_episodes"))
-        if self.num_threads is not None:
-            _check_counts(self, ("num_threads",))
+        if self.num_threads is not None and not 1 <= self.num_threads <= MAX_THREADS:
+            raise ValueError(
+                f"num_threads={self.num_threads} must be from 1 to {MAX_THREADS}; set "
+                "--num-threads to the cores that the run may use, or leave it out"
+            )
+        if self.strict and self.compile == "off":
+            raise ValueError(
+                "strict=True has no effect with compile='off'; leave out --strict, or set "
+                "--compile on"
+            )
         check_minibatches(self.num_envs, self.ppo.num_minibatches)
         if self.total_frames < self.frames_per_update:
             raise ValueError(

@@ -32,7 +32,8 @@ class MemoryState:
     segment_valid: Bool[Tensor, "B W"]  # True where the step belongs to the live episode
     position: int  # steps taken in the segment in progress, 0 <= position < W
     cache: tuple[Float[Tensor, "2 B _ _ _"], ...] | None = None
-    """Keys and values, for `step`, with room for the segment; None until a step has been taken.
+    """Keys and values, for `step`: of each layer, with room for the segment, and then those with
+    which the memory network sees the short memory. None until a step has been taken.
 
     They are derived from the other fields by the network's weights: after a change of the weights
     go on from `without_cache()`.

@@ -51,17 +51,17 @@ def train(config: TrainConfig) -> Evaluation:
     try:
         agent = ActorCritic(env.observation_space, env.action_space, config.core).to(device)
         agent.precision = pick_precision(config.precision, device)
+        trainer = make_trainer(config, agent, env)
         run_dir = config.run_dir or default_run_dir(config)
         checkpoint.create_run(run_dir, config)
         num_parameters = sum(parameter.numel() for parameter in agent.parameters())
         precision = str(agent.precision).removeprefix("torch.")
-        print(
-            f"{config.env}: {config.num_envs} envs, {env.backend} backend, core "
-            f"{config.core.kind}, {num_parameters:,} parameters, {precision}, {device}"
-        )
+        print(f"{config.env}: {config.num_envs} envs, {env.backend} backend, core "
+              f"{config.core.kind}, {num_parameters:,} parameters, {device}, {precision}, "
+              f"{trainer.form}")  # fmt: skip
         print(f"Run:          {run_dir}")
         logger = RunLogger(run_dir, config)
-        frames = _learn(config, agent, env, logger, run_dir)
+        frames = _learn(config, trainer, env.has_success, logger, run_dir)
     finally:
         env.close()
     evaluation = _evaluate(config, agent)
@@ -73,16 +73,24 @@ def train(config: TrainConfig) -> Evaluation:
     return evaluation
 
 
-def _learn(
-    config: TrainConfig, agent: ActorCritic, env: BatchedEnv, logger: RunLogger, run_dir: Path
-) -> int:
-    """Run the training loop, save the last checkpoint, and return the frames taken."""
+def make_trainer(config: TrainConfig, agent: ActorCritic, env: BatchedEnv) -> Trainer:
+    """Return what acts and learns, in the form that `config` asks for.
+
+    Raises:
+        ValueError: with `config.strict`, where that form does not run here.
+    """
     ppo = PPO(agent, config.ppo)
     trainer = Trainer(agent, ppo, env, start(agent, env), config.ppo.rollout_len)
-    if pick_compile(config, env.device):
-        print("Compiling:    this takes a minute, less the next time")
-        trainer = accelerate(trainer, config.strict)
-        print(f"Form:         {trainer.form}")
+    if not pick_compile(config, env.device):
+        return trainer
+    print("Compiling:    takes a minute or two, less the next time")
+    return accelerate(trainer, config.strict)
+
+
+def _learn(
+    config: TrainConfig, trainer: Trainer, has_success: bool, logger: RunLogger, run_dir: Path
+) -> int:
+    """Run the training loop, save the last checkpoint, and return the frames taken."""
     window = EpisodeWindow()
     frames = saved_frames = 0
     started = time.monotonic()
@@ -93,21 +101,21 @@ def _learn(
                 scalars = trainer.update(rollout, progress=frames / config.total_frames)
                 frames += config.frames_per_update
 
-                episodes = ended_episodes(rollout, env.has_success)
+                episodes = ended_episodes(rollout, has_success)
                 window.add(episodes)
                 speed = frames / (time.monotonic() - started)
                 logger.log(scalars | {"charts/SPS": speed}, frames)
                 logger.log_episodes(episodes, frames)
                 progress.show(frames, speed, window.success_rate, window.mean_return)
                 if frames - saved_frames >= config.checkpoint_every:
-                    checkpoint.save_checkpoint(run_dir, config, agent, frames)
+                    checkpoint.save_checkpoint(run_dir, config, trainer.agent, frames)
                     saved_frames = frames
                 target = config.stop_at_success
                 if target is not None and window.is_full and window.success_rate >= target:
                     break
         finally:
             if frames > saved_frames:
-                checkpoint.save_checkpoint(run_dir, config, agent, frames)
+                checkpoint.save_checkpoint(run_dir, config, trainer.agent, frames)
     minutes = (time.monotonic() - started) / 60
     print(f"Trained:      {frames:,} frames in {minutes:.1f} minutes")
     return frames

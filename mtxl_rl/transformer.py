@@ -9,8 +9,9 @@ episodes, and one normalisation for memories and steps (as in GTrXL, arXiv 1910.
 Two forms compute one function: `core(x, state, reset)` takes whole sequences, for training;
 `core.step(x_t, state, reset_t)` takes one step, for acting, and projects every key and value once.
 
-Shapes: B envs, T steps, L layers, P memory layers, M short-memory length, S long-memory slots,
-W segment length, N persistent slots, D model width, H heads, J keys, K head width.
+Shapes: B envs, T steps, E earlier steps of the segment, L layers, P memory layers, M short-memory
+length, S long-memory slots, W segment length, N persistent slots, D model width, H heads, G
+key-value heads, J keys, C = J - N of them with a position, K head width. NSM is N + S + M.
 """
 
 from __future__ import annotations
@@ -422,8 +423,10 @@ class MemoryTransformerXL(nn.Module):
 
         Returns the state, and keys and values of its memories; () if this `is_last`.
         """
-        rows = [layer - 1 for layer in self.memory_layers]
-        hidden = state.segment[:, rows].detach()
+        # not by a list of indices, which a GPU would have to wait for
+        hidden = torch.stack(
+            [state.segment[:, layer - 1] for layer in self.memory_layers], dim=1
+        ).detach()
         valid = torch.cat((state.short_valid, state.segment_valid), dim=1)
         long, long_valid, context = state.long, state.long_valid, ()
         if self.long_memory is not None:

@@ -53,6 +53,11 @@ def test_static_buffers_give_the_same_run_to_the_bit(env_id: str, kind: CoreKind
     assert_close(captured_weights, weights, atol=0, rtol=0)
 
 
+def test_capture_needs_whole_segments() -> None:
+    with pytest.raises(ValueError, match="rollout_len=8 is not a multiple of seq_len=3"):
+        CapturedTrainer.of(make_trainer(seq_len=3))
+
+
 def test_capture_goes_on_where_training_is() -> None:
     """Also in the middle of a run: moments of the optimizer and memories are kept."""
     plain, captured = make_trainer(), make_trainer()
@@ -104,8 +109,10 @@ def test_falls_back_with_one_warning_where_compiling_fails(monkeypatch: pytest.M
     assert len([w for w in warned if w.category is RuntimeWarning]) == 1
     assert fallen.form == "plain"
     assert isinstance(fallen.agent.core, MemoryCore)
-    layers = fallen.agent.core.transformer.layers
-    assert all(layer._compiled_call_impl is None for layer in layers)
+    transformer = fallen.agent.core.transformer
+    parts = [*transformer.layers, transformer.long_memory]
+    assert all(part is not None and part._compiled_call_impl is None for part in parts)
+    assert "look" not in vars(transformer)
     plain_logged, plain_weights = run(fallen)
     assert plain_logged == logged
     assert_close(plain_weights, weights, atol=0, rtol=0)
@@ -113,7 +120,7 @@ def test_falls_back_with_one_warning_where_compiling_fails(monkeypatch: pytest.M
 
 def test_strict_fails_instead(monkeypatch: pytest.MonkeyPatch) -> None:
     _fail_to_compile(monkeypatch)
-    with pytest.raises(RuntimeError, match=r"no C\+\+ compiler found \(--strict"):
+    with pytest.raises(ValueError, match=r"no C\+\+ compiler found \(--strict"):
         accelerate(make_trainer(), is_strict=True)
 
 
@@ -190,11 +197,11 @@ print("equal")
 
 @pytest.mark.slow
 @pytest.mark.parametrize("program", [COMPILED_RUN, WHOLE], ids=["compiled run", "no graph break"])
-def test_without_jaxtyping(program: str) -> None:
+def test_compiles(program: str) -> None:
     """Compiled training logs what plain training does, and compiles nothing on the way.
 
-    And a whole rollout, and the loss, are one graph each: they can be recorded. jaxtyping's
-    checks, which pytest switches on, are not part of the product: hence the process.
+    And a whole rollout, and the loss, are one graph each: no Python depends on the data.
+    jaxtyping's checks, which pytest switches on, are not part of the product: hence the process.
     """
     command = [sys.executable, "-c", program]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

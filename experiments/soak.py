@@ -1,0 +1,98 @@
+"""Train for a while and watch the memory of the process: it must be flat.
+
+    python -m experiments.soak                       # ten minutes
+    python -m experiments.soak --minutes 60 --options --env mtxl/TMaze1000-v0 --core.kind gru
+
+Linux only: it reads /proc. Exit code 1 if memory has grown.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from mtxl_rl.command import fail_with_one_line
+
+SAMPLE_SECONDS = 5.0
+WARM_UP_SHARE = 0.3
+"""Of the time: imports, compiling, the first rollouts and checkpoints."""
+TOLERANCE = 0.02
+"""Largest growth after the warm-up that counts as flat."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SoakConfig:
+    """What to train, and for how long."""
+
+    minutes: float = 10.0
+    """Length of the run."""
+    options: tuple[str, ...] = ("--env", "MiniGrid-MemoryS9-v0")
+    """Options of `mtxl_rl.train`; must come last."""
+
+
+def soak(config: SoakConfig) -> bool:
+    """Train, print the memory by the minute, and return whether it was flat.
+
+    Raises:
+        ValueError: when training ends early.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "mtxl_rl.train", "--total-frames", str(10**12),
+                   "--run-dir", f"{folder}/run", *config.options]  # fmt: skip
+        log = Path(folder, "log")
+        with log.open("w") as output:
+            process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        try:
+            samples = watch(process, 60 * config.minutes)
+        except ProcessLookupError:
+            raise ValueError(f"training ended early: {log.read_text()[-500:]}") from None
+        finally:
+            process.kill()
+            process.wait()
+    start = int(WARM_UP_SHARE * len(samples))
+    early, late = (
+        samples[start : (start + len(samples)) // 2],
+        samples[(start + len(samples)) // 2 :],
+    )
+    growth = max(late) / max(early) - 1
+    print(f"\nGrowth after the warm-up: {growth:+.2%} (at most {TOLERANCE:.0%} is flat)")
+    return growth <= TOLERANCE
+
+
+def watch(process: subprocess.Popen, seconds: float) -> list[int]:
+    """Return the resident bytes every few seconds."""
+    samples: list[int] = []
+    started = time.monotonic()
+    print("| minute | resident, MB |\n|---|---|")
+    while (elapsed := time.monotonic() - started) < seconds:
+        time.sleep(SAMPLE_SECONDS)
+        if process.poll() is not None:
+            raise ProcessLookupError
+        samples.append(resident_bytes(process.pid))
+        if int(elapsed // 60) != int((elapsed + SAMPLE_SECONDS) // 60):
+            print(f"| {int(elapsed // 60) + 1} | {samples[-1] / 1e6:,.0f} |", flush=True)
+    return samples
+
+
+def resident_bytes(pid: int) -> int:
+    """Return the memory that a process holds."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    raise ProcessLookupError
+
+
+def main() -> None:
+    """Read the options, train and watch."""
+    with fail_with_one_line():
+        sys.exit(0 if soak(tyro.cli(SoakConfig, prog="python -m experiments.soak")) else 1)
+
+
+if __name__ == "__main__":
+    main()
