@@ -1,9 +1,10 @@
 """Train for a while and watch the memory of the process: it must be flat.
 
     python -m experiments.soak                       # ten minutes
-    python -m experiments.soak --minutes 60 --options --env mtxl/TMaze1000-v0 --core.kind gru
+    python -m experiments.soak --minutes 60 --env mtxl/TMaze1000-v0 --core.kind gru
 
-Linux only: it reads /proc. Exit code 1 if memory has grown.
+Options that are not its own go to `mtxl_rl.train`. Linux only: it reads /proc. Exit code 1 if
+memory has grown.
 """
 
 from __future__ import annotations
@@ -28,23 +29,21 @@ TOLERANCE = 0.02
 
 @dataclass(frozen=True, kw_only=True)
 class SoakConfig:
-    """What to train, and for how long."""
+    """Train and watch the memory. Other options are those of mtxl_rl.train."""
 
     minutes: float = 10.0
     """Length of the run."""
-    options: tuple[str, ...] = ("--env", "MiniGrid-MemoryS9-v0")
-    """Options of `mtxl_rl.train`; must come last."""
 
 
-def soak(config: SoakConfig) -> bool:
-    """Train, print the memory by the minute, and return whether it was flat.
+def soak(config: SoakConfig, options: list[str]) -> bool:
+    """Train with `options`, print the memory by the minute, and return whether it was flat.
 
     Raises:
         ValueError: when training ends early.
     """
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "mtxl_rl.train", "--total-frames", str(10**12),
-                   "--run-dir", f"{folder}/run", *config.options]  # fmt: skip
+                   "--run-dir", f"{folder}/run", *options]  # fmt: skip
         log = Path(folder, "log")
         with log.open("w") as output:
             process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
@@ -91,7 +90,10 @@ def resident_bytes(pid: int) -> int:
 def main() -> None:
     """Read the options, train and watch."""
     with fail_with_one_line():
-        sys.exit(0 if soak(tyro.cli(SoakConfig, prog="python -m experiments.soak")) else 1)
+        config, options = tyro.cli(
+            SoakConfig, prog="python -m experiments.soak", return_unknown_args=True
+        )
+        sys.exit(0 if soak(config, options) else 1)
 
 
 if __name__ == "__main__":
