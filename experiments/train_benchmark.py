@@ -64,7 +64,7 @@ class Setting:
     heads: int = 4
     num_epochs: int = 3
     compile: Compile = "on"
-    precision: Precision = "auto"
+    precision: Precision = "bfloat16"
 
 
 LARGE = Setting(name="3 layers, width 128")

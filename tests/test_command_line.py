@@ -58,6 +58,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         eval_episodes=5,
         checkpoint_every=200,
         device="cpu",
+        precision="float32",
         num_threads=1,
         run_dir=run_dir,
         core=CoreConfig(dim=16, heads=2, depth=1, seq_len=8),
