@@ -25,8 +25,9 @@ from mtxl_rl.metrics import EpisodeWindow
 
 Command = Callable[..., tuple[int, str, str]]
 TINY = """
---total-frames 600 --num-envs 4 --eval-episodes 5 --device cpu --num-threads 1 --ppo.rollout-len 32
---ppo.num-minibatches 2 --core.dim 16 --core.depth 1 --core.heads 2 --core.seq-len 8
+--total-frames 600 --num-envs 4 --eval-episodes 5 --device cpu --num-threads 1 --compile off
+--ppo.rollout-len 32 --ppo.num-minibatches 2
+--core.dim 16 --core.depth 1 --core.heads 2 --core.seq-len 8
 """.split()  # noqa: SIM905  (as one would type it)
 
 
@@ -176,6 +177,12 @@ MISTAKES = {
     "heads": (["--core.heads", "5"], "heads=5 must divide dim=64; set heads to 4 or 8"),
     "minibatches": (["--num-envs", "30"], "num_envs=30 must be divisible by num_minibatches=4"),
     "cuda": (["--device", "cuda"], "device='cuda', but torch"),
+    "strict": (["--strict", "--compile", "off"], "strict=True has no effect with compile='off'"),
+    "threads": (["--num-threads", "0"], "num_threads=0 must be from 1 to 1024"),
+    "segments": (
+        ["--strict", "--compile", "on", "--core.seq-len", "24"],
+        "rollout_len=64 is not a multiple of seq_len=24",
+    ),
     "no frames": (["--total-frames", "5"], "total_frames=5 must cover one update"),
     "no effect": (["--core.kind", "gru", "--core.mem-len", "3"], "has no effect on the core gru"),
     "unknown option": (["--memlen", "3"], "--memlen"),
