@@ -31,8 +31,8 @@ from mtxl_rl.long_memory import LongMemory
 from mtxl_rl.memory import MemoryState
 from mtxl_rl.shapes import Bool, Float, Int64
 
-Projected = tuple[Float[Tensor, "2 B _ _ _"], ...]
-"""Keys and values: of each layer (G, J, K), and of the memory network (P, M, D) if there is one."""
+Projected = tuple[Tensor, ...]
+"""Keys and values: of each layer (2, B, G, J, K), and of the memory network (2, B, P, M, D)."""
 
 
 class Layer(nn.Module):
