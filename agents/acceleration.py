@@ -29,7 +29,7 @@ WARM_UP_CALLS = 3
 
 @dataclass
 class Trainer:
-    """Acts and trains in turns: `step` is one iteration of PPO.
+    """Acts and trains, in turns: an iteration of PPO is `collect`, then `update`.
 
     Attributes:
         form: "plain", "compiled" or "captured": what runs, after `accelerate`.
@@ -61,7 +61,7 @@ def accelerate(trainer: Trainer, is_strict: bool = False) -> Trainer:
         ValueError: with `is_strict`, instead of the warning.
     """
     forms: list[Callable[[Trainer], Trainer]] = [compile_]
-    if trainer.agent.critic.weight.device.type == "cuda" and isinstance(trainer.env, SplitEnv):
+    if trainer.agent.device.type == "cuda" and isinstance(trainer.env, SplitEnv):
         forms.append(CapturedTrainer.of)
     reasons = []
     for form in forms:
@@ -128,7 +128,8 @@ def _check_whole_segments(trainer: Trainer) -> None:
 def _try_out(trainer: Trainer) -> None:
     """Act for a rollout and train once, on copies of the next inputs; nothing is changed by it."""
     agent, carry = trainer.agent, trainer.carry
-    state = carry.state.detach().clone().without_cache()
+    fresh = carry.state.detach().without_cache()
+    state = fresh.clone()
     with torch.no_grad():
         for _ in range(trainer.num_steps):
             _, _, state = agent.step_(carry.inputs, state)
@@ -137,8 +138,7 @@ def _try_out(trainer: Trainer) -> None:
         lambda first: first[:num_envs, None].expand(-1, trainer.num_steps, *first.shape[1:]),
         carry.inputs,
     )
-    state = carry.state[slice(num_envs)].detach().clone().without_cache()
-    policy, value, _ = agent(inputs, state)
+    policy, value, _ = agent(inputs, fresh[slice(num_envs)])
     (policy.entropy().mean() + value.mean()).backward()
     agent.zero_grad()
 
@@ -191,7 +191,7 @@ class CapturedTrainer(Trainer):
         _check_whole_segments(trainer)
         env = trainer.env
         assert isinstance(env, SplitEnv)
-        device = trainer.agent.critic.weight.device
+        device = trainer.agent.device
         before = _Snapshot(trainer)
         try:
             # buffers that every replay reads and writes

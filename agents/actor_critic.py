@@ -55,6 +55,11 @@ class ActorCritic(nn.Module):
         self.precision = torch.float32
         """Of the matrix products of encoder and core; weights, heads and losses are float32."""
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.critic.weight.device
+
     def initial_state(self, batch_size: int) -> Any:
         """Return the core's state of `batch_size` envs that have seen nothing."""
         return self.core.initial_state(batch_size)
@@ -119,7 +124,7 @@ class ActorCritic(nn.Module):
         # without a cache: it would keep weights from before an update, and add up the gradients of
         # a weight's uses in low precision
         return torch.autocast(
-            self.critic.weight.device.type,
+            self.device.type,
             dtype=self.precision if self.precision != torch.float32 else torch.bfloat16,
             enabled=self.precision != torch.float32,
             cache_enabled=False,

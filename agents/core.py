@@ -70,7 +70,6 @@ class Core(Protocol):
 
 
 CoreKind = Literal["mtxl", "gtrxl", "gru", "lstm", "feedforward"]
-_WITH_ATTENTION = ("mtxl", "gtrxl")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +109,7 @@ class CoreConfig:
     """Segments between cuts of the gradient through the long memory. Left out: the rollout."""
 
     def __post_init__(self) -> None:
-        if self.kind in _WITH_ATTENTION:
+        if self.has_attention:
             if self.kind == "gtrxl" and self.lmem_len:
                 raise ValueError(
                     f"lmem_len={self.lmem_len} must be 0 for the core gtrxl, which has no long "
@@ -125,6 +124,11 @@ class CoreConfig:
                         f"{field.name}={value} has no effect on the core {self.kind}; leave it "
                         "out, or set --core.kind mtxl"
                     )
+
+    @property
+    def has_attention(self) -> bool:
+        """Whether the core is a memory transformer."""
+        return self.kind in ("mtxl", "gtrxl")
 
 
 def make_core(config: CoreConfig) -> Core:

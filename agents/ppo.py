@@ -157,18 +157,13 @@ class PPO:
     def __init__(self, agent: ActorCritic, config: PPOConfig):
         self.agent = agent
         self.config = config
-        device = agent.critic.weight.device
-        is_gpu = device.type == "cuda"
-        # on a GPU the step size is a tensor, which a graph can read anew
+        learning_rate: float | Tensor = config.learning_rate
+        if agent.device.type == "cuda":  # a tensor, which a graph can read anew
+            learning_rate = torch.tensor(learning_rate, device=agent.device)
         self.optimizer = torch.optim.Adam(
-            agent.parameters(),
-            lr=torch.tensor(config.learning_rate, device=device)
-            if is_gpu
-            else config.learning_rate,
-            eps=1e-5,
-            fused=True,
+            agent.parameters(), lr=learning_rate, eps=1e-5, fused=True
         )
-        self.ent_coef = _scalar(config.ent_coef, device)
+        self.ent_coef = torch.tensor(config.ent_coef, device=agent.device)
         self.train_minibatch = self.train_minibatch_
 
     def update(self, rollout: Rollout, progress: float) -> dict[str, float]:
@@ -245,11 +240,10 @@ class PPO:
         self, rollout: Rollout, advantage: Tensor, history: Float[Tensor, "steps statistics"]
     ) -> dict[str, float]:
         """Return scalars by tag, with one synchronisation, and check the first ratio."""
-        means = dict(zip(STATISTICS, history.mean(dim=0), strict=True))
         scalars = {}
-        for column, (name, mean) in enumerate(means.items()):
+        for name, first, mean in zip(STATISTICS, history[0], history.mean(dim=0), strict=True):
             if "ratio_error" in name:
-                scalars[f"losses/first_{name}"] = history[0, column]
+                scalars[f"losses/first_{name}"] = first
             else:
                 scalars[f"losses/{name}"] = mean
         return_ = advantage + rollout.value
@@ -299,7 +293,3 @@ def _batch_major(item: Any, envs: Tensor) -> Any:
 
 def _linear(start: float, end: float | None, progress: float) -> float:
     return start if end is None else start + (end - start) * progress
-
-
-def _scalar(value: float, device: torch.device) -> Tensor:
-    return torch.tensor(value, device=device)

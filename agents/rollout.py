@@ -96,7 +96,7 @@ class Rollout(NamedTuple):
 def start(agent: ActorCritic, env: Env) -> Carry:
     """Reset every env and return the carry of the first rollout."""
     observation = env.reset()
-    device = next(agent.parameters()).device
+    device = agent.device
     return Carry(
         inputs=agent.first_inputs(observation, env.num_envs),
         state=agent.initial_state(env.num_envs),

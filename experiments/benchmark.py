@@ -16,12 +16,10 @@ import importlib
 import itertools
 import statistics
 import time
-import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-import gymnasium
 import numpy as np
 import torch
 import tyro
@@ -30,7 +28,8 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
 import envs
 from envs.tensor_env import TensorEnv
-from experiments.train_benchmark import measure_train
+from experiments.markdown import table_head, table_row
+from experiments.train_benchmark import make_stock, measure_train
 from mtxl_rl.command import fail_with_one_line
 from mtxl_rl.config import Device, pick_device
 
@@ -111,8 +110,7 @@ def measure_envs(config: Annotated[EnvsConfig, tyro.conf.OmitArgPrefixes]) -> No
     print(f"torch {torch.__version__} on {device}, {config.num_threads} threads; "
           f"envpool {envpool.__version__ if envpool else 'is not installed'}\n")  # fmt: skip
     columns = ["id", "B", "bytes/env", "frames/s", "SyncVectorEnv", "ratio", "envpool", "ratio"]
-    print("| " + " | ".join(columns) + " |")
-    print("|" + "---|" * len(columns))
+    print(table_head(columns))
     for env_id in config.ids:
         for num_envs in config.num_envs:
             print(row(env_id, num_envs, device, envpool, config), flush=True)
@@ -143,7 +141,7 @@ def row(env_id: str, num_envs: int, device: torch.device, envpool: Any, config: 
     for name in ("sync", "envpool"):
         other = alternatives.get(name)
         cells += [f"{other.speed / 1e3:.1f}k", f"{speed / other.speed:.0f}"] if other else ["", ""]
-    return "| " + " | ".join(cells) + " |"
+    return table_row(cells)
 
 
 def tensor_stepper(env: TensorEnv) -> Stepper:
@@ -155,13 +153,9 @@ def tensor_stepper(env: TensorEnv) -> Stepper:
 
 def sync_stepper(env_id: str) -> Stepper:
     """Step Minigrid in Gymnasium's SyncVectorEnv, in the same autoreset mode."""
-
-    def make_one() -> gymnasium.Env:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return gymnasium.make(env_id, disable_env_checker=True)
-
-    env = SyncVectorEnv([make_one] * SYNC_NUM_ENVS, autoreset_mode=AutoresetMode.SAME_STEP)
+    env = SyncVectorEnv(
+        [lambda: make_stock(env_id)] * SYNC_NUM_ENVS, autoreset_mode=AutoresetMode.SAME_STEP
+    )
     env.reset(seed=0)
     assert isinstance(env.single_action_space, spaces.Discrete)
     actions = np.random.default_rng(0).integers(env.single_action_space.n, size=(64, SYNC_NUM_ENVS))

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import tyro
 
+from experiments.markdown import table_head, table_row
 from mtxl_rl.command import fail_with_one_line
 
 SAMPLE_SECONDS = 5.0
@@ -54,12 +55,9 @@ def soak(config: SoakConfig, options: list[str]) -> bool:
         finally:
             process.kill()
             process.wait()
-    start = int(WARM_UP_SHARE * len(samples))
-    early, late = (
-        samples[start : (start + len(samples)) // 2],
-        samples[(start + len(samples)) // 2 :],
-    )
-    growth = max(late) / max(early) - 1
+    samples = samples[int(WARM_UP_SHARE * len(samples)) :]
+    middle = len(samples) // 2
+    growth = max(samples[middle:]) / max(samples[:middle]) - 1
     print(f"\nGrowth after the warm-up: {growth:+.2%} (at most {TOLERANCE:.0%} is flat)")
     return growth <= TOLERANCE
 
@@ -68,14 +66,15 @@ def watch(process: subprocess.Popen, seconds: float) -> list[int]:
     """Return the resident bytes every few seconds."""
     samples: list[int] = []
     started = time.monotonic()
-    print("| minute | resident, MB |\n|---|---|")
+    print(table_head(("minute", "resident, MB")))
     while (elapsed := time.monotonic() - started) < seconds:
         time.sleep(SAMPLE_SECONDS)
         if process.poll() is not None:
             raise ProcessLookupError
         samples.append(resident_bytes(process.pid))
         if int(elapsed // 60) != int((elapsed + SAMPLE_SECONDS) // 60):
-            print(f"| {int(elapsed // 60) + 1} | {samples[-1] / 1e6:,.0f} |", flush=True)
+            cells = (str(int(elapsed // 60) + 1), f"{samples[-1] / 1e6:,.0f}")
+            print(table_row(cells), flush=True)
     return samples
 
 

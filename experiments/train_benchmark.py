@@ -22,9 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
+import gymnasium
 import torch
 import tyro
 from gymnasium import spaces
+from gymnasium.wrappers import FlattenObservation
+from minigrid.wrappers import ImgObsWrapper
 from torch.profiler import profile
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -34,11 +37,12 @@ from agents.actor_critic import ActorCritic
 from agents.core import CoreConfig
 from agents.ppo import PPO, PPOConfig, ppo_loss, take_envs
 from agents.rollout import collect, start
+from experiments.markdown import table_head, table_row
 from mtxl_rl.config import (
-    MAX_THREADS,
     Compile,
     Device,
     Precision,
+    check_threads,
     pick_device,
     pick_precision,
     set_threads,
@@ -118,8 +122,7 @@ class BenchmarkTrainConfig:
     def __post_init__(self) -> None:
         if self.iterations < 1:
             raise ValueError(f"iterations={self.iterations} must be 1 or more")
-        if self.num_threads is not None and not 1 <= self.num_threads <= MAX_THREADS:
-            raise ValueError(f"num_threads={self.num_threads} must be from 1 to {MAX_THREADS}")
+        check_threads(self.num_threads)
 
 
 @dataclass(frozen=True)
@@ -160,8 +163,7 @@ def measure_train(config: Annotated[BenchmarkTrainConfig, tyro.conf.OmitArgPrefi
     columns = ["row", "envs x steps", "form", "frames/s", "acting", "env", "update", "rest",
                "MFLOP/frame: acting", "update", "peak, GFLOP/s", "update's share of it",
                "memory, GB"]  # fmt: skip
-    print("| " + " | ".join(columns) + " |")
-    print("|" + "---|" * len(columns))
+    print(table_head(columns))
     for number, setting in enumerate(chosen):
         trace = config.profile if number == 0 else None
         measured = in_process(measure, config, setting, trace)
@@ -190,7 +192,7 @@ def row(setting: Setting, measured: Measured) -> str:
         f"{measured.update_share:.0%}",
         f"{measured.memory / 1e9:.2f}",
     ]
-    return "| " + " | ".join(cells) + " |"
+    return table_row(cells)
 
 
 def measure(config: BenchmarkTrainConfig, setting: Setting, trace: Path | None) -> Measured:
@@ -316,6 +318,13 @@ def now(device: torch.device) -> float:
     return time.perf_counter()
 
 
+def make_stock(env_id: str) -> gymnasium.Env:
+    """Make one environment of Gymnasium, without its warnings."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return gymnasium.make(env_id, disable_env_checker=True)
+
+
 def print_peer(config: BenchmarkTrainConfig) -> None:
     """Measure sb3-contrib's RecurrentPPO, or say that it is not there."""
     try:
@@ -324,16 +333,14 @@ def print_peer(config: BenchmarkTrainConfig) -> None:
         print("\nRecurrentPPO: sb3-contrib is not installed (pip install sb3-contrib)")
         return
     print(f"\nsb3-contrib {version}, RecurrentPPO: LSTM of width 128, 3 epochs, 8 minibatches\n")
-    print("| envs x steps | frames/s |\n|---|---|")
+    print(table_head(("envs x steps", "frames/s")))
     for num_envs in (16, 256):
         speed = in_process(measure_peer, config, num_envs)
-        print(f"| {num_envs} x 128 | {speed:,.0f} |", flush=True)
+        print(table_row((f"{num_envs} x 128", f"{speed:,.0f}")), flush=True)
 
 
 def measure_peer(config: BenchmarkTrainConfig, num_envs: int) -> float:
     """Return RecurrentPPO's frames a second, from the second rollout on."""
-    import gymnasium
-    from minigrid.wrappers import ImgObsWrapper
     from sb3_contrib import RecurrentPPO  # pyright: ignore[reportMissingImports]
     from stable_baselines3.common.callbacks import (  # pyright: ignore[reportMissingImports]
         BaseCallback,
@@ -353,10 +360,7 @@ def measure_peer(config: BenchmarkTrainConfig, num_envs: int) -> float:
             return True
 
     def make_one() -> gymnasium.Env:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            env = gymnasium.make(config.env, disable_env_checker=True)
-            return gymnasium.wrappers.FlattenObservation(ImgObsWrapper(env))
+        return FlattenObservation(ImgObsWrapper(make_stock(config.env)))
 
     frames = num_envs * 128
     model = RecurrentPPO(

@@ -67,11 +67,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _check_counts(self, ("num_envs", "checkpoint_every", "eval_episodes"))
-        if self.num_threads is not None and not 1 <= self.num_threads <= MAX_THREADS:
-            raise ValueError(
-                f"num_threads={self.num_threads} must be from 1 to {MAX_THREADS}; set "
-                "--num-threads to the cores that the run may use, or leave it out"
-            )
+        check_threads(self.num_threads)
         if self.strict and self.compile == "off":
             raise ValueError(
                 "strict=True has no effect with compile='off'; leave out --strict, or set "
@@ -153,7 +149,16 @@ def pick_compile(config: TrainConfig, device: torch.device) -> bool:
     if config.compile != "auto":
         return config.compile == "on"
     is_long = device.type == "cuda" or config.total_frames >= COMPILE_FRAMES
-    return is_long and config.core.kind in ("mtxl", "gtrxl")
+    return is_long and config.core.has_attention
+
+
+def check_threads(num_threads: int | None) -> None:
+    """Raise ValueError for a number of threads that `set_threads` cannot set."""
+    if num_threads is not None and not 1 <= num_threads <= MAX_THREADS:
+        raise ValueError(
+            f"num_threads={num_threads} must be from 1 to {MAX_THREADS}; set --num-threads to the "
+            "cores that the run may use, or leave it out"
+        )
 
 
 def set_threads(num_threads: int | None) -> None:

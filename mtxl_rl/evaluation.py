@@ -40,7 +40,7 @@ def evaluate_agent(
     env = envs.make(
         env_id,
         num_envs,
-        device=next(agent.parameters()).device,
+        device=agent.device,
         seed=level_seeds(config.seed, EVALUATION_STREAM),
         render_mode="rgb_array" if config.video else None,
         backend=backend,

@@ -229,9 +229,7 @@ class MemoryTransformerXL(nn.Module):
         reset: Bool[Tensor, " B"],
     ) -> tuple[Float[Tensor, "B D"], MemoryState]:
         """Run one step: `forward` with T = 1, without projecting a key or value twice."""
-        self._check_inputs(x[:, None], state, reset[:, None])
-        cached = replace(state, cache=self._cache(state))
-        y, inputs, pairs = self.look(x, cached, reset, cached.clock())
+        cached, y, inputs, pairs = self._begin_step(x, state, reset)
         return y, self._take_(cached.clone(), reset, inputs, pairs)
 
     @torch.no_grad()
@@ -245,9 +243,7 @@ class MemoryTransformerXL(nn.Module):
 
         The returned state has the same buffers; `state` itself must not be used again.
         """
-        self._check_inputs(x[:, None], state, reset[:, None])
-        cached = replace(state, cache=self._cache(state))
-        y, inputs, pairs = self.look(x, cached, reset, cached.clock())
+        cached, y, inputs, pairs = self._begin_step(x, state, reset)
         after = self._take_(cached, reset, inputs, pairs)
         if after.position == 0:  # memory was written, to new tensors
             cached.copy_(after)
@@ -261,8 +257,15 @@ class MemoryTransformerXL(nn.Module):
         reset: Bool[Tensor, " B"],
     ) -> Float[Tensor, "B D"]:
         """Return the output of a step that is not taken."""
+        return self._begin_step(x, state, reset)[1]
+
+    def _begin_step(
+        self, x: Tensor, state: MemoryState, reset: Tensor
+    ) -> tuple[MemoryState, Tensor, Tensor, Projected]:
+        """Return the state with its cache, and what `look` sees of the step."""
         self._check_inputs(x[:, None], state, reset[:, None])
-        return self.look(x, replace(state, cache=self._cache(state)), reset, state.clock())[0]
+        cached = replace(state, cache=self._cache(state))
+        return cached, *self.look(x, cached, reset, cached.clock())
 
     @torch.no_grad()
     def write_statistics(
