@@ -75,7 +75,8 @@ def accelerate(trainer: Trainer, is_strict: bool = False) -> Trainer:
                 ) from error
             reasons.append(_reason(error))
     if reasons:
-        text = f"training runs {trainer.form}, which is slower: {'; '.join(reasons)}"
+        distinct = "; ".join(dict.fromkeys(reasons))  # both forms may lack the same thing
+        text = f"training runs {trainer.form}, which is slower: {distinct}"
         warnings.warn(f"{text}. --compile off silences this", RuntimeWarning, stacklevel=2)
     return trainer
 

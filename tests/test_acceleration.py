@@ -209,16 +209,20 @@ def test_compiles(program: str) -> None:
     assert result.stdout.strip().endswith("equal")
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_graphs_train_without_synchronising() -> None:
+def make_gpu_trainer() -> Trainer:
     torch.manual_seed(0)
     env = envs.make(ENV_ID, 64, device="cuda", seed=3)
     agent = ActorCritic(env.observation_space, env.action_space, CoreConfig(dim=64, seq_len=4))
     agent = agent.to("cuda")
     agent.precision = torch.bfloat16
-    ppo = PPO(agent, PPOConfig(rollout_len=8))
-    trainer = accelerate(Trainer(agent, ppo, env, start(agent, env), 8), is_strict=True)
+    return Trainer(agent, PPO(agent, PPOConfig(rollout_len=8)), env, start(agent, env), 8)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_graphs_train_without_synchronising() -> None:
+    trainer = accelerate(make_gpu_trainer(), is_strict=True)
+    ppo = trainer.ppo
     assert trainer.form == "captured"
     for _ in range(3):
         torch.cuda.set_sync_debug_mode("error")
@@ -229,4 +233,23 @@ def test_graphs_train_without_synchronising() -> None:
                 ppo.train_minibatch(rollout, advantage, rows)
         finally:
             torch.cuda.set_sync_debug_mode("default")
+        assert trainer.update(trainer.collect(), 0.0)["losses/first_ratio_error"] < 0.3
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_capture_that_synchronises_falls_back_and_trains(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = make_gpu_trainer()
+    look = trainer.agent.peek
+
+    def synchronise(*args: Any) -> torch.Tensor:
+        value = look(*args)
+        value.sum().item()  # not allowed in a capture
+        return value
+
+    monkeypatch.setattr(trainer.agent, "peek", synchronise)
+    with pytest.warns(RuntimeWarning, match="training runs compiled"):
+        trainer = accelerate(trainer)
+    assert trainer.form == "compiled"
+    for _ in range(2):
         assert trainer.update(trainer.collect(), 0.0)["losses/first_ratio_error"] < 0.3
