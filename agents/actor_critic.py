@@ -43,6 +43,7 @@ class ActorCritic(nn.Module):
         self, observation_space: spaces.Dict, action_space: spaces.Space, config: CoreConfig
     ):
         super().__init__()
+        self.observation_space, self.action_space = observation_space, action_space
         self.core = make_core(config)
         self.encoder = Encoder(observation_space, config.dim)
         self.norm = nn.LayerNorm(self.core.output_dim)

@@ -33,6 +33,8 @@ class Step(Protocol):
     def success(self) -> Tensor: ...
     @property
     def final_observation(self) -> dict[str, Tensor] | None: ...
+    @property
+    def cue(self) -> Tensor | None: ...
 
 
 @runtime_checkable
@@ -51,7 +53,8 @@ class Env(Protocol):
         Where an episode ends, the env is reset in the same step: `observation` is the first of
         the next episode. `reward`, `terminated`, `truncated` and `success` are (B,);
         `final_observation` holds the last observation of truncated episodes in their rows, and
-        may be None when no episode was truncated.
+        may be None when no episode was truncated. `cue` says which cue the observation before the
+        step showed, -1 for none; None where that is not known.
         """
         ...
 
@@ -73,6 +76,8 @@ class Carry:
     state: Any  # of the core, before it
     episode_return: Float[Tensor, " B"]  # of the episodes in progress
     episode_length: Int64[Tensor, " B"]
+    cue: Int64[Tensor, " B"]  # the one that they saw last, -1 for none
+    cue_age: Int64[Tensor, " B"]  # steps since then, -1 for never
 
 
 class Rollout(NamedTuple):
@@ -91,17 +96,20 @@ class Rollout(NamedTuple):
     next_value: Float[Tensor, " B"]  # V(o_T)
     episode_return: Float[Tensor, "T B"]  # return of the episode up to and with step t
     episode_length: Int64[Tensor, "T B"]  # its steps up to and with step t
+    cue_age: Int64[Tensor, "T B"]  # steps from the last o of the episode with its cue to o_t, or -1
 
 
 def start(agent: ActorCritic, env: Env) -> Carry:
     """Reset every env and return the carry of the first rollout."""
     observation = env.reset()
-    device = agent.device
+    count = torch.zeros(env.num_envs, dtype=torch.int64, device=agent.device)
     return Carry(
         inputs=agent.first_inputs(observation, env.num_envs),
         state=agent.initial_state(env.num_envs),
-        episode_return=torch.zeros(env.num_envs, device=device),
-        episode_length=torch.zeros(env.num_envs, dtype=torch.int64, device=device),
+        episode_return=torch.zeros(env.num_envs, device=agent.device),
+        episode_length=count,
+        cue=count - 1,
+        cue_age=count - 1,
     )
 
 
@@ -123,6 +131,7 @@ def act_(
     done = step.terminated | step.truncated
     episode_return = carry.episode_return + step.reward
     episode_length = carry.episode_length + 1
+    cue, cue_age = _last_cue(carry, step.cue)
     none = agent.actor.none(len(done))
     after_action = torch.where(done.view(-1, *[1] * (action.dim() - 1)), none, action)
     after = Carry(
@@ -135,6 +144,8 @@ def act_(
         state=state,
         episode_return=torch.where(done, 0.0, episode_return),
         episode_length=torch.where(done, 0, episode_length),
+        cue=torch.where(done, -1, cue),
+        cue_age=torch.where(done, -1, cue_age),
     )
     record = {
         "inputs": carry.inputs,
@@ -148,8 +159,18 @@ def act_(
         "final_value": _final_value(agent, step, state, action),
         "episode_return": episode_return,
         "episode_length": episode_length,
+        "cue_age": cue_age,
     }
     return after, record
+
+
+def _last_cue(carry: Carry, cue: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the last cue of each episode, and its age, after a look at the one in view."""
+    if cue is None:
+        return carry.cue, carry.cue_age
+    is_in_view = cue >= 0
+    age = carry.cue_age + (carry.cue_age >= 0)
+    return torch.where(is_in_view, cue, carry.cue), torch.where(is_in_view, 0, age)
 
 
 def collect(agent: ActorCritic, env: Env, carry: Carry, num_steps: int) -> tuple[Rollout, Carry]:

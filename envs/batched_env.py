@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from gymnasium import spaces
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
 
 Observation = dict[str, Shaped[Tensor, "B ..."]]
@@ -25,6 +25,8 @@ class EnvStep(NamedTuple):
     final_observation: Observation | None
     """The last observation of the episode, in the rows where one was truncated; the other rows
     mean nothing. May be None when no row was."""
+    cue: Int64[Tensor, " B"] | None = None
+    """Which cue o_t showed, from 0; -1 for none. None where the task has no cue that is known."""
 
 
 class BatchedEnv(ABC):
@@ -38,6 +40,7 @@ class BatchedEnv(ABC):
             of symbols).
         action_space: of one env: Discrete, MultiDiscrete or Box.
         has_success: whether `EnvStep.success` means something for this environment.
+        has_cue: whether steps say which cue is in view.
         backend: what runs the environments, "tensor" or "gymnasium".
     """
 
@@ -46,6 +49,7 @@ class BatchedEnv(ABC):
     observation_space: spaces.Dict
     action_space: spaces.Space
     has_success: bool
+    has_cue: bool = False
     backend: str
 
     @abstractmethod

@@ -17,6 +17,7 @@ from minigrid.minigrid_env import MiniGridEnv
 from torch import Tensor
 
 from envs.batched_env import BatchedEnv, EnvStep, Observation
+from envs.cues import cue_in_view, has_cue
 from envs.observation_fields import Fields, flat_space, make_flattener
 
 SUCCESS_INFO_KEYS = ("is_success", "success")
@@ -62,6 +63,7 @@ class GymnasiumEnv(BatchedEnv):
         self.is_minigrid = isinstance(probe.unwrapped, MiniGridEnv)
         self.observation_space = flat_space(probe.observation_space, self.is_minigrid)
         self.action_space = _check_action_space(probe.action_space)
+        self.has_cue = has_cue(probe.unwrapped)
         kept = _kept_fields(probe.observation_space, self.observation_space)
         probe.close()
 
@@ -92,12 +94,15 @@ class GymnasiumEnv(BatchedEnv):
             seed=None if self._has_started else list(self._seeds)
         )
         self._has_started = True
+        self._look_for_cues(observation)
         return self._tensors(self._flatten(observation))
 
     def step(self, actions: Shaped[Tensor, "B ..."]) -> EnvStep:
+        cue = self._cue
         observation, reward, terminated, truncated, info = self._vector_env.step(
             self._gymnasium_actions(actions)
         )
+        self._look_for_cues(observation)
         flat = self._flatten(observation)
         success = self._success(reward, terminated | truncated, info)
         return EnvStep(
@@ -107,6 +112,7 @@ class GymnasiumEnv(BatchedEnv):
             truncated=torch.as_tensor(truncated).to(self.device, copy=True),
             success=torch.as_tensor(success).to(self.device),
             final_observation=self._final_observation(flat, truncated, info),
+            cue=cue,
         )
 
     def render(self, index: int) -> np.ndarray:
@@ -120,6 +126,16 @@ class GymnasiumEnv(BatchedEnv):
 
     def close(self) -> None:
         self._vector_env.close()
+
+    def _look_for_cues(self, observation: Any) -> None:
+        """Note which cue each env shows."""
+        if not self.has_cue:
+            self._cue = None
+            return
+        images = observation["image"] if self.is_minigrid else [None] * self.num_envs
+        envs = [env.unwrapped for env in self._vector_env.envs]
+        cues = [cue_in_view(env, image) for env, image in zip(envs, images, strict=True)]
+        self._cue = torch.tensor(cues, device=self.device)
 
     def _gymnasium_actions(self, actions: Tensor) -> np.ndarray:
         array = actions.detach().cpu().numpy()

@@ -43,6 +43,11 @@ class RecallEnv(gymnasium.Env[int | np.int64, int | np.int64]):
         self.observation_space = spaces.Discrete(NUM_CUES + 2)
         self.action_space = spaces.Discrete(NUM_CUES)
 
+    @property
+    def cue_in_view(self) -> int:
+        """The cue that the last observation shows, -1 for none."""
+        return self._cue if self._time == 0 else -1
+
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[int | np.int64, dict[str, Any]]:

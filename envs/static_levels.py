@@ -24,7 +24,10 @@ _GREEN_KEY, _GREEN_BALL = KEY | _GREEN << 8, BALL | _GREEN << 8
 
 @dataclass(frozen=True)
 class StaticLevels:
-    """Levels with the same walls, drawn equally often; every start faces east."""
+    """Levels with the same walls, drawn equally often; every start faces east.
+
+    The first half has the first cue, a key; the second half are the same levels with a ball.
+    """
 
     geometry: Geometry
     cells: np.ndarray  # (G, N) int32 words

@@ -12,7 +12,7 @@ from hashlib import blake2b
 
 import numpy as np
 import torch
-from jaxtyping import Int32, Int64, UInt8
+from jaxtyping import Int8, Int32, Int64, UInt8
 from minigrid.core.actions import Actions
 from scipy import ndimage
 from torch import Tensor
@@ -37,6 +37,7 @@ class Table:
 
     after: Int64[Tensor, " S_A"]  # state * A + action -> next state, + FAILURE or SUCCESS
     observation: Int32[Tensor, " S"]  # which image a state shows
+    cue: Int8[Tensor, " S"]  # which cue a state shows, -1 for none
     images: UInt8[Tensor, "O 7 7 3"]
     starts: Int64[Tensor, " Q"]  # states
     start_limits: Int64[Tensor, " Q"]  # a number below the q-th limit means start q or one before
@@ -84,7 +85,7 @@ class Atlas:
         self.groups = groups
         self.places: list[Place] = []
         self._numbers: dict[bytes, tuple[int, int]] = {}
-        parts: list[tuple[Tensor, Tensor, Tensor]] = []
+        parts: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
         starts: list[tuple[int, float, int]] = []
         num_states = num_images = 0
         for number, group in enumerate(groups):
@@ -95,7 +96,7 @@ class Atlas:
                 self._numbers[_digest(cells, ends)] = number, level
             after = _after(levels, place)
             images, shown = _distinct_views(levels, place)
-            parts.append((after, shown + num_images, images))
+            parts.append((after, shown + num_images, _cues_in_view(shown), images))
             starts += _starts(levels, place)
             num_states += len(shown)
             if num_states > MAX_STATES:
@@ -104,12 +105,13 @@ class Atlas:
                     "backend='gymnasium'"
                 )
             num_images += len(images)
-        afters, shown, images = zip(*parts, strict=True)
+        afters, shown, cues, images = zip(*parts, strict=True)
         distinct, number_of = _distinct(torch.cat(images))
         states, weights, limits = zip(*starts, strict=True)
         self.table = Table(
             after=torch.cat(afters).flatten(),
             observation=number_of[torch.cat(shown)].to(torch.int32),
+            cue=torch.cat(cues),
             images=image(distinct).contiguous(),
             starts=torch.tensor(states),
             start_limits=_limits(weights),
@@ -209,6 +211,16 @@ def _distinct_views(
         num_seen += len(distinct)
     distinct, number = _distinct(torch.cat(seen))
     return distinct, number[torch.cat(shown)]
+
+
+def _cues_in_view(shown: Int64[Tensor, " S"]) -> Int8[Tensor, " S"]:
+    """Return which cue the states of a group show.
+
+    A state shows the cue where the same level with the other cue looks different.
+    """
+    halves = shown.view(2, -1)
+    cue = torch.arange(2, dtype=torch.int8)[:, None].expand(halves.shape)
+    return torch.where(halves[0] != halves[1], cue, -1).flatten()
 
 
 def _distinct(words: Int32[Tensor, "n 7 8"]) -> tuple[Int32[Tensor, "O 7 8"], Int64[Tensor, " n"]]:

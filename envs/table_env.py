@@ -26,6 +26,8 @@ EPISODES_AHEAD = 16
 class TableEnv(TensorEnv):
     """Environments whose levels never change."""
 
+    has_cue = True
+
     def _set_up(self, level_seeds: Sequence[int] | None) -> None:
         self._atlas = Atlas(static_levels(self.prototype))
         self._table = self._atlas.table.to(self.device)
@@ -88,6 +90,9 @@ class TableEnv(TensorEnv):
         self._buffers["step_count"] += 1
         torch.bitwise_and(after, FAILURE - 1, out=state)
         return Outcome(terminated=after >= FAILURE, success=after >= SUCCESS)
+
+    def _cue_in_view(self) -> Int64[Tensor, " B"]:
+        return self._table.cue.index_select(0, self._buffers["state"]).long()
 
     def _observe(self, rows: Int64[Tensor, " n"] | None = None) -> Observation:
         state = self._buffers["state"] if rows is None else self._buffers["state"][rows]

@@ -124,6 +124,7 @@ class TensorEnv(BatchedEnv):
         renewed up to n steps earlier then.
         """
         actions = actions.long()
+        cue = self._cue_in_view()
         outcome = self._advance_(actions)
         reward = self._reward(outcome)
         truncated = self._buffers["step_count"] >= self._buffers["max_steps"]
@@ -136,6 +137,7 @@ class TensorEnv(BatchedEnv):
             truncated=truncated,
             success=outcome.success,
             final_observation=final_observation,
+            cue=cue,
         )
 
     @abstractmethod
@@ -160,6 +162,10 @@ class TensorEnv(BatchedEnv):
     @abstractmethod
     def _advance_(self, actions: Int64[Tensor, " B"]) -> Outcome:
         """Take the actions, and say how the step ended; nothing is reset yet."""
+
+    def _cue_in_view(self) -> Int64[Tensor, " B"] | None:
+        """Return which cue each env shows: see `EnvStep.cue`."""
+        return None
 
     @abstractmethod
     def _observe(self, rows: Int64[Tensor, " n"] | None = None) -> Observation:

@@ -256,7 +256,7 @@ def iterate(trainer: Trainer, device: torch.device) -> tuple[float, float, float
     acted = now(device)
     trainer.update(rollout, progress=0.0)
     updated = now(device)
-    ended_episodes(rollout, has_success=True)
+    ended_episodes(rollout, has_success=True, has_cue=True)
     return acted - started, updated - acted, now(device) - updated
 
 

@@ -17,6 +17,7 @@ from envs import Backend
 
 Device = Literal["auto", "cpu", "cuda"]
 Compile = Literal["auto", "on", "off"]
+Memory = Literal["kept", "cleared", "without-short", "without-long", "swapped-long"]
 Precision = Literal["auto", "float32", "bfloat16"]
 MAX_THREADS = 1024
 COMPILE_FRAMES = 1_000_000
@@ -98,9 +99,13 @@ class EvaluateConfig:
     """Episodes to play, on levels that training has not drawn."""
     greedy: bool = False
     """Take the most probable action instead of sampling."""
-    clear_memory: bool = False
-    """Clear the memory at every step, and hide the previous action and reward: what is left is
-    what the agent can do without it."""
+    env: str | None = None
+    """Another environment than the one of training, with the same observations and actions: a
+    longer maze, say. Left out: that of training."""
+    memory: Memory = "kept"
+    """What to do to the memory before every step, to learn what it is good for. cleared: all of
+    it, and the previous action and reward; without-short, without-long: that part; swapped-long:
+    the long memory of an episode with another cue takes its place, and who uses it fails."""
     num_envs: int = 64
     """Environments that play at once."""
     seed: int = 1

@@ -14,8 +14,9 @@ from agents.actor_critic import ActorCritic
 from agents.rollout import act_, start
 from agents.uncompiled import uncompiled
 from envs import Backend, BatchedEnv
-from mtxl_rl.config import EvaluateConfig
-from mtxl_rl.metrics import Episodes, Evaluation
+from mtxl_rl.config import EvaluateConfig, Memory
+from mtxl_rl.interventions import Intervention, InterventionError, fitting_interventions
+from mtxl_rl.metrics import EPISODE_COLUMNS, Episodes, Evaluation
 
 TRAINING_STREAM, EVALUATION_STREAM = 0, 1
 MAX_VIDEO_FRAMES = 600
@@ -27,14 +28,45 @@ def level_seeds(seed: int, stream: int) -> np.random.SeedSequence:
     return np.random.SeedSequence(seed, spawn_key=(stream,))
 
 
-@uncompiled()
 def evaluate_agent(
     agent: ActorCritic, env_id: str, config: EvaluateConfig, backend: Backend = "auto"
 ) -> Evaluation:
     """Play `config.episodes` episodes on levels of the evaluation's stream and summarise them.
 
     The levels are the same whatever the backend and the number of envs.
+
+    Raises:
+        ValueError: for an intervention that cannot be made, or that no episode was long enough for.
     """
+    episodes = _play_levels(agent, env_id, config, backend)
+    if not len(episodes.length):
+        raise ValueError(
+            f"memory={config.memory!r} acted on none of {config.episodes} episodes: they end "
+            "before a long memory with the cue has been written; set --memory kept, or a longer "
+            "task by --env"
+        )
+    return Evaluation.of(episodes)
+
+
+def evaluate_interventions(
+    agent: ActorCritic, env_id: str, config: EvaluateConfig, backend: Backend = "auto"
+) -> dict[Memory, Evaluation]:
+    """Evaluate with each intervention that acts on some episode."""
+    evaluations: dict[Memory, Evaluation] = {}
+    for memory in fitting_interventions(agent):
+        try:
+            episodes = _play_levels(agent, env_id, replace(config, memory=memory), backend)
+        except InterventionError:
+            continue
+        if len(episodes.length):
+            evaluations[memory] = Evaluation.of(episodes)
+    return evaluations
+
+
+@uncompiled()
+def _play_levels(
+    agent: ActorCritic, env_id: str, config: EvaluateConfig, backend: Backend
+) -> Episodes:
     levels = level_seeds(config.seed, EVALUATION_STREAM).generate_state(config.episodes)
     num_envs = min(config.num_envs, config.episodes)
     env = envs.make(
@@ -47,18 +79,24 @@ def evaluate_agent(
         level_seeds=levels.tolist(),
     )
     try:
-        return Evaluation.of(play(agent, env, config))
+        return play(agent, env, config)
     finally:
         env.close()
 
 
 def play(agent: ActorCritic, env: BatchedEnv, config: EvaluateConfig) -> Episodes:
-    """Play `config.episodes` episodes and return them.
+    """Play `config.episodes` episodes and return those that count: all, but for swapped-long.
 
     Every env plays an equal share of the episodes, so that short ones are not counted too often.
+
+    Raises:
+        ValueError: for an intervention that cannot be made.
     """
-    quota = torch.full((env.num_envs,), config.episodes // env.num_envs)
-    quota[: config.episodes % env.num_envs] += 1
+    intervene = Intervention(config.memory, agent, env.has_cue, env.num_envs)
+    players = intervene.plays.cpu().nonzero().squeeze(1)
+    quota = torch.zeros(env.num_envs, dtype=torch.int64)
+    quota[players] = config.episodes // len(players)
+    quota[players[: config.episodes % len(players)]] += 1
     torch.manual_seed(config.seed)
     carry = start(agent, env)
     rows: list[torch.Tensor] = []
@@ -66,17 +104,16 @@ def play(agent: ActorCritic, env: BatchedEnv, config: EvaluateConfig) -> Episode
     while quota.any():
         if config.video and len(frames) < MAX_VIDEO_FRAMES:
             frames.append(env.render(0))
-        if config.clear_memory:
-            carry = replace(carry, inputs=agent.without_past(carry.inputs))
+        carry = intervene(carry)
+        counts = intervene.has_acted.cpu()
         carry, record = act_(agent, env.step, carry, is_greedy=config.greedy)
-        counted = (record["terminated"] | record["truncated"]).cpu() & (quota > 0)
-        quota -= counted.long()
-        columns = [record[name] for name in ("success", "episode_return", "episode_length")]
-        rows.append(torch.stack([column.double().cpu() for column in columns], dim=-1)[counted])
+        played = (record["terminated"] | record["truncated"]).cpu() & (quota > 0)
+        quota -= played.long()
+        columns = [record[name].double().cpu() for name in EPISODE_COLUMNS]
+        rows.append(torch.stack(columns, dim=-1)[played & counts])
     if config.video:
         write_video(config.video, frames)
-    success, return_, length = torch.cat(rows).numpy().T
-    return Episodes(success if env.has_success else np.full_like(success, np.nan), return_, length)
+    return Episodes.of(torch.cat(rows), env.has_success, env.has_cue)
 
 
 def write_video(path: Path, frames: list[np.ndarray]) -> None:

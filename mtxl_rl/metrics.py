@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.stats import binomtest
+from torch import Tensor
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from agents.rollout import Rollout
-from mtxl_rl.config import TrainConfig, flat, to_json
+from mtxl_rl.config import Memory, TrainConfig, flat, to_json
 
 WINDOW = 1000
 """Episodes over which the progress display and --stop-at-success average."""
@@ -28,44 +30,73 @@ class Episodes:
     success: np.ndarray  # 1.0 or 0.0; nan where the environment does not define it
     return_: np.ndarray  # sum of rewards
     length: np.ndarray  # steps
+    cue_age: np.ndarray  # steps since the cue was in view, -1 for never; nan: no cue is known
+
+    @classmethod
+    def of(cls, columns: Tensor, has_success: bool, has_cue: bool) -> Episodes:
+        """Take apart `columns` (n, 4): success, return, length, age of the cue."""
+        success, return_, length, cue_age = columns.double().cpu().numpy().T
+        unknown = np.full_like(success, np.nan)
+        return cls(
+            success if has_success else unknown, return_, length, cue_age if has_cue else unknown
+        )
+
+    @property
+    def saw_cue(self) -> Episodes:
+        """The episodes in which the cue was in view."""
+        rows = self.cue_age >= 0
+        return Episodes(*(column[rows] for column in vars(self).values()))
 
 
-def ended_episodes(rollout: Rollout, has_success: bool) -> Episodes:
+EPISODE_COLUMNS = ("success", "episode_return", "episode_length", "cue_age")
+"""What a rollout or a step records of an episode that ends, in the order of `Episodes.of`."""
+
+
+def ended_episodes(rollout: Rollout, has_success: bool, has_cue: bool) -> Episodes:
     """Return the episodes that ended within a rollout, in the order of time."""
     done = rollout.terminated | rollout.truncated
-    columns = torch.stack(
-        (rollout.success.float(), rollout.episode_return, rollout.episode_length.float()), dim=-1
-    )
-    success, return_, length = columns[done].double().cpu().numpy().T
-    return Episodes(success if has_success else np.full_like(success, np.nan), return_, length)
+    columns = [getattr(rollout, name).double() for name in EPISODE_COLUMNS]
+    return Episodes.of(torch.stack(columns, dim=-1)[done], has_success, has_cue)
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The result of an evaluation; success is None where the environment does not define it."""
+    """The result of an evaluation.
+
+    Success is None where the environment does not define it; what is said of the cue is None where
+    none is known or, of success and age, where no episode has seen it.
+    """
 
     episodes: int
     success_rate: float | None
     success_interval: tuple[float, float] | None  # Wilson's, 95 %
     mean_return: float
     mean_length: float
+    cue_seen_rate: float | None = None  # share of episodes in which the cue was in view
+    success_rate_cue_seen: float | None = None  # of those episodes
+    mean_cue_age: float | None = None  # steps from its last sight to the last decision, of those
 
     @classmethod
     def of(cls, episodes: Episodes) -> Evaluation:
         """Summarise episodes."""
         num_episodes = len(episodes.success)
-        rate = interval = None
-        if num_episodes and not np.isnan(episodes.success).any():
-            num_successes = int(episodes.success.sum())
+        rate = _success_rate(episodes)
+        interval = None
+        if rate is not None:
+            num_successes = round(rate * num_episodes)
             bounds = binomtest(num_successes, num_episodes).proportion_ci(method="wilson")
-            rate = num_successes / num_episodes
             interval = (round(float(bounds.low), 4), round(float(bounds.high), 4))
+        saw_cue = episodes.saw_cue
+        has_cue = num_episodes > 0 and not np.isnan(episodes.cue_age).any()
         return cls(
             episodes=num_episodes,
             success_rate=rate,
             success_interval=interval,
             mean_return=float(episodes.return_.mean()),
             mean_length=float(episodes.length.mean()),
+            cue_seen_rate=len(saw_cue.success) / num_episodes if has_cue else None,
+            success_rate_cue_seen=_success_rate(saw_cue),
+            mean_cue_age=float(saw_cue.cue_age.mean()) if len(saw_cue.cue_age) else None,
         )
 
     def describe_success(self) -> str:
@@ -74,6 +105,23 @@ class Evaluation:
             return "not defined by this environment"
         low, high = self.success_interval
         return f"{self.success_rate:.3f}  (95 % interval {low:.3f} to {high:.3f})"
+
+    def describe_cue(self) -> str:
+        """Return in how many episodes the cue was seen, and what came of it, for people."""
+        assert self.cue_seen_rate is not None
+        text = f"seen in {self.cue_seen_rate:.3f} of the episodes"
+        if self.success_rate_cue_seen is None:
+            return text
+        return (
+            f"{text}, {self.mean_cue_age:.1f} steps before the end; success rate of those "
+            f"{self.success_rate_cue_seen:.3f}"
+        )
+
+
+def _success_rate(episodes: Episodes) -> float | None:
+    if not len(episodes.success) or np.isnan(episodes.success).any():
+        return None
+    return float(episodes.success.mean())
 
 
 class EpisodeWindow:
@@ -128,16 +176,32 @@ class RunLogger:
                 "charts/episodic_return": float(episodes.return_.mean()),
                 "charts/episodic_length": float(episodes.length.mean()),
             }
+            saw_cue = episodes.saw_cue
+            if not np.isnan(episodes.cue_age).any():
+                scalars["cue/seen_rate"] = len(saw_cue.length) / len(episodes.length)
+            if len(saw_cue.length):
+                scalars["cue/success_rate_if_seen"] = float(saw_cue.success.mean())
+                scalars["cue/steps_since_seen"] = float(saw_cue.cue_age.mean())
             self.log(scalars, frames)
 
-    def close(self, evaluation: Evaluation | None, frames: int) -> None:
-        """Write the evaluation beside the hyperparameters, and close."""
+    def close(
+        self,
+        evaluation: Evaluation | None = None,
+        intervened: Mapping[Memory, Evaluation] | None = None,
+        frames: int = 0,
+    ) -> None:
+        """Write the evaluations beside the hyperparameters, and close."""
         if evaluation is not None:
             results: dict[str, Any] = {
                 "eval/success_rate": evaluation.success_rate,
                 "eval/mean_return": evaluation.mean_return,
                 "eval/mean_length": evaluation.mean_length,
+                "eval/cue_seen_rate": evaluation.cue_seen_rate,
+                "eval/success_rate_cue_seen": evaluation.success_rate_cue_seen,
+                "eval/mean_cue_age": evaluation.mean_cue_age,
             }
+            for memory, each in (intervened or {}).items():
+                results[f"eval_intervened/success_rate_{memory}"] = each.success_rate
             results = {tag: value for tag, value in results.items() if value is not None}
             options = {
                 name: value if isinstance(value, bool | int | float | str) else str(value)

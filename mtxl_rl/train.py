@@ -26,15 +26,30 @@ from mtxl_rl import checkpoint
 from mtxl_rl.command import fail_with_one_line
 from mtxl_rl.config import (
     EvaluateConfig,
+    Memory,
     TrainConfig,
     pick_compile,
     pick_device,
     pick_precision,
     set_threads,
 )
-from mtxl_rl.evaluation import TRAINING_STREAM, evaluate_agent, level_seeds
+from mtxl_rl.evaluation import (
+    TRAINING_STREAM,
+    evaluate_agent,
+    evaluate_interventions,
+    level_seeds,
+)
 from mtxl_rl.metrics import EpisodeWindow, Evaluation, RunLogger, ended_episodes
 from mtxl_rl.progress import Progress
+
+MAX_EVAL_ENVS = 256
+"""Environments that play at once in the evaluation at the end."""
+WORDS: dict[Memory, str] = {
+    "cleared": "without memory, previous action and reward",
+    "without-short": "without short memory",
+    "without-long": "without long memory",
+    "swapped-long": "with the long memory of an episode with another cue",
+}
 
 
 def train(config: TrainConfig) -> Evaluation:
@@ -61,12 +76,13 @@ def train(config: TrainConfig) -> Evaluation:
               f"{trainer.form}")  # fmt: skip
         print(f"Run:          {run_dir}")
         logger = RunLogger(run_dir, config)
-        frames = _learn(config, trainer, env.has_success, logger, run_dir)
+        frames = _learn(config, trainer, env, logger, run_dir)
     finally:
         env.close()
-    evaluation = _evaluate(config, agent)
-    logger.close(evaluation, frames)
-    result = dataclasses.asdict(evaluation) | {"frames": frames}
+    evaluation, intervened = _evaluate(config, agent)
+    logger.close(evaluation, intervened, frames)
+    interventions = {memory: dataclasses.asdict(each) for memory, each in intervened.items()}
+    result = dataclasses.asdict(evaluation) | {"frames": frames, "interventions": interventions}
     (run_dir / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n")
     print(f"Curves:       {sys.executable} -m tensorboard.main --logdir {run_dir}")
     print(f"Evaluate:     {sys.executable} -m mtxl_rl.evaluate {run_dir}")
@@ -88,7 +104,7 @@ def make_trainer(config: TrainConfig, agent: ActorCritic, env: BatchedEnv) -> Tr
 
 
 def _learn(
-    config: TrainConfig, trainer: Trainer, has_success: bool, logger: RunLogger, run_dir: Path
+    config: TrainConfig, trainer: Trainer, env: BatchedEnv, logger: RunLogger, run_dir: Path
 ) -> int:
     """Run the training loop, save the last checkpoint, and return the frames taken."""
     window = EpisodeWindow()
@@ -101,7 +117,7 @@ def _learn(
                 scalars = trainer.update(rollout, progress=frames / config.total_frames)
                 frames += config.frames_per_update
 
-                episodes = ended_episodes(rollout, has_success)
+                episodes = ended_episodes(rollout, env.has_success, env.has_cue)
                 window.add(episodes)
                 speed = frames / (time.monotonic() - started)
                 logger.log(scalars | {"charts/SPS": speed}, frames)
@@ -121,17 +137,24 @@ def _learn(
     return frames
 
 
-def _evaluate(config: TrainConfig, agent: ActorCritic) -> Evaluation:
-    options = EvaluateConfig(episodes=config.eval_episodes, seed=config.seed)
+def _evaluate(
+    config: TrainConfig, agent: ActorCritic
+) -> tuple[Evaluation, dict[Memory, Evaluation]]:
+    """Evaluate as trained and with every intervention, and print it."""
+    num_envs = min(config.eval_episodes, MAX_EVAL_ENVS)
+    options = EvaluateConfig(episodes=config.eval_episodes, seed=config.seed, num_envs=num_envs)
     evaluation = evaluate_agent(agent, config.env, options, config.backend)
     print(f"Evaluated:    {evaluation.episodes} episodes on new levels")
     print(f"Success rate: {evaluation.describe_success()}")
-    if evaluation.success_rate is not None and agent.core.has_memory:
-        without = dataclasses.replace(options, clear_memory=True)
-        amnesic = evaluate_agent(agent, config.env, without, config.backend).describe_success()
-        print(f"  the same agent, without memory, previous action and reward: {amnesic}")
+    intervened: dict[Memory, Evaluation] = {}
+    if evaluation.success_rate is not None:
+        intervened = evaluate_interventions(agent, config.env, options, config.backend)
+    for memory, each in intervened.items():
+        print(f"  the same agent, {WORDS[memory]}: {each.describe_success()}")
+    if evaluation.cue_seen_rate is not None:
+        print(f"Cue:          {evaluation.describe_cue()}")
     print(f"Mean return:  {evaluation.mean_return:.3f}, mean length {evaluation.mean_length:.1f}")
-    return evaluation
+    return evaluation, intervened
 
 
 def default_run_dir(config: TrainConfig) -> Path:

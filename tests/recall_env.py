@@ -31,6 +31,7 @@ class RecallEnv(BatchedEnv):
         self.observation_space = spaces.Dict({"symbol": spaces.Discrete(NUM_CUES + 2)})
         self.action_space = spaces.Discrete(NUM_CUES)
         self.has_success = True
+        self.has_cue = True
         self.length = delay + 2
         self.is_staggered = is_staggered
         self._generator = torch.Generator().manual_seed(seed)
@@ -42,6 +43,7 @@ class RecallEnv(BatchedEnv):
         return self._observe()
 
     def step(self, actions: Tensor) -> EnvStep:
+        cue = torch.where(self._shows_cue(), self._cue, -1)
         waiting = self._start_delay > 0  # first episodes are longer, by a wait before the cue
         self._start_delay -= waiting.long()
         self._time += (~waiting).long()
@@ -50,7 +52,7 @@ class RecallEnv(BatchedEnv):
         self._cue = torch.where(done, self._draw_cues(), self._cue)
         self._time[done] = 0
         never = torch.zeros_like(done)
-        return EnvStep(self._observe(), success.float(), done, never, success, None)
+        return EnvStep(self._observe(), success.float(), done, never, success, None, cue)
 
     def render(self, index: int) -> np.ndarray:
         raise NotImplementedError
@@ -64,5 +66,7 @@ class RecallEnv(BatchedEnv):
     def _observe(self) -> Observation:
         symbol = torch.full((self.num_envs,), BLANK)
         symbol = torch.where(self._time == self.length - 1, QUESTION, symbol)
-        shows_cue = (self._time == 0) & (self._start_delay == 0)
-        return {"symbol": torch.where(shows_cue, self._cue, symbol)}
+        return {"symbol": torch.where(self._shows_cue(), self._cue, symbol)}
+
+    def _shows_cue(self) -> Tensor:
+        return (self._time == 0) & (self._start_delay == 0)

@@ -71,7 +71,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_run_directory_is_complete(trained: Path) -> None:
     assert json.loads((trained / "config.json").read_text())["env"] == "MiniGrid-MemoryS7-v0"
-    assert json.loads((trained / "evaluation.json").read_text())["episodes"] == 5
+    evaluation = json.loads((trained / "evaluation.json").read_text())
+    assert evaluation["episodes"] == 5
+    assert 0 < evaluation["cue_seen_rate"] <= 1
+    assert set(evaluation["interventions"]) >= {"cleared", "without-short", "without-long"}
+    assert evaluation["interventions"]["cleared"]["episodes"] == 5
     names = sorted(path.name for path in (trained / "checkpoints").iterdir())
     assert names == ["frames_000000000256", "frames_000000000512"]
     pickles = [path for path in trained.rglob("*") if path.suffix in (".pt", ".pkl", ".pth")]
@@ -87,7 +91,8 @@ def test_tensorboard_has_the_fields_tags(trained: Path) -> None:
         "charts/learning_rate", "losses/policy_loss", "losses/value_loss", "losses/entropy",
         "losses/approx_kl", "losses/clipfrac", "losses/explained_variance", "losses/grad_norm",
         "losses/first_ratio_error", "memory/write_size", "memory/gate_openness",
-        "eval/success_rate",
+        "eval/success_rate", "eval/cue_seen_rate", "eval_intervened/success_rate_cleared",
+        "cue/seen_rate", "cue/success_rate_if_seen", "cue/steps_since_seen",
     }  # fmt: skip
     assert "config/text_summary" in events.Tags()["tensors"]
     steps = [event.step for event in events.Scalars("losses/value_loss")]
@@ -106,6 +111,29 @@ def test_evaluate_prints_one_json_object(trained: Path, command: Command) -> Non
     assert low <= result["success_rate"] <= high
     assert result["mean_length"] > 1
     assert result["mean_return"] <= 1
+
+
+def test_evaluates_in_another_environment(trained: Path, command: Command) -> None:
+    """Its own is of size 7: with a time limit of 245 steps."""
+    options = ("--episodes", 8, "--num-envs", 4)
+    code, out, err = command(evaluate.main, trained, *options, "--env", "mtxl/MemoryS33Cue-v0")
+    assert code == 0, err
+    assert out.startswith("mtxl/MemoryS33Cue-v0, mtxl after 512 frames, 8 episodes, memory kept")
+    assert "Cue:          seen in 1.000 of the episodes" in out
+    code, _, err = command(evaluate.main, trained, *options, "--env", "CartPole-v1")
+    assert code == 2
+    assert "but the agent was trained with" in err
+
+
+def test_evaluates_what_the_memory_does(trained: Path, command: Command) -> None:
+    options = ("--episodes", 20, "--num-envs", 20, "--env", "mtxl/TMaze7-v0", "--memory")
+    code, out, err = command(evaluate.main, trained, *options, "swapped-long")
+    assert code == 0, err
+    assert "memory swapped-long" in out
+    code, _, err = command(evaluate.main, trained, *options[:-3], "--memory", "swapped-long",
+                           "--num-envs", "1")  # fmt: skip
+    assert code == 2
+    assert "num_envs=2 or more (it is 1)" in err
 
 
 def test_evaluation_is_the_same_for_the_same_seed(trained: Path, command: Command) -> None:

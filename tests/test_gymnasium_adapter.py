@@ -66,6 +66,42 @@ def _registered() -> Any:
     del gymnasium.registry["Countdown-v0"]
 
 
+@pytest.mark.parametrize("env_id", ["MiniGrid-MemoryS9-v0", "mtxl/TMaze10Active-v0"])
+def test_sees_the_cue_as_the_table_does(env_id: str) -> None:
+    levels = [5, 6, 7, 8, 9]
+    pair = [
+        envs.make(env_id, NUM_ENVS, backend=backend, level_seeds=levels)
+        for backend in ("gymnasium", "tensor")
+    ]
+    first, second = pair
+    assert first.has_cue
+    assert second.has_cue
+    first.reset()
+    second.reset()
+    seen = set()
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(150):
+        actions = torch.randint(3, (NUM_ENVS,), generator=generator)
+        cue, expected = first.step(actions).cue, second.step(actions).cue
+        assert cue is not None
+        assert expected is not None
+        assert torch.equal(cue, expected)
+        seen |= set(cue.tolist())
+    assert seen == {-1, 0, 1}
+
+
+def test_a_cue_of_ones_own() -> None:
+    env = envs.make("mtxl/Recall6-v0", 2)
+    observation = env.reset()
+    assert env.has_cue
+    cues = [env.step(torch.zeros(2, dtype=torch.int64)).cue for _ in range(9)]
+    assert all(cue is not None for cue in cues)
+    assert torch.equal(torch.stack(cues)[0], observation["observation"])  # type: ignore[arg-type]
+    assert (torch.stack(cues)[1:8] == -1).all()  # type: ignore[arg-type]
+    assert (torch.stack(cues)[8] >= 0).all()  # type: ignore[arg-type]
+    assert not envs.make("CartPole-v1", 1).has_cue
+
+
 def test_equals_sync_vector_env_step_by_step() -> None:
     """On MiniGrid, over many episodes: image, direction, reward, both flags, final observation."""
     env = GymnasiumEnv("MiniGrid-MemoryS7-v0", NUM_ENVS, seed=3)

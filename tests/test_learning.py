@@ -7,8 +7,6 @@ question's segment: what is learned has come through the memory under test alone
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from recall_env import RecallEnv
@@ -17,7 +15,7 @@ from agents.actor_critic import ActorCritic, AgentInput
 from agents.core import CoreConfig
 from agents.ppo import PPO, PPOConfig
 from agents.rollout import collect, start
-from mtxl_rl.config import EvaluateConfig
+from mtxl_rl.config import EvaluateConfig, Memory
 from mtxl_rl.evaluation import play
 
 ROLLOUT_LEN, NUM_UPDATES = 32, 25
@@ -46,27 +44,31 @@ def train_agent(core: CoreConfig) -> tuple[ActorCritic, float]:
     return agent, best
 
 
-def evaluated_success_rate(agent: ActorCritic, clear_memory: bool) -> float:
+def evaluated_success_rate(agent: ActorCritic, memory: Memory = "kept") -> float:
     """Return the success rate of new episodes."""
-    config = EvaluateConfig(episodes=300, greedy=True, clear_memory=clear_memory)
+    config = EvaluateConfig(episodes=300, greedy=True, memory=memory)
     env = RecallEnv(num_envs=60, delay=6, seed=1, is_staggered=False)
     return float(play(agent, env, config).success.mean())
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"depth": 1, "seq_len": 4, "mem_len": 0, "lmem_len": 2},
-        {"depth": 2, "seq_len": 4, "mem_len": 4, "lmem_len": 0},
-    ],
-    ids=["long memory alone", "short memory alone"],
-)
-def test_learns_through_memory(options: dict[str, Any]) -> None:
-    agent, best = train_agent(CoreConfig(dim=32, **options))
+def test_learns_through_long_memory() -> None:
+    agent, best = train_agent(CoreConfig(dim=32, depth=1, seq_len=4, mem_len=0, lmem_len=2))
     assert best > 0.97
-    assert evaluated_success_rate(agent, clear_memory=False) > 0.95
-    assert evaluated_success_rate(agent, clear_memory=True) < 0.65
+    assert evaluated_success_rate(agent) > 0.95
+    assert evaluated_success_rate(agent, "cleared") < 0.65
+    assert evaluated_success_rate(agent, "without-long") < 0.65
+    # with the long memory of an episode with the other cue it names that one
+    assert evaluated_success_rate(agent, "swapped-long") < 0.05
+
+
+@pytest.mark.slow
+def test_learns_through_short_memory() -> None:
+    agent, best = train_agent(CoreConfig(dim=32, depth=2, seq_len=4, mem_len=4, lmem_len=0))
+    assert best > 0.97
+    assert evaluated_success_rate(agent) > 0.95
+    assert evaluated_success_rate(agent, "cleared") < 0.65
+    assert evaluated_success_rate(agent, "without-short") < 0.65
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -12,9 +13,10 @@ from agents.rollout import Rollout
 from mtxl_rl.metrics import Episodes, EpisodeWindow, Evaluation, ended_episodes
 
 
-def episodes(*successes: float) -> Episodes:
+def episodes(*successes: float, cue_ages: Sequence[float] | None = None) -> Episodes:
     success = np.array(successes)
-    return Episodes(success, success * 0.5, np.full(len(success), 7.0))
+    ages = np.full(len(success), np.nan) if cue_ages is None else np.array(cue_ages)
+    return Episodes(success, success * 0.5, np.full(len(success), 7.0), ages)
 
 
 def test_ended_episodes_are_those_with_a_flag() -> None:
@@ -33,12 +35,16 @@ def test_ended_episodes_are_those_with_a_flag() -> None:
         next_value=torch.zeros(2),
         episode_return=torch.tensor([[1.0, 2.0], [3.0, 4.0]]),
         episode_length=torch.tensor([[1, 2], [3, 4]]),
+        cue_age=torch.tensor([[5, 6], [-1, 8]]),
     )
-    ended = ended_episodes(rollout, has_success=True)
+    ended = ended_episodes(rollout, has_success=True, has_cue=True)
     assert ended.success.tolist() == [1, 0]
     assert ended.return_.tolist() == [2, 3]
     assert ended.length.tolist() == [2, 3]
-    assert np.isnan(ended_episodes(rollout, has_success=False).success).all()
+    assert ended.cue_age.tolist() == [6, -1]
+    unknown = ended_episodes(rollout, has_success=False, has_cue=False)
+    assert np.isnan(unknown.success).all()
+    assert np.isnan(unknown.cue_age).all()
 
 
 def test_evaluation_has_wilsons_interval() -> None:
@@ -55,6 +61,19 @@ def test_success_that_is_not_defined_is_none() -> None:
     assert evaluation.success_rate is None
     assert evaluation.success_interval is None
     assert "not defined" in evaluation.describe_success()
+
+
+def test_tells_no_sight_of_the_cue_from_no_memory_of_it() -> None:
+    evaluation = Evaluation.of(episodes(1, 1, 0, 0, 1, cue_ages=[3, 5, 7, -1, -1]))
+    assert evaluation.cue_seen_rate == 0.6
+    assert evaluation.success_rate_cue_seen == pytest.approx(2 / 3)
+    assert evaluation.mean_cue_age == 5
+    assert evaluation.describe_cue() == (
+        "seen in 0.600 of the episodes, 5.0 steps before the end; success rate of those 0.667"
+    )
+    blind = Evaluation.of(episodes(1, 0, cue_ages=[-1, -1]))
+    assert (blind.cue_seen_rate, blind.success_rate_cue_seen, blind.mean_cue_age) == (0, None, None)
+    assert Evaluation.of(episodes(1, 0)).cue_seen_rate is None
 
 
 def test_window_keeps_the_last_episodes() -> None:

@@ -20,8 +20,8 @@ def make_run(folder: Path, config: TrainConfig, rates: list[float]) -> None:
     logger = RunLogger(folder, config)
     for update, rate in enumerate(rates):
         one = np.array([rate])
-        logger.log_episodes(Episodes(one, one, one), frames=100 * (update + 1))
-    logger.close(None, 0)
+        logger.log_episodes(Episodes(one, one, one, one), frames=100 * (update + 1))
+    logger.close()
 
 
 def test_reads_and_draws_every_run_by_core(tmp_path: Path) -> None:

@@ -61,6 +61,22 @@ class CountingEnv(BatchedEnv):
         pass
 
 
+def test_the_age_of_the_cue_counts_from_its_last_sight() -> None:
+    env = RecallEnv(num_envs=2, delay=2)  # the second env waits a step before its first cue
+    agent = make_agent(env)
+    rollout, carry = collect(agent, env, start(agent, env), 6)
+    assert rollout.cue_age.T.tolist() == [[0, 1, 2, 3, 0, 1], [-1, 0, 1, 2, 3, 0]]
+    assert carry.cue_age.tolist() == [1, 0]
+    assert carry.cue.tolist() == env._cue.tolist()
+
+
+def test_without_a_cue_it_has_no_age() -> None:
+    env = CountingEnv(2, {})
+    agent = make_agent(env)
+    rollout, _ = collect(agent, env, start(agent, env), 3)
+    assert (rollout.cue_age == -1).all()
+
+
 def make_agent(env: BatchedEnv, kind: CoreKind = "mtxl") -> ActorCritic:
     torch.manual_seed(0)
     memory: dict[str, Any] = {"heads": 2, "seq_len": 3, "mem_len": 4}

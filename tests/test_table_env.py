@@ -85,6 +85,22 @@ def test_every_action_in_every_state_equals_minigrid(env_id: str) -> None:
     assert num_successes == num_failures > 0
 
 
+@pytest.mark.parametrize("env_id", MEMORY_IDS + OWN_IDS)
+def test_the_cue_is_in_view_where_minigrid_says_so(env_id: str) -> None:
+    states = every_state(env_id)
+    env = TableEnv(env_id, len(states))
+    env.load(states)
+    cue = env.step(torch.zeros(len(states), dtype=torch.int64)).cue
+    assert cue is not None
+    for index, state in enumerate(states):
+        place = (1, state.height // 2 - 1)
+        cell = state.grid.get(*place)
+        assert cell is not None
+        expected = ["key", "ball"].index(cell.type) if state.agent_sees(*place) else -1
+        assert cue[index] == expected
+    assert set(cue.tolist()) == {-1, 0, 1}
+
+
 @pytest.mark.parametrize("env_id", ["MiniGrid-MemoryS7-v0", "mtxl/MemoryS9to11RandomCue-v0"])
 def test_whole_episodes_equal_minigrid(env_id: str) -> None:
     """With time limits: truncations, and both flags at the last step."""

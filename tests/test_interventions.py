@@ -1,0 +1,112 @@
+"""Interventions change the part of the memory that they name, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from recall_env import RecallEnv
+from torch import Tensor
+
+from agents.actor_critic import ActorCritic
+from agents.core import CoreConfig
+from agents.rollout import Carry, act_, start
+from mtxl_rl.config import Memory
+from mtxl_rl.interventions import Intervention, InterventionError, fitting_interventions
+
+NUM_ENVS = 14
+SEQ_LEN = 3
+
+
+def make_agent(kind: Any = "mtxl", **options: Any) -> ActorCritic:
+    torch.manual_seed(0)
+    env = RecallEnv(NUM_ENVS, delay=9)
+    memory: dict[str, Any] = {"seq_len": SEQ_LEN, "mem_len": 4, "heads": 2}
+    options = (memory if kind in ("mtxl", "gtrxl") else {}) | options
+    config = CoreConfig(kind=kind, dim=8, depth=1, **options)
+    return ActorCritic(env.observation_space, env.action_space, config)
+
+
+def play(agent: ActorCritic, num_steps: int) -> tuple[RecallEnv, Carry]:
+    env = RecallEnv(NUM_ENVS, delay=9, is_staggered=False)
+    carry = start(agent, env)
+    for _ in range(num_steps):
+        carry, _ = act_(agent, env.step, carry)
+    return env, carry
+
+
+def values(agent: ActorCritic, carry: Carry) -> Tensor:
+    return agent.peek(carry.inputs, carry.state.without_cache())
+
+
+@pytest.mark.parametrize(
+    ("memory", "field"), [("without-short", "short_valid"), ("without-long", "long_valid")]
+)
+def test_empties_one_memory(memory: Memory, field: str) -> None:
+    agent = make_agent()
+    _, carry = play(agent, 2 * SEQ_LEN + 1)
+    before = carry.state.to_dict()
+    after = Intervention(memory, agent, True, NUM_ENVS)(carry)
+    for name, tensor in after.state.to_dict().items():
+        assert torch.equal(tensor, before[name]) == (name != field)
+    assert before[field].all()
+    assert not after.state.to_dict()[field].any()
+    assert not torch.allclose(values(agent, carry), values(agent, after))
+
+
+def test_swaps_the_long_memory_of_odd_envs_for_one_with_another_cue() -> None:
+    agent = make_agent()
+    env, carry = play(agent, SEQ_LEN)
+    intervene = Intervention("swapped-long", agent, True, NUM_ENVS)
+    before = carry.state.long.clone()
+    after = intervene(carry).state.long
+    cues = env._cue
+    assert intervene.plays.tolist() == [False, True] * (NUM_ENVS // 2)
+    assert torch.equal(after[::2], before[::2])
+    for row in range(1, NUM_ENVS, 2):
+        donors = [d for d in range(0, NUM_ENVS, 2) if cues[d] != cues[row]]
+        assert any(torch.equal(after[row], before[donor]) for donor in donors)
+    assert torch.equal(intervene.has_acted, intervene.plays)
+    assert not torch.allclose(values(agent, carry)[1::2], values(agent, intervene(carry))[1::2])
+
+
+def test_swaps_only_what_has_been_written_with_a_cue() -> None:
+    agent = make_agent()
+    _, fresh = play(agent, 0)
+    _, within = play(agent, SEQ_LEN + 1)
+    for carry in (fresh, within):
+        intervene = Intervention("swapped-long", agent, True, NUM_ENVS)
+        assert torch.equal(intervene(carry).state.long, carry.state.long)
+        assert not intervene.has_acted.any()
+
+
+def test_an_episode_that_ends_has_received_nothing_afterwards() -> None:
+    agent = make_agent()
+    intervene = Intervention("swapped-long", agent, True, NUM_ENVS)
+    env, carry = play(agent, SEQ_LEN)
+    carry = intervene(carry)
+    for _ in range(env.length - SEQ_LEN):
+        assert intervene.has_acted.any()
+        carry, _ = act_(agent, env.step, carry)
+        carry = intervene(carry)
+    assert carry.inputs.reset.all()
+    assert not intervene.has_acted.any()
+
+
+def test_knows_what_an_agent_has() -> None:
+    assert fitting_interventions(make_agent()) == [
+        "cleared", "without-short", "without-long", "swapped-long",
+    ]  # fmt: skip
+    assert fitting_interventions(make_agent(lmem_len=0)) == ["cleared", "without-short"]
+    assert fitting_interventions(make_agent(mem_len=0, lmem_len=0)) == ["cleared"]
+    assert fitting_interventions(make_agent("gru")) == ["cleared"]
+    assert fitting_interventions(make_agent("feedforward")) == []
+
+
+def test_says_what_cannot_be_done() -> None:
+    with pytest.raises(InterventionError, match="set --memory to kept or cleared or without-short"):
+        Intervention("without-long", make_agent("gtrxl"), True, 2)
+    for has_cue, num_envs in ((False, 2), (True, 1)):
+        with pytest.raises(InterventionError, match="needs an environment that says which cue"):
+            Intervention("swapped-long", make_agent(), has_cue, num_envs)
