@@ -1,15 +1,20 @@
-"""Draw success rate against frames from run directories, one line per core.
+"""Make the table and the figures of the runs below a folder.
 
-    python -m experiments.plots runs/recall --out docs/recall.png
-    python -m experiments.plots runs/s9 --by backend --out docs/backends.png
+    python -m experiments.plots runs/memory_lengths                      # all, into that folder
+    python -m experiments.plots runs/s9 --by backend --out docs/s9.png   # the curves alone
 
-Every folder below the one that is named and that holds a config.json is a run. Runs of one core, or
-of one value of another option, are seeds: the line is their mean, the band reaches from the lowest
-to the highest.
+Every folder below the one that is named and that holds a config.json is a run. Runs that differ in
+their seed only make one row and one line. Written are table.md and table.csv; curves.png (success
+against frames); heat_map.png where core.mem_len and core.lmem_len vary; gaps.png (success against
+the steps from the cue to the choice) where the lengths of a task vary.
+
+Statistics are those of rliable (arXiv 2108.13264): the interquartile mean (of fewer than four
+seeds, the mean), its bootstrap interval of 95 %, and the probability of improvement.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -17,13 +22,15 @@ import matplotlib as mpl
 import numpy as np
 import tyro
 from matplotlib import pyplot as plt
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from scipy import stats
 
-from mtxl_rl.checkpoint import load_config
+from experiments.intervals import interquartile_mean
+from experiments.runs import Curve, Run, find_runs, grouped, varying_options
+from experiments.table import final_scores, write_tables
 from mtxl_rl.command import fail_with_one_line
-from mtxl_rl.config import flat
 
-TAG = "charts/success_rate"
 NAMES = {
     "mtxl": "Memory Transformer-XL",
     "gtrxl": "GTrXL (no long memory)",
@@ -31,41 +38,7 @@ NAMES = {
     "lstm": "LSTM",
     "feedforward": "feed-forward (no memory)",
 }
-
-Curve = tuple[np.ndarray, np.ndarray]
-
-
-def read_curve(run_dir: Path) -> Curve:
-    """Return (frames, success rate) of a run.
-
-    Raises:
-        ValueError: when the run has logged no success rate.
-    """
-    events = EventAccumulator(str(run_dir), size_guidance={"scalars": 0})
-    events.Reload()
-    if TAG not in events.Tags()["scalars"]:
-        raise ValueError(
-            f"{run_dir} has no {TAG} yet; wait for its first episodes, or leave it out"
-        )
-    points = events.Scalars(TAG)
-    return np.array([p.step for p in points]), np.array([p.value for p in points])
-
-
-def find_curves(folder: Path, by: str = "core.kind") -> dict[str, list[Curve]]:
-    """Return the curves of every run below `folder`, by an option.
-
-    Raises:
-        ValueError: when there is no run, or no such option.
-    """
-    curves: dict[str, list[Curve]] = {}
-    for config in sorted(folder.rglob("config.json")):
-        options = flat(load_config(config.parent))
-        if by not in options:
-            raise ValueError(f"by={by!r} must be an option: {', '.join(options)}")
-        curves.setdefault(str(options[by]), []).append(read_curve(config.parent))
-    if not curves:
-        raise ValueError(f"{folder} holds no run (a folder with config.json); pass one that does")
-    return curves
+SHORT_MEMORY, LONG_MEMORY = "core.mem_len", "core.lmem_len"
 
 
 def band(curves: list[Curve], num_points: int = 200) -> tuple[np.ndarray, np.ndarray]:
@@ -82,43 +55,131 @@ def smoothed(curve: Curve, num_updates: int) -> Curve:
     return frames[num_updates - 1 :], np.convolve(success, kernel, "valid")
 
 
+def label(values: Sequence[str], names: Sequence[str]) -> str:
+    """Return the words for a row: its values, with the names of those that do not speak."""
+    words = [
+        NAMES.get(value, value) if name in ("core.kind", "env") else f"{_short(name)} {value}"
+        for name, value in zip(names, values, strict=True)
+    ]
+    return ", ".join(words)
+
+
+def draw_curves(runs: list[Run], by: Sequence[str], smooth: int = 1) -> Figure:
+    """Draw success against frames, with bootstrap intervals."""
+    figure, axes = _figure()
+    for values, group in grouped(runs, by).items():
+        frames, success = band([smoothed(run.curve, smooth) for run in group])
+        mean = stats.trim_mean(success, 0.25, axis=0)
+        seeds = f"{len(group)} seed{'s' * (len(group) > 1)}"
+        (line,) = axes.plot(frames / 1e6, mean, label=f"{label(values, by)}, {seeds}")
+        if len(group) > 1:
+            low, high = stats.bootstrap(
+                (success,),
+                lambda sample, axis: stats.trim_mean(sample, 0.25, axis=axis),
+                axis=0,
+                n_resamples=500,
+                method="percentile",
+                rng=np.random.default_rng(0),
+            ).confidence_interval
+            axes.fill_between(frames / 1e6, low, high, color=line.get_color(), alpha=0.2)
+    axes.set(xlabel="million frames", ylabel="success rate", ylim=(0, 1.02))
+    axes.legend(loc="best", fontsize="small")
+    return figure
+
+
+def draw_heat_map(runs: list[Run]) -> Figure:
+    """Draw success over the lengths of the short and the long memory."""
+    cells = {key: final_scores(group) for key, group in grouped(runs, [SHORT_MEMORY]).items()}
+    rows = list(cells)
+    columns = list(grouped(runs, [LONG_MEMORY]))
+    figure, axes = _figure()
+    success = np.full((len(rows), len(columns)), np.nan)
+    for (short, long), group in grouped(runs, [SHORT_MEMORY, LONG_MEMORY]).items():
+        scores = final_scores(group)
+        if scores:
+            success[rows.index((short,)), columns.index((long,))] = interquartile_mean(scores).value
+    axes.imshow(success, vmin=0, vmax=1, cmap="viridis", aspect="auto")
+    for (row, column), value in np.ndenumerate(success):
+        text = "not run" if np.isnan(value) else f"{value:.2f}"
+        color = "black" if value > 0.6 or np.isnan(value) else "white"
+        axes.text(column, row, text, ha="center", va="center", color=color)
+    axes.set_xticks(range(len(columns)), [value for (value,) in columns])
+    axes.set_yticks(range(len(rows)), [value for (value,) in rows])
+    axes.set(xlabel="slots of long memory", ylabel="steps of short memory")
+    axes.set_title("success rate", fontsize="medium")
+    axes.grid(visible=False)
+    return figure
+
+
+def draw_gaps(runs: list[Run], by: Sequence[str]) -> Figure:
+    """Draw success against the steps from the cue to the choice."""
+    figure, axes = _figure()
+    for values, group in grouped(runs, by).items():
+        lengths = sorted({run.gap for run in group if run.gap is not None})
+        at_length = [final_scores([run for run in group if run.gap == gap]) for gap in lengths]
+        points = [(g, interquartile_mean(s)) for g, s in zip(lengths, at_length, strict=True) if s]
+        gaps = [gap for gap, _ in points]
+        name = label(values, by) or "success rate"
+        (line,) = axes.plot(gaps, [each.value for _, each in points], marker="o", label=name)
+        low, high = [each.low for _, each in points], [each.high for _, each in points]
+        axes.fill_between(gaps, low, high, color=line.get_color(), alpha=0.2)
+    axes.set(xlabel="steps from the cue to the choice", ylabel="success rate", ylim=(0, 1.02))
+    axes.set_xscale("log")
+    axes.legend(loc="best", fontsize="small")
+    return figure
+
+
+def _figure() -> tuple[Figure, Axes]:
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    axes.axhline(0.5, color="grey", linestyle=":", linewidth=1)
+    axes.grid(alpha=0.3)
+    return figure, axes
+
+
+def _short(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
+def _save(figure: Figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+    print(f"wrote {path}")
+
+
 def plot(
     folder: Annotated[Path, tyro.conf.Positional],
-    out: Path,
+    out: Path | None = None,
     title: str = "",
     smooth: int = 1,
-    by: str = "core.kind",
+    by: tuple[str, ...] = (),
 ) -> None:
-    """Draw the runs below a folder.
+    """Make the table and the figures of the runs below a folder.
 
     Args:
         folder: Where the runs are.
-        out: The picture to write.
-        title: Its title.
+        out: A folder for all of them, or a .png for the curves alone. Left out: the folder.
+        title: Of the curves.
         smooth: Updates over which a curve is averaged.
-        by: Option that tells the lines apart, such as backend or ppo.learning_rate.
+        by: Options that tell rows and lines apart, such as backend or ppo.learning_rate. Left out:
+            those that differ between the runs.
     """
     mpl.use("Agg")
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    for value, curves in find_curves(folder, by).items():
-        frames, success = band([smoothed(curve, smooth) for curve in curves])
-        label = f"{NAMES.get(value, value)}, {len(curves)} seed{'s' * (len(curves) > 1)}"
-        (line,) = axes.plot(frames / 1e6, success.mean(axis=0), label=label)
-        axes.fill_between(
-            frames / 1e6,
-            success.min(axis=0),
-            success.max(axis=0),
-            color=line.get_color(),
-            alpha=0.2,
-        )
-    axes.axhline(0.5, color="grey", linestyle=":", linewidth=1)
-    axes.set(xlabel="million frames", ylabel="success rate", ylim=(0, 1.02), title=title)
-    axes.grid(alpha=0.3)
-    axes.legend(loc="lower right")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=120)
-    plt.close(figure)
-    print(f"wrote {out}")
+    runs = find_runs(folder)
+    by = by or tuple(varying_options(runs)) or ("core.kind",)
+    curves = draw_curves(runs, by, smooth)
+    curves.axes[0].set_title(title)
+    if out is not None and out.suffix == ".png":
+        _save(curves, out)
+        return
+    out = out or folder
+    _save(curves, out / "curves.png")
+    write_tables(runs, by, out)
+    varying = varying_options(runs)
+    if {SHORT_MEMORY, LONG_MEMORY} <= set(varying):
+        _save(draw_heat_map(runs), out / "heat_map.png")
+    if len({run.gap for run in runs} - {None}) > 1:
+        _save(draw_gaps(runs, [name for name in by if name != "env"]), out / "gaps.png")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ Shapes: B envs.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import get_args
 
 import torch
 from jaxtyping import Bool
@@ -16,6 +17,8 @@ from agents.memory_core import MemoryCore
 from agents.rollout import Carry
 from mtxl_rl.config import Memory
 from mtxl_rl.memory import MemoryState
+
+MEMORIES: tuple[Memory, ...] = get_args(Memory)
 
 
 class InterventionError(ValueError):

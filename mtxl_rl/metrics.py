@@ -21,6 +21,9 @@ from mtxl_rl.config import Memory, TrainConfig, flat, to_json
 
 WINDOW = 1000
 """Episodes over which the progress display and --stop-at-success average."""
+SUCCESS_TAG = "charts/success_rate"
+WINDOW_TAG = "charts/success_rate_window"
+"""Of the last `WINDOW` episodes, from when there are as many."""
 
 
 @dataclass(frozen=True)
@@ -172,7 +175,7 @@ class RunLogger:
         """Write the means of the episodes that ended."""
         if len(episodes.length):
             scalars = {
-                "charts/success_rate": float(episodes.success.mean()),
+                SUCCESS_TAG: float(episodes.success.mean()),
                 "charts/episodic_return": float(episodes.return_.mean()),
                 "charts/episodic_length": float(episodes.length.mean()),
             }

@@ -39,7 +39,7 @@ from mtxl_rl.evaluation import (
     evaluate_interventions,
     level_seeds,
 )
-from mtxl_rl.metrics import EpisodeWindow, Evaluation, RunLogger, ended_episodes
+from mtxl_rl.metrics import WINDOW_TAG, EpisodeWindow, Evaluation, RunLogger, ended_episodes
 from mtxl_rl.progress import Progress
 
 MAX_EVAL_ENVS = 256
@@ -120,7 +120,10 @@ def _learn(
                 episodes = ended_episodes(rollout, env.has_success, env.has_cue)
                 window.add(episodes)
                 speed = frames / (time.monotonic() - started)
-                logger.log(scalars | {"charts/SPS": speed}, frames)
+                scalars["charts/SPS"] = speed
+                if window.is_full:
+                    scalars[WINDOW_TAG] = window.success_rate
+                logger.log(scalars, frames)
                 logger.log_episodes(episodes, frames)
                 progress.show(frames, speed, window.success_rate, window.mean_return)
                 if frames - saved_frames >= config.checkpoint_every:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from itertools import product
 from pathlib import Path
 
 import imageio.v3 as iio
@@ -10,9 +12,11 @@ import pytest
 
 from agents.core import CoreConfig
 from experiments import plots
+from experiments.runs import Run, find_runs, grouped, varying_options
+from experiments.table import table_rows, write_tables
 from mtxl_rl.checkpoint import create_run
 from mtxl_rl.config import TrainConfig
-from mtxl_rl.metrics import Episodes, RunLogger
+from mtxl_rl.metrics import WINDOW_TAG, Episodes, RunLogger
 
 
 def make_run(folder: Path, config: TrainConfig, rates: list[float]) -> None:
@@ -24,24 +28,110 @@ def make_run(folder: Path, config: TrainConfig, rates: list[float]) -> None:
     logger.close()
 
 
-def test_reads_and_draws_every_run_by_core(tmp_path: Path) -> None:
+def finish(folder: Path, success_rate: float, **interventions: float) -> None:
+    """Write an evaluation with a cue that was seen in every second episode."""
+    evaluation = {
+        "success_rate": success_rate,
+        "cue_seen_rate": 0.5,
+        "success_rate_cue_seen": None,
+        "interventions": {name: {"success_rate": rate} for name, rate in interventions.items()},
+    }
+    (folder / "evaluation.json").write_text(json.dumps(evaluation))
+
+
+def test_groups_runs_that_differ_in_their_seed_only(tmp_path: Path) -> None:
     control = TrainConfig(core=CoreConfig(kind="feedforward"))
     make_run(tmp_path / "a", TrainConfig(), [0.0, 0.5, 1.0])
     make_run(tmp_path / "b", TrainConfig(seed=2), [0.5, 0.5])
     make_run(tmp_path / "c", control, [0.5, 0.5, 0.5])
-    curves = plots.find_curves(tmp_path)
-    assert {kind: len(of_kind) for kind, of_kind in curves.items()} == {"mtxl": 2, "feedforward": 1}
-    assert {value: len(group) for value, group in plots.find_curves(tmp_path, "seed").items()} == {
-        "1": 2,
-        "2": 1,
+    runs = find_runs(tmp_path)
+    assert varying_options(runs) == ["core.kind"]
+    groups = grouped(runs, ["core.kind"])
+    assert {kind: len(group) for kind, group in groups.items()} == {
+        ("feedforward",): 1,
+        ("mtxl",): 2,
     }
+    assert list(grouped(runs, ["seed", "core.kind"])) == [
+        ("1", "feedforward"), ("1", "mtxl"), ("2", "mtxl"),
+    ]  # fmt: skip
     with pytest.raises(ValueError, match="by='sead' must be an option: env, "):
-        plots.find_curves(tmp_path, "sead")
-    frames, success = plots.band(curves["mtxl"], num_points=3)
+        grouped(runs, ["sead"])
+    frames, success = plots.band([run.curve for run in groups["mtxl",]], num_points=3)
     assert frames.tolist() == [0, 100, 200]
     assert success.tolist() == [[0, 0, 0.5], [0.5, 0.5, 0.5]]
     plots.plot(tmp_path, tmp_path / "new" / "curves.png", smooth=2)
     assert iio.imread(tmp_path / "new" / "curves.png").std() > 0
+
+
+def test_numbers_are_ordered_as_numbers(tmp_path: Path) -> None:
+    for mem_len in (128, 8, 16):
+        config = TrainConfig(core=CoreConfig(mem_len=mem_len))
+        make_run(tmp_path / str(mem_len), config, [0.5])
+    assert list(grouped(find_runs(tmp_path), ["core.mem_len"])) == [("8",), ("16",), ("128",)]
+
+
+def test_the_table_says_what_the_memory_did(tmp_path: Path) -> None:
+    for seed, rate in ((1, 0.9), (2, 1.0)):
+        make_run(tmp_path / f"a{seed}", TrainConfig(seed=seed), [0.5])
+        finish(tmp_path / f"a{seed}", rate, cleared=0.25 * seed)
+        control = TrainConfig(seed=seed, core=CoreConfig(kind="gru"))
+        make_run(tmp_path / f"b{seed}", control, [0.5])
+        finish(tmp_path / f"b{seed}", 0.5)
+    make_run(tmp_path / "unfinished", TrainConfig(seed=3), [0.5])
+    gru, mtxl = table_rows(find_runs(tmp_path), ["core.kind"])
+    assert gru["kind"] == "gru"
+    assert mtxl["seeds"] == "2"
+    assert mtxl["success (IQM, 95 % interval)"] == "0.950 (0.900 to 1.000)"
+    assert mtxl["cue seen"] == "0.500"
+    assert mtxl["success if seen"] == ""
+    assert mtxl["memory cleared"] == "0.375"
+    assert mtxl["better than the first row (probability)"] == "1.000 (1.000 to 1.000)"
+    assert "better than the first row (probability)" not in gru
+    write_tables(find_runs(tmp_path), ["core.kind"], tmp_path)
+    assert (tmp_path / "table.csv").read_text().startswith("kind,seeds,")
+    assert "success if seen" not in (tmp_path / "table.md").read_text()  # nothing to say
+
+
+def test_reads_when_the_last_episodes_succeeded(tmp_path: Path) -> None:
+    create_run(tmp_path / "run", TrainConfig())
+    logger = RunLogger(tmp_path / "run", TrainConfig())
+    for frames, rate in ((100, 0.5), (200, 0.96), (300, 0.9)):
+        logger.log({WINDOW_TAG: rate}, frames)
+    logger.close()
+    run = Run.of(tmp_path / "run")
+    solved = run.when_solved()
+    assert solved is not None
+    assert solved[0] == 200
+    assert 0 <= solved[1] < 1
+    assert run.when_solved(0.97) is None
+
+
+@pytest.mark.parametrize(
+    ("env_id", "gap"),
+    [
+        ("MiniGrid-MemoryS13-v0", 8),
+        ("mtxl/MemoryS65Cue-v0", 60),
+        ("mtxl/TMaze300Active-v0", 300),
+        ("mtxl/Recall20-v0", 20),
+        ("MiniGrid-MemoryS17Random-v0", None),
+        ("CartPole-v1", None),
+    ],
+)
+def test_knows_the_gap_of_a_task(env_id: str, gap: int | None) -> None:
+    assert Run(Path("run"), {"env": env_id}).gap == gap
+
+
+def test_draws_the_gaps_and_the_heat_map(tmp_path: Path) -> None:
+    for index, (length, mem_len, lmem_len) in enumerate(product((10, 20), (0, 8), (0, 4))):
+        core = CoreConfig(mem_len=mem_len, lmem_len=lmem_len)
+        config = TrainConfig(env=f"mtxl/TMaze{length}-v0", core=core)
+        make_run(tmp_path / str(index), config, [0.5])
+        if index != 3:  # one is not finished
+            finish(tmp_path / str(index), 0.1 * index)
+    plots.plot(tmp_path, tmp_path / "out")
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"curves.png", "heat_map.png", "gaps.png", "table.md", "table.csv"}
+    assert all(iio.imread(path).std() > 0 for path in (tmp_path / "out").glob("*.png"))
 
 
 def test_smoothing_averages_the_last_updates() -> None:
@@ -53,7 +143,7 @@ def test_smoothing_averages_the_last_updates() -> None:
 
 def test_no_run_and_no_episode_are_clear_errors(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no run"):
-        plots.find_curves(tmp_path)
+        find_runs(tmp_path)
     make_run(tmp_path / "a", TrainConfig(), [])
     with pytest.raises(ValueError, match="has no charts/success_rate yet"):
-        plots.find_curves(tmp_path)
+        plots.plot(tmp_path)

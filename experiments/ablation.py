@@ -1,0 +1,123 @@
+r"""Run a grid of trainings, and make its table and figures.
+
+    python -m experiments.ablation memory_lengths --env MiniGrid-MemoryS13-v0 \
+        --mem-len 0 8 32 128 --lmem-len 0 4 16 64 --seeds 5
+    python -m experiments.ablation grid --env mtxl/TMaze50-v0 --seeds 3 \
+        --over core.gate nbrc gru residual --over core.mem-write-iters 1 2
+
+Every cell is an ordinary run directory. Killed and started again with the same options, a grid
+goes on where it was: a finished cell is never run again, one that was interrupted begins anew. A
+cell that fails is reported at the end and tried again the next time; the others go on.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from experiments.grid import make_cells, parse_axes, run_cells
+from experiments.plots import plot
+from mtxl_rl.command import fail_with_one_line
+from mtxl_rl.config import TrainConfig, pick_device
+
+Base = Annotated[TrainConfig, tyro.conf.arg(name="")]
+
+
+def memory_lengths(
+    base: Base,
+    mem_len: tuple[int, ...] = (0, 8, 32, 128),
+    lmem_len: tuple[int, ...] = (0, 4, 16, 64),
+    seeds: int = 5,
+    jobs: int | None = None,
+    folder: Path | None = None,
+) -> None:
+    """Train at every combination of lengths of the short and the long memory.
+
+    Args:
+        base: All other options are those of mtxl_rl.train.
+        mem_len: Steps of short memory.
+        lmem_len: Slots of long memory.
+        seeds: Seeds of each combination.
+        jobs: Runs at a time. Left out: one for each core, or one on a GPU.
+        folder: Of the grid. Left out: runs/memory_lengths__ENV.
+    """
+    axes = {"core.mem_len": mem_len, "core.lmem_len": lmem_len}
+    _run("memory_lengths", base, axes, seeds, jobs, folder)
+
+
+def grid(
+    base: Base,
+    over: tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]] = (),
+    seeds: int = 5,
+    jobs: int | None = None,
+    folder: Path | None = None,
+) -> None:
+    """Train at every combination of the values of some options.
+
+    Args:
+        base: All other options are those of mtxl_rl.train.
+        over: An option and its values: --over core.gate nbrc gru. Once for each option.
+        seeds: Seeds of each combination.
+        jobs: Runs at a time. Left out: one for each core, or one on a GPU.
+        folder: Of the grid. Left out: runs/grid__ENV__OPTIONS.
+    """
+    axes = dict(parse_axes(over))
+    if not axes:
+        raise ValueError("over is empty; name an option and its values: --over core.gate nbrc gru")
+    short = "+".join(name.rpartition(".")[2] for name in axes)
+    _run(f"grid__{short}", base, axes, seeds, jobs, folder)
+
+
+def _run(
+    kind: str,
+    base: TrainConfig,
+    axes: Mapping[str, Sequence[Any]],
+    seeds: int,
+    jobs: int | None,
+    folder: Path | None,
+) -> None:
+    if base.run_dir is not None:
+        raise ValueError(f"run_dir={base.run_dir} is for one run; set --folder for a grid")
+    if jobs is not None and jobs < 1:
+        raise ValueError(f"jobs={jobs} must be 1 or more; set --jobs")
+    folder = folder or Path("runs") / f"{kind}__{base.env.replace('/', '_')}"
+    cells = make_cells(folder, base, axes, seeds)
+    failed = run_cells(cells, jobs or _num_jobs(base))
+    if any(cell.is_finished for cell in cells):
+        plot(folder, by=tuple(axes))
+        print((folder / "table.md").read_text(), end="")
+    if failed:
+        for cell, reason in failed:
+            print(f"error: {cell.name}: {reason}", file=sys.stderr)
+        print(f"error: {len(failed)} of {len(cells)} cells failed; the same command tries them "
+              "again", file=sys.stderr)  # fmt: skip
+        sys.exit(1)
+
+
+def _num_jobs(base: TrainConfig) -> int:
+    return 1 if pick_device(base.device).type == "cuda" else os.cpu_count() or 1
+
+
+def _stop(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def main() -> None:
+    """Read the options and run the grid."""
+    signal.signal(signal.SIGTERM, _stop)
+    with fail_with_one_line():
+        tyro.extras.subcommand_cli_from_dict(
+            {"memory_lengths": memory_lengths, "grid": grid},
+            prog="python -m experiments.ablation",
+            sort_subcommands=False,
+        )
+
+
+if __name__ == "__main__":
+    main()

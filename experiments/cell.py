@@ -1,0 +1,26 @@
+"""Train one cell of a grid: python -m experiments.cell CONFIG.json.
+
+The file holds what a run's config.json does.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from mtxl_rl.command import fail_with_one_line
+from mtxl_rl.config import from_json
+from mtxl_rl.train import train
+
+
+def main() -> None:
+    """Train as the file says."""
+    with fail_with_one_line():
+        if len(sys.argv) != 2:
+            raise ValueError(f"got {len(sys.argv) - 1} arguments; pass the path of a config.json")
+        train(from_json(json.loads(Path(sys.argv[1]).read_text())))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""Run directories as experiments see them: options, curve and evaluation."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from mtxl_rl.checkpoint import load_config
+from mtxl_rl.config import flat
+from mtxl_rl.metrics import SUCCESS_TAG, WINDOW_TAG
+
+NOT_COMPARED = ("seed", "run_dir", "num_threads", "device", "checkpoint_every", "strict")
+"""Options in which the runs of one row may differ."""
+SOLVED = 0.95
+
+Curve = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run directory."""
+
+    path: Path
+    options: dict[str, Any]  # {"core.dim": 64, ...}
+
+    @classmethod
+    def of(cls, path: Path) -> Run:
+        """Read the options."""
+        return cls(path, flat(load_config(path)))
+
+    @cached_property
+    def evaluation(self) -> dict[str, Any] | None:
+        """The evaluation at the end, None where the run is not finished."""
+        path = self.path / "evaluation.json"
+        return json.loads(path.read_text()) if path.is_file() else None
+
+    @cached_property
+    def _events(self) -> EventAccumulator:
+        events = EventAccumulator(str(self.path), size_guidance={"scalars": 0})
+        return events.Reload()
+
+    @cached_property
+    def curve(self) -> Curve:
+        """(frames, success rate of the episodes of an update).
+
+        Raises:
+            ValueError: when the run has logged no success rate.
+        """
+        if SUCCESS_TAG not in self._events.Tags()["scalars"]:
+            raise ValueError(
+                f"{self.path} has no {SUCCESS_TAG} yet; wait for its first episodes, or leave it "
+                "out"
+            )
+        points = self._events.Scalars(SUCCESS_TAG)
+        return np.array([p.step for p in points]), np.array([p.value for p in points])
+
+    def when_solved(self, rate: float = SOLVED) -> tuple[int, float] | None:
+        """Return frames and minutes after which the last 1,000 episodes succeed at `rate`."""
+        if WINDOW_TAG not in self._events.Tags()["scalars"]:
+            return None
+        started = self._events.FirstEventTimestamp()
+        for point in self._events.Scalars(WINDOW_TAG):
+            if point.value >= rate:
+                return point.step, (point.wall_time - started) / 60
+        return None
+
+    @property
+    def gap(self) -> int | None:
+        """Steps from the last sight of the cue to the choice, where the id of the task tells."""
+        env_id = self.options["env"]
+        if match := re.search(r"Memory(?:S)(\d+)(?:Cue)?-v0$", env_id):
+            return int(match[1]) - 5
+        match = re.search(r"(?:TMaze|Recall)(\d+)(?:Active)?-v0$", env_id)
+        return int(match[1]) if match else None
+
+
+def find_runs(folder: Path) -> list[Run]:
+    """Return every run below `folder`.
+
+    Raises:
+        ValueError: when there is none.
+    """
+    found = [Run.of(config.parent) for config in sorted(folder.rglob("config.json"))]
+    if not found:
+        raise ValueError(f"{folder} holds no run (a folder with config.json); pass one that does")
+    return found
+
+
+def varying_options(runs: Sequence[Run]) -> list[str]:
+    """Return the options that differ between runs, but for seeds and places."""
+    names = [name for name in runs[0].options if name not in NOT_COMPARED]
+    return [name for name in names if len({str(run.options[name]) for run in runs}) > 1]
+
+
+def grouped(runs: Sequence[Run], by: Sequence[str]) -> dict[tuple[str, ...], list[Run]]:
+    """Return runs by the values of some options, in the order of these values.
+
+    Raises:
+        ValueError: for a name that is no option.
+    """
+    for name in by:
+        if name not in runs[0].options:
+            raise ValueError(f"by={name!r} must be an option: {', '.join(runs[0].options)}")
+
+    def order(run: Run) -> list[tuple[bool, Any]]:
+        values = [run.options[name] for name in by]
+        is_number = [isinstance(value, int | float) for value in values]
+        return [(not n, v if n else str(v)) for n, v in zip(is_number, values, strict=True)]
+
+    groups: dict[tuple[str, ...], list[Run]] = {}
+    for run in sorted(runs, key=order):
+        groups.setdefault(tuple(str(run.options[name]) for name in by), []).append(run)
+    return groups

@@ -1,0 +1,17 @@
+"""An environment that trains for a while and then fails."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+
+from envs.recall import RecallEnv
+
+
+class BrokenEnv(RecallEnv):
+    def step(self, action: Any) -> Any:
+        raise RuntimeError("the simulator crashed")
+
+
+gymnasium.register("Broken-v0", entry_point=lambda **_: BrokenEnv())

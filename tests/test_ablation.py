@@ -1,0 +1,179 @@
+"""Grids of runs: nothing is run twice, a failure stays alone, a kill loses one cell at most."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import imageio.v3 as iio
+import pytest
+
+from agents.core import CoreConfig
+from agents.ppo import PPOConfig
+from experiments.grid import Cell, make_cells, parse_axes, run_cells
+from mtxl_rl.config import TrainConfig
+
+ROOT = Path(__file__).parents[1]
+TINY = TrainConfig(
+    env="mtxl/Recall6-v0",
+    total_frames=512,
+    num_envs=16,
+    eval_episodes=20,
+    device="cpu",
+    num_threads=1,
+    core=CoreConfig(dim=8, heads=2, depth=1, seq_len=4),
+    ppo=PPOConfig(rollout_len=16, num_minibatches=2),
+)
+OPTIONS = (
+    "--env", "mtxl/Recall6-v0", "--total-frames", "512", "--num-envs", "16",
+    "--eval-episodes", "20", "--device", "cpu", "--num-threads", "1", "--core.dim", "8",
+    "--core.heads", "2", "--core.depth", "1", "--core.seq-len", "4", "--ppo.rollout-len", "16",
+    "--ppo.num-minibatches", "2",
+)  # fmt: skip
+
+
+def ablation(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "experiments.ablation", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+
+
+def when_finished(cells: list[Cell]) -> dict[str, int]:
+    paths = {cell.name: cell.run_dir / "evaluation.json" for cell in cells}
+    return {name: path.stat().st_mtime_ns for name, path in paths.items() if path.is_file()}
+
+
+@pytest.mark.slow
+def test_a_killed_grid_goes_on_where_it_was(tmp_path: Path) -> None:
+    arguments = ("memory_lengths", *OPTIONS, "--mem-len", "0", "4", "--lmem-len", "0", "2",
+                 "--seeds", "1", "--jobs", "1", "--folder", str(tmp_path))  # fmt: skip
+    axes = {"core.mem_len": [0, 4], "core.lmem_len": [0, 2]}
+    cells = make_cells(tmp_path, TINY, axes, num_seeds=1)
+    first = ablation(*arguments)
+    assert first.stdout is not None
+    while "finished      mem_len" not in first.stdout.readline():
+        assert first.poll() is None
+    time.sleep(1)  # the second cell has started
+    first.kill()
+    first.communicate()
+    finished_first = when_finished(cells)
+    assert 1 <= len(finished_first) < 4
+
+    second = ablation(*arguments)
+    out, err = second.communicate(timeout=100)
+    assert second.returncode == 0, err
+    assert set(when_finished(cells)) == {cell.name for cell in cells}
+    assert when_finished(cells).items() >= finished_first.items()
+    assert "4 cells, " in out
+    rows = [line for line in out.splitlines() if line.startswith("| ")]
+    assert [row.split(" | ")[:2] for row in rows] == [
+        ["| mem_len", "lmem_len"], ["| 0", "0"], ["| 0", "2"], ["| 4", "0"], ["| 4", "2"],
+    ]  # fmt: skip
+    assert (tmp_path / "table.csv").read_text().count("\n") == 5
+    for picture in ("curves.png", "heat_map.png"):
+        assert iio.imread(tmp_path / picture).std() > 0
+    assert json.loads((cells[3].run_dir / "config.json").read_text())["core"]["lmem_len"] == 2
+
+    third = ablation(*arguments)  # all is there: nothing is run
+    out, _ = third.communicate(timeout=100)
+    assert "4 cells, 4 finished before" in out
+    assert when_finished(cells).items() >= finished_first.items()
+
+
+@pytest.mark.slow
+def test_a_cell_that_fails_stays_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
+    monkeypatch.chdir(ROOT)
+    axes = {"env": ["broken_env:Broken-v0", "mtxl/Recall6-v0"]}
+    cells = make_cells(tmp_path, TINY, axes, num_seeds=1)
+    failed = run_cells(cells, num_jobs=2)
+    assert [cell for cell, _ in failed] == [cells[0]]
+    assert "exit code 1: RuntimeError: the simulator crashed" in failed[0][1]
+    assert cells[1].is_finished
+    assert "failed        env=broken_env_Broken-v0,seed=1" in capfd.readouterr().out
+    assert [cell for cell, _ in run_cells(cells, num_jobs=2)] == [cells[0]]  # tried again
+
+
+@pytest.mark.slow
+def test_terminated_it_stops_its_runs(tmp_path: Path) -> None:
+    arguments = ("grid", *OPTIONS, "--total-frames", "100000000", "--compile", "off",
+                 "--over", "core.mem-len", "0", "--seeds", "1", "--folder", str(tmp_path))  # fmt: skip
+    process = ablation(*arguments)
+    log = tmp_path / ".cells" / "mem_len=0,seed=1.log"
+    for _ in range(600):
+        if log.is_file() and "Run:" in log.read_text():
+            break
+        time.sleep(0.1)
+    time.sleep(1)  # it trains
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted; what was trained" in log.read_text()
+
+
+def test_names_and_orders_cells_by_seed() -> None:
+    cells = make_cells(Path("grid"), TINY, {"core.memory_layers": [[1], None]}, num_seeds=2)
+    assert [cell.name for cell in cells] == [
+        "memory_layers=1,seed=1", "memory_layers=None,seed=1",
+        "memory_layers=1,seed=2", "memory_layers=None,seed=2",
+    ]  # fmt: skip
+    assert cells[2].config.seed == 2
+    assert cells[2].config.core.memory_layers == (1,)
+    assert cells[2].run_dir == Path("grid/memory_layers=1,seed=2")
+
+
+def test_controls_leave_out_what_they_do_not_have() -> None:
+    base = replace(TINY, core=CoreConfig(dim=8, heads=2, depth=1, seq_len=4, lmem_len=2))
+    kinds = ["mtxl", "gtrxl", "gru"]
+    cells = make_cells(Path("grid"), base, {"core.kind": kinds}, num_seeds=1)
+    assert [cell.config.core for cell in cells] == [
+        base.core,
+        CoreConfig(kind="gtrxl", dim=8, heads=2, depth=1, seq_len=4),
+        CoreConfig(kind="gru", dim=8, depth=1),
+    ]
+
+
+def test_reads_values_as_json_or_text() -> None:
+    axes = [("core.gate", "nbrc", "gru"), ("core.mem-len", "0", "8"), ("core.mogrify", "True"),
+            ("core.memory-layers", "[1,2]", "None")]  # fmt: skip
+    assert dict(parse_axes(axes)) == {
+        "core.gate": ["nbrc", "gru"],
+        "core.mem_len": [0, 8],
+        "core.mogrify": [True],
+        "core.memory_layers": [[1, 2], None],
+    }
+
+
+def test_bad_grids_are_rejected_before_anything_runs(tmp_path: Path) -> None:
+    def fails(match: str, axes: dict[str, list[object]], num_seeds: int = 1) -> None:
+        with pytest.raises(ValueError, match=match):
+            make_cells(tmp_path, TINY, axes, num_seeds)
+
+    fails("'core.mem_length' must be an option: env, ", {"core.mem_length": [1]})
+    fails(r"core.mem_len=\[8, 8\] must be one or more different values", {"core.mem_len": [8, 8]})
+    fails(r"core.mem_len=\[\] must be one or more", {"core.mem_len": []})
+    fails("cell kind=gru,mem_len=4,seed=1: mem_len=4 has no effect on the core gru",
+          {"core.kind": ["mtxl", "gru"], "core.mem_len": [4]})  # fmt: skip
+    fails("seeds=0 must be 1 or more", {"core.mem_len": [8]}, num_seeds=0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_will_not_go_on_with_another_grid_in_the_folder(tmp_path: Path) -> None:
+    cell = make_cells(tmp_path, TINY, {"core.mem_len": [8]}, 1)[0]
+    cell.run_dir.mkdir()
+    (cell.run_dir / "config.json").write_text(json.dumps({"env": "mtxl/Recall20-v0"}))
+    with pytest.raises(ValueError, match="env is mtxl/Recall20-v0 there and mtxl/Recall6-v0 here"):
+        make_cells(tmp_path, TINY, {"core.mem_len": [8]}, 1)

@@ -1,0 +1,37 @@
+"""Statistics of a few seeds, worked by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from experiments.intervals import interquartile_mean, probability_of_improvement
+
+
+def test_interquartile_mean_is_that_of_the_middle_half_over_all_tasks() -> None:
+    estimate = interquartile_mean([[0.0, 0.5, 0.6, 1.0], [0.1, 0.7, 0.8, 0.9]])
+    assert estimate.value == pytest.approx((0.5 + 0.6 + 0.7 + 0.8) / 4)
+    assert 0 < estimate.low < estimate.value < estimate.high < 1
+
+
+def test_intervals_draw_within_tasks() -> None:
+    """Runs of one task that are alike leave nothing to chance, however far tasks are apart."""
+    estimate = interquartile_mean([[0.2, 0.2, 0.2], [0.8, 0.8, 0.8]])
+    assert (estimate.low, estimate.value, estimate.high) == pytest.approx((0.5, 0.5, 0.5))
+
+
+def test_a_single_run_has_no_interval() -> None:
+    estimate = interquartile_mean([[0.25]])
+    assert estimate.value == 0.25
+    assert math.isnan(estimate.low)
+    assert str(estimate) == "0.250"
+    assert interquartile_mean([[0.25], [0.5, 0.7]]).low > 0.25
+
+
+def test_probability_of_improvement_counts_pairs_and_ties() -> None:
+    # task 1: of 4 pairs 3 are above, 1 is a tie; task 2: all 2 are below
+    estimate = probability_of_improvement([[0.5, 0.9], [0.1]], [[0.5, 0.4], [0.2, 0.3]])
+    assert estimate.value == pytest.approx((3.5 / 4 + 0) / 2)
+    assert estimate.low <= estimate.value <= estimate.high
+    assert probability_of_improvement([[1.0, 1.0]], [[0.0, 0.0]]).low == 1
