@@ -110,7 +110,8 @@ def test_a_cell_that_fails_stays_alone(
 @pytest.mark.slow
 def test_terminated_it_stops_its_runs(tmp_path: Path) -> None:
     arguments = ("grid", *OPTIONS, "--total-frames", "100000000", "--compile", "off",
-                 "--over", "core.mem-len", "0", "--seeds", "1", "--folder", str(tmp_path))  # fmt: skip
+                 "--over", "core.mem-len", "0", "--seeds", "1",
+                 "--folder", str(tmp_path))  # fmt: skip
     process = ablation(*arguments)
     log = tmp_path / ".cells" / "mem_len=0,seed=1.log"
     for _ in range(600):
