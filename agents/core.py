@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from agents.baseline_cores import FeedForwardCore, RNNCore
-from agents.initialization import init_weights
+from agents.initialization import init_memory_writes, init_weights
 from agents.memory_core import MemoryCore
 from mtxl_rl import MemoryTransformerXL
 
@@ -99,6 +99,9 @@ class CoreConfig:
     """Learned persistent key-value slots."""
     mem_write_iters: int = 2
     """Refinements of the slots in one memory write."""
+    mem_write_gain: float | None = 4.0
+    """Size of the memory network's keys at the start: how sharply a write picks what it stores.
+    None: the start of Memory Transformer-XL, small and even."""
     mogrify: bool = False
     """Let the inputs of each gate scale each other first."""
     ff_glu: bool = False
@@ -140,6 +143,10 @@ def make_core(config: CoreConfig) -> Core:
     core = CORES[config.kind](config)
     assert isinstance(core, nn.Module)
     init_weights(core)
+    if isinstance(core, MemoryCore) and config.mem_write_gain is not None:
+        long_memory = core.transformer.long_memory
+        if long_memory is not None:
+            init_memory_writes(long_memory, config.mem_write_gain)
     return core
 
 

@@ -7,7 +7,10 @@ orthogonal weights (Saxe et al. 2013, arXiv 1312.6120) it is 7 percent (experime
 
 from __future__ import annotations
 
+import torch
 from torch import nn
+
+from mtxl_rl.long_memory import LongMemory
 
 GAIN = 2**0.5
 """Of orthogonal weights."""
@@ -25,15 +28,29 @@ def init_orthogonal(layer: nn.Linear, gain: float = GAIN) -> nn.Linear:
 
 
 def init_weights(module: nn.Module) -> None:
-    """Draw the weights of every nn.Linear (each as one matrix), GRU and LSTM in `module`.
-
-    The projections of the long memory are bare parameters and keep their own start.
-    """
+    """Draw the weights of every nn.Linear (each as one matrix), GRU and LSTM in `module`."""
     for layer in module.modules():
         if isinstance(layer, nn.Linear):
             init_orthogonal(layer)
         elif isinstance(layer, nn.GRU | nn.LSTM):
             _init_rnn(layer)
+
+
+def init_memory_writes(long_memory: LongMemory, key_gain: float) -> None:
+    """Draw orthogonal projections for the memory network, with keys `key_gain` times as large.
+
+    Its linear attention averages over all keys with weights exp(key): with small keys one step in
+    which a cue is seen is lost among the others (experiments/LOG.md).
+    """
+    dim = long_memory.query.shape[0]
+    keys, values = long_memory.key_value.data.split(dim, dim=1)
+    for weights, gain in (
+        (long_memory.query.data, GAIN),
+        (keys, key_gain * GAIN),
+        (values, GAIN),
+        (long_memory.out.data, GAIN),
+    ):
+        weights.copy_(nn.init.orthogonal_(torch.empty_like(weights), gain))
 
 
 def _init_rnn(rnn: nn.GRU | nn.LSTM) -> None:

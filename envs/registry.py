@@ -23,7 +23,7 @@ from envs.vector_env import TensorVectorEnv
 Backend = Literal["auto", "tensor", "gymnasium"]
 
 _RECALL = re.compile(r"mtxl/Recall(?P<delay>\d+)-v0")
-_T_MAZE = re.compile(r"mtxl/TMaze(?P<length>\d+)(?P<active>Active)?-v0")
+_T_MAZE = re.compile(r"mtxl/TMaze(?P<first>\d+)(?:to(?P<last>\d+))?(?P<active>Active)?-v0")
 _MEMORY = re.compile(
     r"mtxl/MemoryS(?P<size>\d+)(?:to(?P<last>\d+))?(?P<random>Random)?(?P<cue>Cue)?-v0"
 )
@@ -98,8 +98,7 @@ def _own_task(env_id: str) -> tuple[str, dict[str, Any]] | None:
         first, last = int(match["size"]), int(match["last"] or match["size"])
         for size in (first, last):
             memory.check_size(size)
-        if first > last:
-            raise ValueError(f"env={env_id!r} names sizes from {first} to {last}; swap them")
+        _check_order(env_id, first, last)
         options = {
             "sizes": tuple(range(first, last + 1, 2)),
             "random_length": match["random"] is not None,
@@ -107,12 +106,20 @@ def _own_task(env_id: str) -> tuple[str, dict[str, Any]] | None:
         }
         return "envs.memory:MemoryEnv", options
     if match := _T_MAZE.fullmatch(env_id):
-        length = int(match["length"])
-        t_maze.check_length(length)
-        return "envs.t_maze:TMazeEnv", {"length": length, "is_active": match["active"] is not None}
+        first, last = int(match["first"]), int(match["last"] or match["first"])
+        for length in (first, last):
+            t_maze.check_length(length)
+        _check_order(env_id, first, last)
+        options = {"lengths": t_maze.doubled(first, last), "is_active": match["active"] is not None}
+        return "envs.t_maze:TMazeEnv", options
     if match := _RECALL.fullmatch(env_id):
         return "envs.recall:RecallEnv", {"delay": int(match["delay"])}
     return None
+
+
+def _check_order(env_id: str, first: int, last: int) -> None:
+    if first > last:
+        raise ValueError(f"env={env_id!r} names sizes from {first} to {last}; swap them")
 
 
 def _register(env_id: str, entry_point: Any, options: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from minigrid.minigrid_env import MiniGridEnv
 from envs.cells import BALL, EMPTY, KEY, WALL
 from envs.geometry import Geometry
 from envs.memory import MemoryEnv
-from envs.t_maze import MIDDLE, TMazeEnv
+from envs.t_maze import MIDDLE, TMazeEnv, time_limit
 
 _GREEN = 1
 _GREEN_KEY, _GREEN_BALL = KEY | _GREEN << 8, BALL | _GREEN << 8
@@ -47,7 +47,17 @@ LevelGroup = Callable[[], StaticLevels]
 def static_levels(env: MiniGridEnv) -> list[LevelGroup]:
     """Return all levels of an environment of `STATIC_CLASSES`, in groups."""
     if isinstance(env, TMazeEnv):
-        return [partial(t_maze_levels, env.length, env.is_active, env.max_steps)]
+        weight = 1 / len(env.lengths)
+        return [
+            partial(
+                t_maze_levels,
+                length,
+                env.is_active,
+                time_limit(length) if env.has_time_limit_of_length else env.max_steps,
+                weight,
+            )
+            for length in env.lengths
+        ]
     assert isinstance(env, StockMemoryEnv)
     sizes, starts_at_cue, max_steps = (env.size,), False, env.max_steps
     if isinstance(env, MemoryEnv):
@@ -96,7 +106,9 @@ def memory_levels(
     )
 
 
-def t_maze_levels(length: int, is_active: bool, max_steps: int) -> StaticLevels:
+def t_maze_levels(
+    length: int, is_active: bool, max_steps: int, weight: float = 1.0
+) -> StaticLevels:
     """Return the two levels of a T-maze (a key, a ball)."""
     junction = length + 1
     walls = np.full((2 * MIDDLE + 1, length + 3), WALL, dtype=np.int32)
@@ -112,5 +124,5 @@ def t_maze_levels(length: int, is_active: bool, max_steps: int) -> StaticLevels:
         np.array([(up, down), (down, up)]),
         [geometry.flat(2 if is_active else 1, MIDDLE)],
         max_steps,
-        weight=1.0,
+        weight,
     )

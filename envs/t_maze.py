@@ -8,13 +8,16 @@ Description: the agent starts beside a key or a ball, in view, and walks down a 
 Actions: MiniGrid's seven; left, right and forward do something.
 Observations: MiniGrid's: `image` (7, 7, 3), `direction`, `mission`.
 Rewards: 1 - 0.9 t / max_steps at the right end, 0 otherwise.
-Termination: at either end. Truncation: after `max_steps` = 8 (length + 4) steps.
+Termination: at either end. Truncation: after `max_steps` = 8 (length + 4) steps, of the length of
+    the episode.
 Registered ids: mtxl/TMaze{length}-v0 and mtxl/TMaze{length}Active-v0: the length of the corridor in
     cells, from 7 to 100,000. Going forward, the cue is out of view from the second step on.
+    mtxl/TMaze10to160-v0: one of 10, 20, 40, 80 and 160 for each episode, as a curriculum.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from minigrid.core.actions import Actions
@@ -35,7 +38,7 @@ class TMazeEnv(MiniGridEnv):
     """The T-maze.
 
     Args:
-        length: cells of the corridor, from 7 to 100,000.
+        lengths: cells of the corridor, from 7 to 100,000, one of which is drawn for each episode.
         is_active: start with the cue behind.
         **kwargs: of MiniGridEnv.
 
@@ -43,20 +46,34 @@ class TMazeEnv(MiniGridEnv):
         ValueError: for a corridor too short for the cue to be forgotten, or too long.
     """
 
-    def __init__(self, length: int = 10, is_active: bool = False, **kwargs: Any):
-        check_length(length)
-        self.length = length
+    def __init__(
+        self,
+        lengths: Sequence[int] = (10,),
+        is_active: bool = False,
+        max_steps: int | None = None,
+        **kwargs: Any,
+    ):
+        for length in lengths:
+            check_length(length)
+        self.lengths = tuple(lengths)
+        self.length = max(lengths)
         self.is_active = is_active
-        kwargs.setdefault("max_steps", 8 * (length + 4))
+        self.has_time_limit_of_length = max_steps is None
         super().__init__(
             mission_space=MissionSpace(mission_func=lambda: _MISSION),
-            width=length + 3,
+            max_steps=max_steps or time_limit(self.length),
+            width=self.length + 3,
             height=2 * MIDDLE + 1,
             see_through_walls=False,
             **kwargs,
         )
 
     def _gen_grid(self, width: int, height: int) -> None:
+        # a single length draws nothing, so that the levels of a seed are those of before
+        self.length = self.lengths[0] if len(self.lengths) == 1 else self._rand_elem(self.lengths)
+        self.width = width = self.length + 3
+        if self.has_time_limit_of_length:
+            self.max_steps = time_limit(self.length)
         junction = self.length + 1
         self.grid = Grid(width, height)
         for y in range(height):
@@ -84,6 +101,20 @@ class TMazeEnv(MiniGridEnv):
         if position == self.failure_pos:
             return observation, 0, True, truncated, info
         return observation, reward, terminated, truncated, info
+
+
+def time_limit(length: int) -> int:
+    """Return the steps after which an episode is cut off."""
+    return 8 * (length + 4)
+
+
+def doubled(first: int, last: int) -> tuple[int, ...]:
+    """Return first, 2 first, 4 first, ... below last, and last."""
+    lengths = []
+    while first < last:
+        lengths.append(first)
+        first *= 2
+    return (*lengths, last)
 
 
 def check_length(length: int) -> None:

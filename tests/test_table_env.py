@@ -19,7 +19,12 @@ from envs.static_levels import static_levels
 from envs.table_env import TableEnv
 
 MEMORY_IDS = [f"MiniGrid-MemoryS{size}-v0" for size in (7, 9, 11, 13, "13Random", "17Random")]
-OWN_IDS = ["mtxl/TMaze7-v0", "mtxl/TMaze13Active-v0", "mtxl/MemoryS9to11RandomCue-v0"]
+OWN_IDS = [
+    "mtxl/TMaze7-v0",
+    "mtxl/TMaze13Active-v0",
+    "mtxl/TMaze7to20-v0",
+    "mtxl/MemoryS9to11RandomCue-v0",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -116,7 +121,10 @@ def test_whole_episodes_equal_minigrid(env_id: str) -> None:
     assert pair.counts["both"] > 0
 
 
-@pytest.mark.parametrize("env_id", ["MiniGrid-MemoryS13Random-v0", "mtxl/MemoryS7to11Random-v0"])
+@pytest.mark.parametrize(
+    "env_id",
+    ["MiniGrid-MemoryS13Random-v0", "mtxl/MemoryS7to11Random-v0", "mtxl/TMaze7to20-v0"],
+)
 def test_resets_are_distributed_as_minigrids(env_id: str) -> None:
     check_id(env_id)
     env = TableEnv(env_id, 20_000, seed=1)

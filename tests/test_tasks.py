@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import gymnasium
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from minigrid.envs.memory import MemoryEnv
 
 from envs.recall import DELAYS, RecallEnv
 from envs.registry import check_id
-from envs.t_maze import TMazeEnv
+from envs.t_maze import TMazeEnv, doubled
 
 IDS = [
     *(f"mtxl/Recall{n}-v0" for n in DELAYS),
@@ -59,7 +61,7 @@ def walk(env: TMazeEnv, seed: int, turn: int) -> tuple[bool, float, list[np.ndar
 
 
 def test_t_maze_pays_for_the_turn_that_the_cue_tells() -> None:
-    env = TMazeEnv(length=10)
+    env = TMazeEnv(lengths=(10,))
     seen = set()
     for seed in range(20):
         for turn in (Actions.left, Actions.right):
@@ -73,7 +75,7 @@ def test_t_maze_pays_for_the_turn_that_the_cue_tells() -> None:
 
 def test_t_maze_shows_the_cue_at_the_first_step_only() -> None:
     """On the way to the T nothing but the first image tells a key from a ball."""
-    env = TMazeEnv(length=10)
+    env = TMazeEnv(lengths=(10,))
     walks = [walk(env, seed, Actions.left) for seed in range(20)]
     images_by_cue = {was_key: images for was_key, _, images in walks}
     key, ball = images_by_cue[True], images_by_cue[False]
@@ -84,7 +86,7 @@ def test_t_maze_shows_the_cue_at_the_first_step_only() -> None:
 
 def test_the_cue_is_out_of_view_from_the_t_in_every_direction() -> None:
     for length in (7, 10):
-        env = TMazeEnv(length=length)
+        env = TMazeEnv(lengths=(length,))
         env.reset(seed=0)
         for _ in range(length):
             env.step(int(Actions.forward))
@@ -94,7 +96,7 @@ def test_the_cue_is_out_of_view_from_the_t_in_every_direction() -> None:
 
 
 def test_the_cue_cannot_be_picked_up() -> None:
-    env = TMazeEnv(length=10)
+    env = TMazeEnv(lengths=(10,))
     env.reset(seed=0)
     env.step(int(Actions.left))
     types = env.step(int(Actions.pickup))[0]["image"][..., 0]
@@ -102,10 +104,24 @@ def test_the_cue_cannot_be_picked_up() -> None:
     assert env.carrying is None
 
 
-@pytest.mark.parametrize(("task", "size"), [(RecallEnv, -1), (TMazeEnv, 6)])
-def test_rejects_sizes_that_make_no_task(task: type, size: int) -> None:
-    with pytest.raises(ValueError, match=f"={size} must be"):
+@pytest.mark.parametrize(("task", "size"), [(RecallEnv, -1), (TMazeEnv, (6,))])
+def test_rejects_sizes_that_make_no_task(task: type, size: Any) -> None:
+    with pytest.raises(ValueError, match=r"=(-1|6) must be"):
         task(size)
+
+
+def test_lengths_double_up_to_the_last() -> None:
+    assert doubled(10, 80) == (10, 20, 40, 80)
+    assert doubled(10, 100) == (10, 20, 40, 80, 100)
+    assert doubled(10, 10) == (10,)
+    env = TMazeEnv(doubled(7, 20))
+    limits = set()
+    for seed in range(20):
+        env.reset(seed=seed)
+        assert env.max_steps == 8 * (env.length + 4)
+        assert env.grid.width == env.length + 3
+        limits.add(env.length)
+    assert limits == {7, 14, 20}
 
 
 @pytest.mark.parametrize(("size", "needs_memory"), [(7, False), (9, False), (11, True), (13, True)])
