@@ -14,7 +14,7 @@ seeds, the mean), its bootstrap interval of 95 %, and the probability of improve
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from experiments.intervals import interquartile_mean
-from experiments.runs import Curve, Run, find_runs, grouped, varying_options
+from experiments.runs import Curve, Run, find_runs, gap_of, grouped, varying_options
 from experiments.table import final_scores, write_tables
 from mtxl_rl.command import fail_with_one_line
 
@@ -111,18 +111,19 @@ def draw_heat_map(runs: list[Run]) -> Figure:
     return figure
 
 
-def draw_gaps(runs: list[Run], by: Sequence[str]) -> Figure:
-    """Draw success against the steps from the cue to the choice."""
+def draw_gaps(lines: Mapping[str, Mapping[int, Sequence[float]]]) -> Figure:
+    """Draw success against the steps from the cue to the choice.
+
+    Args:
+        lines: the success rates of the seeds, by the line's name and by the gap.
+    """
     figure, axes = _figure()
-    for values, group in grouped(runs, by).items():
-        lengths = sorted({run.gap for run in group if run.gap is not None})
-        at_length = [final_scores([run for run in group if run.gap == gap]) for gap in lengths]
-        points = [(g, interquartile_mean(s)) for g, s in zip(lengths, at_length, strict=True) if s]
-        gaps = [gap for gap, _ in points]
-        name = label(values, by) or "success rate"
-        (line,) = axes.plot(gaps, [each.value for _, each in points], marker="o", label=name)
-        low, high = [each.low for _, each in points], [each.high for _, each in points]
-        axes.fill_between(gaps, low, high, color=line.get_color(), alpha=0.2)
+    for name, at_gap in lines.items():
+        points = {gap: interquartile_mean([scores]) for gap, scores in sorted(at_gap.items())}
+        values = [each.value for each in points.values()]
+        (line,) = axes.plot(list(points), values, marker="o", label=name)
+        low, high = zip(*((each.low, each.high) for each in points.values()), strict=True)
+        axes.fill_between(list(points), low, high, color=line.get_color(), alpha=0.2)
     axes.set(xlabel="steps from the cue to the choice", ylabel="success rate", ylim=(0, 1.02))
     axes.set_xscale("log")
     axes.legend(loc="best", fontsize="small")
@@ -140,7 +141,8 @@ def _short(name: str) -> str:
     return name.rpartition(".")[2]
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure, and say so."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
     plt.close(figure)
@@ -170,16 +172,28 @@ def plot(
     curves = draw_curves(runs, by, smooth)
     curves.axes[0].set_title(title)
     if out is not None and out.suffix == ".png":
-        _save(curves, out)
+        save(curves, out)
         return
     out = out or folder
-    _save(curves, out / "curves.png")
+    save(curves, out / "curves.png")
     write_tables(runs, by, out)
     varying = varying_options(runs)
     if {SHORT_MEMORY, LONG_MEMORY} <= set(varying):
-        _save(draw_heat_map(runs), out / "heat_map.png")
-    if len({run.gap for run in runs} - {None}) > 1:
-        _save(draw_gaps(runs, [name for name in by if name != "env"]), out / "gaps.png")
+        save(draw_heat_map(runs), out / "heat_map.png")
+    lines = _scores_by_gap(runs, [name for name in by if name != "env"])
+    if any(len(at_gap) > 1 for at_gap in lines.values()):
+        save(draw_gaps(lines), out / "gaps.png")
+
+
+def _scores_by_gap(runs: list[Run], by: Sequence[str]) -> dict[str, dict[int, list[float]]]:
+    lines: dict[str, dict[int, list[float]]] = {}
+    for values, group in grouped(runs, by).items():
+        for run in group:
+            gap, scores = gap_of(run.options["env"]), final_scores([run])
+            if gap is not None and scores:
+                at_gap = lines.setdefault(label(values, by) or "success rate", {})
+                at_gap.setdefault(gap, []).extend(scores[0])
+    return lines
 
 
 if __name__ == "__main__":

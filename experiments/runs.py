@@ -72,14 +72,13 @@ class Run:
                 return point.step, (point.wall_time - started) / 60
         return None
 
-    @property
-    def gap(self) -> int | None:
-        """Steps from the last sight of the cue to the choice, where the id of the task tells."""
-        env_id = self.options["env"]
-        if match := re.search(r"Memory(?:S)(\d+)(?:Cue)?-v0$", env_id):
-            return int(match[1]) - 5
-        match = re.search(r"(?:TMaze|Recall)(\d+)(?:Active)?-v0$", env_id)
-        return int(match[1]) if match else None
+
+def gap_of(env_id: str) -> int | None:
+    """Return the steps from the last sight of the cue to the choice, where the id tells."""
+    if match := re.search(r"MemoryS(\d+)(?:Cue)?-v0$", env_id):
+        return int(match[1]) - 5
+    match = re.search(r"(?:TMaze|Recall)(\d+)(?:Active)?-v0$", env_id)
+    return int(match[1]) if match else None
 
 
 def find_runs(folder: Path) -> list[Run]:

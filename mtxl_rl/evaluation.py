@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,11 +37,11 @@ def evaluate_agent(
     The levels are the same whatever the backend and the number of envs.
 
     Raises:
-        ValueError: for an intervention that cannot be made, or that no episode was long enough for.
+        InterventionError: when it cannot be made, or no episode was long enough for it.
     """
     episodes = _play_levels(agent, env_id, config, backend)
     if not len(episodes.length):
-        raise ValueError(
+        raise InterventionError(
             f"memory={config.memory!r} acted on none of {config.episodes} episodes: they end "
             "before a long memory with the cue has been written; set --memory kept, or a longer "
             "task by --env"
@@ -54,12 +55,9 @@ def evaluate_interventions(
     """Evaluate with each intervention that acts on some episode."""
     evaluations: dict[Memory, Evaluation] = {}
     for memory in fitting_interventions(agent):
-        try:
-            episodes = _play_levels(agent, env_id, replace(config, memory=memory), backend)
-        except InterventionError:
-            continue
-        if len(episodes.length):
-            evaluations[memory] = Evaluation.of(episodes)
+        with contextlib.suppress(InterventionError):
+            intervened = replace(config, memory=memory)
+            evaluations[memory] = evaluate_agent(agent, env_id, intervened, backend)
     return evaluations
 
 

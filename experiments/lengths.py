@@ -1,0 +1,123 @@
+r"""Evaluate trained agents at other lengths than those they were trained at.
+
+    python -m experiments.lengths runs/t_maze --envs mtxl/TMaze80-v0 mtxl/TMaze320-v0 \
+        mtxl/TMaze1000-v0 --memory kept swapped-long
+
+Every run below the folder plays in every environment, once with each intervention. What a run has
+played is in its lengths.json and is not played again. Written are lengths.md (interquartile mean
+over seeds with its bootstrap interval of 95 %) and lengths.png (success against the steps from the
+cue to the choice).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import matplotlib as mpl
+import tyro
+
+from experiments.intervals import interquartile_mean
+from experiments.markdown import table_head, table_row
+from experiments.plots import draw_gaps, label, save
+from experiments.runs import Run, find_runs, gap_of, grouped, varying_options
+from mtxl_rl.checkpoint import newest_checkpoint
+from mtxl_rl.command import fail_with_one_line
+from mtxl_rl.config import EvaluateConfig, Memory, pick_device, set_threads
+from mtxl_rl.evaluate import load_agent
+from mtxl_rl.evaluation import evaluate_agent
+from mtxl_rl.interventions import InterventionError
+
+
+def lengths(
+    folder: Annotated[Path, tyro.conf.Positional],
+    envs: tuple[str, ...],
+    memory: tuple[Memory, ...] = ("kept",),
+    episodes: int = 200,
+    by: tuple[str, ...] = (),
+    out: Path | None = None,
+    num_threads: int | None = None,
+) -> None:
+    """Evaluate trained agents at other lengths than those they were trained at.
+
+    Args:
+        folder: Where the runs are.
+        envs: Environments to play in.
+        memory: What to do to the memory: see mtxl_rl.evaluate. Left out for agents without it.
+        episodes: Of each evaluation.
+        by: Options that tell rows and lines apart. Left out: those that differ between the runs.
+        out: Folder of the table and the figure. Left out: that of the runs.
+        num_threads: CPU threads of torch. Left out: all cores.
+    """
+    mpl.use("Agg")
+    set_threads(num_threads)
+    runs = [run for run in find_runs(folder) if (run.path / "checkpoints").is_dir()]
+    if not runs:
+        raise ValueError(f"{folder} holds no run with a checkpoint yet; wait for one")
+    played = {run.path: _play(run, envs, memory, episodes) for run in runs}
+    names = by or tuple(varying_options(runs))
+    lines: dict[str, dict[int, list[float]]] = {}
+    rows = []
+    for values, group in grouped(runs, names).items():
+        for what in memory:
+            words = label(values, names) or "all runs"
+            name = words if what == "kept" else f"{words}, memory {what}"
+            for env_id in envs:
+                rates = [
+                    rate for run in group if (rate := played[run.path].get(_key(env_id, what)))
+                    is not None
+                ]  # fmt: skip
+                if not rates:
+                    continue
+                rows.append((name, env_id, str(len(rates)), str(interquartile_mean([rates]))))
+                gap = gap_of(env_id)
+                if gap is not None:
+                    lines.setdefault(name, {})[gap] = rates
+    table = [table_head(("agent", "environment", "seeds", "success (IQM, 95 % interval)"))]
+    table += [table_row(row) for row in rows]
+    out = out or folder
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "lengths.md").write_text("\n".join(table) + "\n")
+    print("\n".join(table))
+    if lines:
+        save(draw_gaps(lines), out / "lengths.png")
+
+
+def _key(env_id: str, memory: str) -> str:
+    return f"{env_id} {memory}"
+
+
+def _play(
+    run: Run, envs: tuple[str, ...], memory: tuple[Memory, ...], episodes: int
+) -> dict[str, float | None]:
+    """Return the success rates of a run by environment and intervention, None where it has none."""
+    path = run.path / "lengths.json"
+    setting = {"checkpoint": newest_checkpoint(run.path).name, "episodes": episodes}
+    found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    if found.get("setting") != setting:
+        found = {"setting": setting, "success_rates": {}}
+    rates: dict[str, float | None] = found["success_rates"]
+    wanted = [(env_id, what) for env_id in envs for what in memory]
+    missing = [pair for pair in wanted if _key(*pair) not in rates]
+    if not missing:
+        return rates
+    agent, config, _ = load_agent(run.path, None, pick_device("auto"))
+    options = EvaluateConfig(episodes=episodes, num_envs=episodes, seed=config.seed)
+    for env_id, what in missing:
+        try:
+            evaluation = evaluate_agent(
+                agent, env_id, dataclasses.replace(options, memory=what), config.backend
+            )
+            rates[_key(env_id, what)] = evaluation.success_rate
+        except InterventionError:
+            rates[_key(env_id, what)] = None
+        print(f"{run.path.name}  {env_id}  memory {what}: {rates[_key(env_id, what)]}")
+        path.write_text(json.dumps(found, indent=2) + "\n")
+    return rates
+
+
+if __name__ == "__main__":
+    with fail_with_one_line():
+        tyro.cli(lengths, prog="python -m experiments.lengths")
