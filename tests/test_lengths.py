@@ -35,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 run_dir=folder / kind,
                 core=core,
                 ppo=PPOConfig(rollout_len=16, num_minibatches=2),
-            )  # fmt: skip
+            )
         )
     return folder
 
