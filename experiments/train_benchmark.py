@@ -79,6 +79,8 @@ CPU_SETTINGS = (
     dataclasses.replace(LARGE, name="compiled, bfloat16"),
     dataclasses.replace(LARGE, name="16 envs", num_envs=16),
     dataclasses.replace(LARGE, name="64 envs", num_envs=64),
+    dataclasses.replace(LARGE, name="128 envs", num_envs=128),
+    dataclasses.replace(LARGE, name="128 envs, 4 minibatches", num_envs=128, num_minibatches=4),
     dataclasses.replace(LARGE, name="16 minibatches", num_minibatches=16),
     dataclasses.replace(LARGE, name="segments of 16", seq_len=16),
     dataclasses.replace(LARGE, name="memory 16", mem_len=16),
