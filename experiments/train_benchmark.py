@@ -240,8 +240,9 @@ def make_trainer(env_id: str, setting: Setting, device: torch.device) -> Trainer
     env = envs.make(env_id, setting.num_envs, device)
     core = {name: getattr(setting, name)
             for name in ("dim", "depth", "seq_len", "mem_len", "lmem_len", "heads")}  # fmt: skip
-    agent = ActorCritic(env.observation_space, env.action_space, CoreConfig(**core)).to(device)
-    agent.precision = pick_precision(setting.precision, device)
+    core_config = CoreConfig(**core)
+    agent = ActorCritic(env.observation_space, env.action_space, core_config).to(device)
+    agent.precision = pick_precision(setting.precision, device, core_config)
     config = PPOConfig(
         rollout_len=setting.rollout_len,
         num_minibatches=setting.num_minibatches,

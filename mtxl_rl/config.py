@@ -20,6 +20,8 @@ Compile = Literal["auto", "on", "off"]
 Memory = Literal["kept", "cleared", "without-short", "without-long", "swapped-long"]
 Precision = Literal["auto", "float32", "bfloat16"]
 MAX_THREADS = 1024
+BFLOAT16_DIM = 128
+"""From this width on bfloat16 is faster on a CPU that multiplies it."""
 COMPILE_FRAMES = 1_000_000
 """A run on a CPU that is this long is compiled."""
 
@@ -49,8 +51,8 @@ class TrainConfig:
     CUDA graphs too. auto: on a GPU, and on
     a CPU from a million frames on (compiling takes a minute there)."""
     precision: Precision = "auto"
-    """Of matrix products. auto: bfloat16 on a GPU that multiplies it natively, else float32; on a
-    CPU with AVX512-BF16 or AMX, bfloat16 is half as fast again from a width of 128 on."""
+    """Of matrix products. auto: bfloat16 on a GPU that multiplies it natively, and on a CPU that
+    does (AVX512-BF16, AMX) for transformers of width 128 and more; else float32."""
     strict: bool = False
     """Fail where compiling or recording fails, instead of going on without."""
     num_threads: int | None = None
@@ -140,13 +142,18 @@ def pick_device(device: Device) -> torch.device:
     return torch.device("cuda" if has_gpu and device != "cpu" else "cpu")
 
 
-def pick_precision(precision: Precision, device: torch.device) -> torch.dtype:
+def pick_precision(precision: Precision, device: torch.device, core: CoreConfig) -> torch.dtype:
     """Return the dtype of matrix products."""
     if precision != "auto":
         return getattr(torch, precision)
-    is_gpu = device.type == "cuda"
-    is_native = is_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.bfloat16 if is_native else torch.float32
+    if device.type == "cuda":
+        is_faster = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        # get_capabilities is not in the oldest torch that is supported
+        features = getattr(torch.cpu, "get_capabilities", dict)()
+        is_native = any(features.get(name) for name in ("avx512_bf16", "amx_bf16"))
+        is_faster = is_native and core.has_attention and core.dim >= BFLOAT16_DIM
+    return torch.bfloat16 if is_faster else torch.float32
 
 
 def pick_compile(config: TrainConfig, device: torch.device) -> bool:

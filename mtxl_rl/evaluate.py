@@ -39,7 +39,7 @@ def load_agent(
     frames = checkpoint.load_checkpoint(
         checkpoint_dir or checkpoint.newest_checkpoint(run_dir), config, agent
     )
-    agent.precision = pick_precision(config.precision, device)
+    agent.precision = pick_precision(config.precision, device, config.core)
     return agent.to(device).eval(), config, frames
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import imageio.v3 as iio
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import envs
@@ -20,7 +21,7 @@ from envs.grid_env import GridEnv
 from envs.gymnasium_adapter import GymnasiumEnv
 from envs.level_pool import POOL_LEN
 from mtxl_rl import evaluate, train
-from mtxl_rl.config import EvaluateConfig, TrainConfig
+from mtxl_rl.config import EvaluateConfig, TrainConfig, pick_precision
 from mtxl_rl.metrics import EpisodeWindow
 
 Command = Callable[..., tuple[int, str, str]]
@@ -111,6 +112,18 @@ def test_evaluate_prints_one_json_object(trained: Path, command: Command) -> Non
     assert low <= result["success_rate"] <= high
     assert result["mean_length"] > 1
     assert result["mean_return"] <= 1
+
+
+def test_bfloat16_is_the_default_where_it_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    wide, narrow = CoreConfig(dim=128), CoreConfig(dim=64)
+    for features, expected in (({"amx_bf16": True}, torch.bfloat16), ({}, torch.float32)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=features: found, False)
+        assert pick_precision("auto", cpu, wide) == expected
+        assert pick_precision("auto", cpu, narrow) == torch.float32
+        assert pick_precision("auto", cpu, CoreConfig(kind="gru", dim=128)) == torch.float32
+        assert pick_precision("bfloat16", cpu, narrow) == torch.bfloat16
+        assert pick_precision("float32", cpu, wide) == torch.float32
 
 
 def test_evaluates_in_another_environment(trained: Path, command: Command) -> None:
@@ -300,7 +313,6 @@ def test_levels_of_training_and_evaluation_differ() -> None:
 
 def test_every_env_plays_an_equal_share(trained: Path) -> None:
     """Short episodes are not counted too often: 10 episodes of 4 envs are 3, 3, 2 and 2."""
-    import torch
 
     from mtxl_rl import evaluation
 
