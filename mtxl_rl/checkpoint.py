@@ -23,6 +23,8 @@ from mtxl_rl.config import TrainConfig, flat, from_json, to_json
 SCHEMA = 2
 _PREFIX = "frames_"
 _NETWORK_OPTIONS = ("env", "core.")
+_TRAINING_OPTIONS = ("core.bptt_segments", "core.mem_write_gain")
+"""Of the core, but not of what it computes."""
 
 
 def create_run(run_dir: Path, config: TrainConfig) -> None:
@@ -113,6 +115,27 @@ def load_checkpoint(checkpoint: Path, config: TrainConfig, model: nn.Module) -> 
         raise ValueError(f"{weights_path} cannot be read: {error}; use another one") from None
     model.load_state_dict(tensors)
     return int(header["frames"])
+
+
+def load_start(run_dir: Path, config: TrainConfig, model: nn.Module) -> None:
+    """Load the newest weights of a run, of any environment, into `model` as a start.
+
+    Raises:
+        ValueError: for a run with another core, or other observations or actions.
+    """
+    source = load_config(run_dir)
+    ours, theirs = flat(config), flat(source)
+    different = [
+        f"{name} is {theirs[name]!r} there and {ours[name]!r} here"
+        for name in ours
+        if name.startswith("core.") and name not in _TRAINING_OPTIONS and ours[name] != theirs[name]
+    ]
+    if different:
+        raise ValueError(
+            f"init_from={run_dir} has another core: {'; '.join(different)}. Give the options of "
+            "that run, or leave --init-from out"
+        )
+    load_checkpoint(newest_checkpoint(run_dir), source, model)
 
 
 def _check_same_network(checkpoint: Path, saved: TrainConfig, config: TrainConfig) -> None:

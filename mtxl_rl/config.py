@@ -59,6 +59,9 @@ class TrainConfig:
     """CPU threads of torch. Left out: all cores. Give each of several runs at once its own."""
     run_dir: Path | None = None
     """Where to write; must not exist. Left out: runs/ENV__CORE__sSEED__TIME."""
+    init_from: Path | None = None
+    """Start from the last weights of this run, which has the same core, observations and actions:
+    a curriculum is a chain of runs. Left out: from random weights."""
     stop_at_success: float | None = None
     """Stop once the success rate of the last 1,000 episodes reaches this. Left out: never."""
     checkpoint_every: int = 500_000
@@ -207,8 +210,9 @@ def from_json(values: dict[str, Any]) -> TrainConfig:
     if core.get("memory_layers") is not None:
         core["memory_layers"] = tuple(core["memory_layers"])
     values = _known(TrainConfig, values, "")
-    if values.get("run_dir") is not None:
-        values["run_dir"] = Path(values["run_dir"])
+    for name in ("run_dir", "init_from"):
+        if values.get(name) is not None:
+            values[name] = Path(values[name])
     return TrainConfig(**values, core=CoreConfig(**core), ppo=PPOConfig(**ppo))
 
 

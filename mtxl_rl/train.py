@@ -65,6 +65,8 @@ def train(config: TrainConfig) -> Evaluation:
     env = envs.make(config.env, config.num_envs, device, seeds, backend=config.backend)
     try:
         agent = ActorCritic(env.observation_space, env.action_space, config.core).to(device)
+        if config.init_from is not None:
+            checkpoint.load_start(config.init_from, config, agent)
         agent.precision = pick_precision(config.precision, device, config.core)
         trainer = make_trainer(config, agent, env)
         run_dir = config.run_dir or default_run_dir(config)

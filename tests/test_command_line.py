@@ -11,9 +11,12 @@ from pathlib import Path
 import imageio.v3 as iio
 import pytest
 import torch
+from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.testing import assert_close
 
 import envs
+from agents.acceleration import Trainer
 from agents.core import CoreConfig
 from agents.ppo import PPOConfig
 from envs import Backend
@@ -21,6 +24,7 @@ from envs.grid_env import GridEnv
 from envs.gymnasium_adapter import GymnasiumEnv
 from envs.level_pool import POOL_LEN
 from mtxl_rl import evaluate, train
+from mtxl_rl.checkpoint import load_config
 from mtxl_rl.config import EvaluateConfig, TrainConfig, pick_precision
 from mtxl_rl.metrics import EpisodeWindow
 
@@ -124,6 +128,46 @@ def test_bfloat16_is_the_default_where_it_is_faster(monkeypatch: pytest.MonkeyPa
         assert pick_precision("auto", cpu, CoreConfig(kind="gru", dim=128)) == torch.float32
         assert pick_precision("bfloat16", cpu, narrow) == torch.bfloat16
         assert pick_precision("float32", cpu, wide) == torch.float32
+
+
+def test_starts_from_the_weights_of_another_task(
+    trained: Path, tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+
+    def learn(_: object, trainer: Trainer, *__: object) -> int:
+        started.append(dict(trainer.agent.state_dict()))
+        return 0
+
+    monkeypatch.setattr(train, "_learn", learn)
+    core = ("--core.dim", 16, "--core.heads", 2, "--core.depth", 1, "--core.seq-len", 8)
+    options = (
+        "--num-envs",
+        4,
+        "--ppo.rollout-len",
+        32,
+        "--eval-episodes",
+        1,
+        "--init-from",
+        trained,
+    )
+    run_dir = tmp_path / "run"
+    code, _, err = command(
+        train.main, "--env", "mtxl/TMaze7-v0", *core, *options, "--run-dir", run_dir
+    )
+    assert code == 0, err
+    weights = load_file(trained / "checkpoints" / "frames_000000000512" / "model.safetensors")
+    assert_close(started[0], weights, atol=0, rtol=0)
+    assert load_config(run_dir).init_from == trained
+
+    for changed, words in (
+        (("--env", "mtxl/TMaze7-v0", *core, "--core.heads", 4), "core.heads is 2 there and 4 here"),
+        (("--env", "CartPole-v1", *core), "does not fit the network"),
+    ):
+        code, _, err = command(train.main, *changed, *options, "--run-dir", tmp_path / "other")
+        assert code == 2
+        assert words in err
+        assert not (tmp_path / "other").exists()
 
 
 def test_evaluates_in_another_environment(trained: Path, command: Command) -> None:
