@@ -24,12 +24,12 @@ from agents.uncompiled import uncompiled
 
 RATIO_CHECKS = {
     torch.float32: ("ratio_error", 0.01),
-    torch.bfloat16: ("mean_ratio_error", 0.03),
+    torch.bfloat16: ("mean_ratio_error", 0.01),
 }
 """What of |ratio - 1| in the first minibatch is checked, and how large it may be.
 
 Far above rounding: 1e-5 in float32. In bfloat16 the largest of thousands of steps can be rounding
-too (0.17 was seen): there the mean is checked.
+too (0.17 was seen): there the mean is checked, which was 0.0016 at most in twelve runs.
 """
 
 STATISTICS = (

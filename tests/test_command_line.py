@@ -141,16 +141,8 @@ def test_starts_from_the_weights_of_another_task(
 
     monkeypatch.setattr(train, "_learn", learn)
     core = ("--core.dim", 16, "--core.heads", 2, "--core.depth", 1, "--core.seq-len", 8)
-    options = (
-        "--num-envs",
-        4,
-        "--ppo.rollout-len",
-        32,
-        "--eval-episodes",
-        1,
-        "--init-from",
-        trained,
-    )
+    options = ("--num-envs", 4, "--ppo.rollout-len", 32, "--eval-episodes", 1, "--compile", "off",
+               "--num-threads", 1, "--init-from", trained)  # fmt: skip
     run_dir = tmp_path / "run"
     code, _, err = command(
         train.main, "--env", "mtxl/TMaze7-v0", *core, *options, "--run-dir", run_dir
