@@ -29,7 +29,7 @@ RATIO_CHECKS = {
 """What of |ratio - 1| in the first minibatch is checked, and how large it may be.
 
 Far above rounding: 1e-5 in float32. In bfloat16 the largest of thousands of steps can be rounding
-too (0.17 was seen): there the mean is checked, which was 0.0016 at most in twelve runs.
+too (0.17 was seen): there the mean is checked, which was 0.0016 at most in nine runs.
 """
 
 STATISTICS = (
