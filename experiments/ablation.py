@@ -36,6 +36,7 @@ def memory_lengths(
     seeds: int = 5,
     jobs: int | None = None,
     folder: Path | None = None,
+    after: Path | None = None,
 ) -> None:
     """Train at every combination of lengths of the short and the long memory.
 
@@ -46,9 +47,10 @@ def memory_lengths(
         seeds: Seeds of each combination.
         jobs: Runs at a time. Left out: one for each core, or one on a GPU.
         folder: Of the grid. Left out: runs/memory_lengths__ENV.
+        after: Folder of a grid of the same cells, from whose weights these start: a curriculum.
     """
     axes = {"core.mem_len": mem_len, "core.lmem_len": lmem_len}
-    _run("memory_lengths", base, axes, seeds, jobs, folder)
+    _run("memory_lengths", base, axes, seeds, jobs, folder, after)
 
 
 def grid(
@@ -57,6 +59,7 @@ def grid(
     seeds: int = 5,
     jobs: int | None = None,
     folder: Path | None = None,
+    after: Path | None = None,
 ) -> None:
     """Train at every combination of the values of some options.
 
@@ -66,12 +69,13 @@ def grid(
         seeds: Seeds of each combination.
         jobs: Runs at a time. Left out: one for each core, or one on a GPU.
         folder: Of the grid. Left out: runs/grid__ENV__OPTIONS.
+        after: Folder of a grid of the same cells, from whose weights these start: a curriculum.
     """
     axes = dict(parse_axes(over))
     if not axes:
         raise ValueError("over is empty; name an option and its values: --over core.gate nbrc gru")
     short = "+".join(name.rpartition(".")[2] for name in axes)
-    _run(f"grid__{short}", base, axes, seeds, jobs, folder)
+    _run(f"grid__{short}", base, axes, seeds, jobs, folder, after)
 
 
 def _run(
@@ -81,13 +85,16 @@ def _run(
     seeds: int,
     jobs: int | None,
     folder: Path | None,
+    after: Path | None,
 ) -> None:
     if base.run_dir is not None:
         raise ValueError(f"run_dir={base.run_dir} is for one run; set --folder for a grid")
+    if base.init_from is not None and after is not None:
+        raise ValueError(f"init_from={base.init_from} and after={after} exclude each other")
     if jobs is not None and jobs < 1:
         raise ValueError(f"jobs={jobs} must be 1 or more; set --jobs")
     folder = folder or Path("runs") / f"{kind}__{base.env.replace('/', '_')}"
-    cells = make_cells(folder, base, axes, seeds)
+    cells = make_cells(folder, base, axes, seeds, after)
     failed = run_cells(cells, jobs or _num_jobs(base))
     if any(cell.is_finished for cell in cells):
         plot(folder, by=tuple(axes))

@@ -54,7 +54,11 @@ class Cell:
 
 
 def make_cells(
-    folder: Path, base: TrainConfig, axes: Mapping[str, Sequence[Any]], num_seeds: int
+    folder: Path,
+    base: TrainConfig,
+    axes: Mapping[str, Sequence[Any]],
+    num_seeds: int,
+    after: Path | None = None,
 ) -> list[Cell]:
     """Return the cells of the product of `axes`, all of the first seed first.
 
@@ -63,6 +67,7 @@ def make_cells(
         base: the options that are the same everywhere.
         axes: values by option: {"core.mem_len": [0, 8]}.
         num_seeds: seeds from that of `base` on.
+        after: another grid, of whose cell of the same name each cell has the weights as its start.
 
     Raises:
         ValueError: for an option that there is not, or a combination that cannot be run.
@@ -79,8 +84,11 @@ def make_cells(
         for values in itertools.product(*axes.values()):
             options = dict(zip(axes, values, strict=True)) | {"seed": seed}
             name = ",".join(f"{_short(key)}={_plain(value)}" for key, value in options.items())
+            if after is not None:
+                options["init_from"] = str(after / name)
+            options["run_dir"] = str(folder / name)
             try:
-                config = _changed(base, options | {"run_dir": str(folder / name)})
+                config = _changed(base, options)
             except ValueError as error:
                 raise ValueError(f"cell {name}: {error}") from None
             cells.append(Cell(name, config))

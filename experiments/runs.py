@@ -17,7 +17,15 @@ from mtxl_rl.checkpoint import load_config
 from mtxl_rl.config import flat
 from mtxl_rl.metrics import SUCCESS_TAG, WINDOW_TAG
 
-NOT_COMPARED = ("seed", "run_dir", "num_threads", "device", "checkpoint_every", "strict")
+NOT_COMPARED = (
+    "seed",
+    "run_dir",
+    "init_from",
+    "num_threads",
+    "device",
+    "checkpoint_every",
+    "strict",
+)
 """Options in which the runs of one row may differ."""
 SOLVED = 0.95
 

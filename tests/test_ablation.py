@@ -136,6 +136,13 @@ def test_names_and_orders_cells_by_seed() -> None:
     assert cells[2].run_dir == Path("grid/memory_layers=1,seed=2")
 
 
+def test_goes_on_from_the_cells_of_another_grid() -> None:
+    axes = {"core.mem_len": [0, 4]}
+    cells = make_cells(Path("second"), TINY, axes, num_seeds=2, after=Path("first"))
+    assert cells[1].config.init_from == Path("first/mem_len=4,seed=1")
+    assert cells[1].run_dir == Path("second/mem_len=4,seed=1")
+
+
 def test_controls_leave_out_what_they_do_not_have() -> None:
     base = replace(TINY, core=CoreConfig(dim=8, heads=2, depth=1, seq_len=4, lmem_len=2))
     kinds = ["mtxl", "gtrxl", "gru"]
