@@ -26,14 +26,6 @@ NOT_COMPARED = (
     "checkpoint_every",
     "strict",
 )
-    "seed",
-    "run_dir",
-    "init_from",
-    "num_threads",
-    "device",
-    "checkpoint_every",
-    "strict",
-)
 """Options in which the runs of one row may differ."""
 SOLVED = 0.95
 
