@@ -63,7 +63,8 @@ class TrainConfig:
     """Start from the last weights of this run, which has the same core, observations and actions:
     a curriculum is a chain of runs. Left out: from random weights."""
     stop_at_success: float | None = None
-    """Stop once the success rate of the last 1,000 episodes reaches this. Left out: never."""
+    """Once the success rate of the last 1,000 episodes reaches this, wind down and stop: the step
+    size goes to its end within a quarter as many frames again. Left out: never."""
     checkpoint_every: int = 500_000
     """Frames between checkpoints; the last is always saved."""
     eval_episodes: int = 200

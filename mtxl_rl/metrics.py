@@ -142,6 +142,10 @@ class EpisodeWindow:
         """Whether the window holds as many episodes as it can."""
         return len(self._rows) == self._rows.maxlen
 
+    def reaches(self, target: float | None) -> bool:
+        """Return whether the window is full, and its success rate at `target` or above."""
+        return target is not None and self.is_full and self.success_rate >= target
+
     @property
     def success_rate(self) -> float:
         """Mean success; nan without episodes or where it is not defined."""

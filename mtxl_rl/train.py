@@ -41,6 +41,7 @@ from mtxl_rl.evaluation import (
 )
 from mtxl_rl.metrics import WINDOW_TAG, EpisodeWindow, Evaluation, RunLogger, ended_episodes
 from mtxl_rl.progress import Progress
+from mtxl_rl.schedule import Schedule
 
 MAX_EVAL_ENVS = 256
 """Environments that play at once in the evaluation at the end."""
@@ -110,13 +111,14 @@ def _learn(
 ) -> int:
     """Run the training loop, save the last checkpoint, and return the frames taken."""
     window = EpisodeWindow()
+    schedule = Schedule(config.total_frames)
     frames = saved_frames = 0
     started = time.monotonic()
     with Progress(config.total_frames) as progress:
         try:
-            while frames + config.frames_per_update <= config.total_frames:
+            while frames + config.frames_per_update <= schedule.end_frames:
                 rollout = trainer.collect()
-                scalars = trainer.update(rollout, progress=frames / config.total_frames)
+                scalars = trainer.update(rollout, schedule.progress(frames))
                 frames += config.frames_per_update
 
                 episodes = ended_episodes(rollout, env.has_success, env.has_cue)
@@ -131,9 +133,8 @@ def _learn(
                 if frames - saved_frames >= config.checkpoint_every:
                     checkpoint.save_checkpoint(run_dir, config, trainer.agent, frames)
                     saved_frames = frames
-                target = config.stop_at_success
-                if target is not None and window.is_full and window.success_rate >= target:
-                    break
+                if window.reaches(config.stop_at_success) and not schedule.is_winding_down:
+                    schedule.wind_down(frames)
         finally:
             if frames > saved_frames:
                 checkpoint.save_checkpoint(run_dir, config, trainer.agent, frames)

@@ -1,0 +1,36 @@
+"""How far a run is, for step sizes and coefficients that change with it."""
+
+from __future__ import annotations
+
+WIND_DOWN_SHARE = 0.25
+"""Frames from the decision to stop to the end, as a share of those before it."""
+
+
+class Schedule:
+    """Progress from 0 at the start of a run to 1 at its end, which can be brought forward.
+
+    A step size that is still large when a run stops leaves an agent that has just lost, or is about
+    to lose, what it can do (experiments/LOG.md): so a run that reaches its target winds down first.
+
+    Args:
+        total_frames: at the end.
+    """
+
+    def __init__(self, total_frames: int):
+        self.end_frames = total_frames
+        self._since, self._progress_then = 0, 0.0
+
+    @property
+    def is_winding_down(self) -> bool:
+        """Whether the end has been brought forward."""
+        return self._since > 0
+
+    def progress(self, frames: int) -> float:
+        """Return how far the run is after `frames`, from 0 to 1."""
+        share = (frames - self._since) / max(1, self.end_frames - self._since)
+        return self._progress_then + (1 - self._progress_then) * share
+
+    def wind_down(self, frames: int) -> None:
+        """Bring the end forward, so that progress goes on from where it is after `frames`."""
+        self._progress_then, self._since = self.progress(frames), frames
+        self.end_frames = min(self.end_frames, round(frames * (1 + WIND_DOWN_SHARE)))

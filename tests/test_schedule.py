@@ -1,0 +1,31 @@
+"""Progress of a run."""
+
+from __future__ import annotations
+
+import pytest
+
+from mtxl_rl.schedule import Schedule
+
+
+def test_goes_from_0_to_1() -> None:
+    schedule = Schedule(1000)
+    assert [schedule.progress(frames) for frames in (0, 250, 1000)] == [0, 0.25, 1]
+    assert not schedule.is_winding_down
+
+
+def test_winds_down_from_where_it_is_within_a_quarter_as_many_frames() -> None:
+    schedule = Schedule(1000)
+    schedule.wind_down(400)
+    assert schedule.is_winding_down
+    assert schedule.end_frames == 500
+    assert schedule.progress(400) == pytest.approx(0.4)
+    assert schedule.progress(450) == pytest.approx(0.7)
+    assert schedule.progress(500) == pytest.approx(1)
+
+
+def test_never_ends_later_than_it_would_have() -> None:
+    schedule = Schedule(1000)
+    schedule.wind_down(960)
+    assert schedule.end_frames == 1000
+    assert schedule.progress(980) == pytest.approx(0.98)
+    assert schedule.progress(1000) == pytest.approx(1)
