@@ -45,6 +45,9 @@ class ActorCritic(nn.Module):
         super().__init__()
         self.observation_space, self.action_space = observation_space, action_space
         self.core = make_core(config)
+        self.sees_past = config.past_action and self.core.has_memory
+        """Whether the previous action and reward are seen: a core without memory must not have
+        them, because an agent can write what it must remember into its own actions."""
         self.encoder = Encoder(observation_space, config.dim)
         self.norm = nn.LayerNorm(self.core.output_dim)
         self.actor = ActionHead(action_space, self.core.output_dim, embed_dim=config.dim)
@@ -97,12 +100,8 @@ class ActorCritic(nn.Module):
         return self._heads(y)[1]
 
     def encode(self, inputs: AgentInput) -> Float[Tensor, "B ..."]:
-        """Return the core's input.
-
-        A core without memory gets no previous action and reward: an agent can write what it must
-        remember into its own actions.
-        """
-        if not self.core.has_memory:
+        """Return the core's input."""
+        if not self.sees_past:
             inputs = self.without_past(inputs)
         prev_action = self.actor.embed(inputs.prev_action)
         return self.encoder(inputs.observation, prev_action, inputs.prev_reward).float()

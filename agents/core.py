@@ -6,7 +6,7 @@ Shapes: B envs, T steps, D width.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float
@@ -72,9 +72,13 @@ class Core(Protocol):
 CoreKind = Literal["mtxl", "gtrxl", "gru", "lstm", "feedforward"]
 
 
+COMMON_OPTIONS = ("kind", "dim", "depth", "past_action")
+"""Options that every core has."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class CoreConfig:
-    """The recurrent core. Only dim and depth matter to gru, lstm and feedforward."""
+    """The recurrent core. gru, lstm and feedforward have dim, depth and past_action only."""
 
     kind: CoreKind = "mtxl"
     """mtxl: short and long memory. Controls: gtrxl (short memory only, GRU gates), gru, lstm,
@@ -83,6 +87,9 @@ class CoreConfig:
     """Width of the core and of its input."""
     depth: int = 2
     """Number of layers."""
+    past_action: bool = True
+    """See the previous action and reward. An agent can keep a memory in its own actions: without
+    them it needs that of the core."""
     heads: int = 4
     """Attention heads; must divide dim."""
     seq_len: int = 16
@@ -113,6 +120,12 @@ class CoreConfig:
 
     def __post_init__(self) -> None:
         if self.has_attention:
+            has_long_memory = self.kind == "mtxl" and self.lmem_len != 0
+            if not has_long_memory and self.mem_write_gain not in (4.0, None):
+                raise ValueError(
+                    f"mem_write_gain={self.mem_write_gain} has no effect without a long memory; "
+                    "leave it out, or set --core.lmem-len"
+                )
             if self.kind == "gtrxl" and self.lmem_len:
                 raise ValueError(
                     f"lmem_len={self.lmem_len} must be 0 for the core gtrxl, which has no long "
@@ -120,13 +133,26 @@ class CoreConfig:
                 )
             return
         for field in fields(self):
-            if field.name not in ("kind", "dim", "depth"):
+            if field.name not in COMMON_OPTIONS:
                 value = getattr(self, field.name)
                 if value != field.default:
                     raise ValueError(
                         f"{field.name}={value} has no effect on the core {self.kind}; leave it "
                         "out, or set --core.kind mtxl"
                     )
+
+    @property
+    def resolved(self) -> CoreConfig:
+        """The same core with what was left out written out."""
+        if not self.has_attention:
+            return self
+        is_gtrxl = self.kind == "gtrxl"
+        return replace(
+            self,
+            lmem_len=(0 if is_gtrxl else 4) if self.lmem_len is None else self.lmem_len,
+            gate=self.gate or ("gru" if is_gtrxl else "nbrc"),
+            memory_layers=self.memory_layers or tuple(range(1, self.depth + 1)),
+        )
 
     @property
     def has_attention(self) -> bool:
@@ -151,18 +177,20 @@ def make_core(config: CoreConfig) -> Core:
 
 
 def _memory_transformer(config: CoreConfig) -> MemoryCore:
-    is_gtrxl = config.kind == "gtrxl"
+    config = config.resolved
+    assert config.lmem_len is not None
+    assert config.gate is not None
     transformer = MemoryTransformerXL(
         dim=config.dim,
         depth=config.depth,
         seq_len=config.seq_len,
         mem_len=config.mem_len,
-        lmem_len=(0 if is_gtrxl else 4) if config.lmem_len is None else config.lmem_len,
+        lmem_len=config.lmem_len,
         heads=config.heads,
         memory_layers=config.memory_layers,
         num_mem_kv=config.num_mem_kv,
         mem_write_iters=config.mem_write_iters,
-        gate=config.gate or ("gru" if is_gtrxl else "nbrc"),
+        gate=config.gate,
         mogrify=config.mogrify,
         ff_glu=config.ff_glu,
         one_kv_head=config.one_kv_head,

@@ -64,6 +64,7 @@ class GymnasiumEnv(BatchedEnv):
         self.observation_space = flat_space(probe.observation_space, self.is_minigrid)
         self.action_space = _check_action_space(probe.action_space)
         self.has_cue = has_cue(probe.unwrapped)
+        self._cue: Tensor | None = None
         kept = _kept_fields(probe.observation_space, self.observation_space)
         probe.close()
 
@@ -94,7 +95,7 @@ class GymnasiumEnv(BatchedEnv):
             seed=None if self._has_started else list(self._seeds)
         )
         self._has_started = True
-        self._look_for_cues(observation)
+        self._look_for_cues()
         return self._tensors(self._flatten(observation))
 
     def step(self, actions: Shaped[Tensor, "B ..."]) -> EnvStep:
@@ -102,7 +103,7 @@ class GymnasiumEnv(BatchedEnv):
         observation, reward, terminated, truncated, info = self._vector_env.step(
             self._gymnasium_actions(actions)
         )
-        self._look_for_cues(observation)
+        self._look_for_cues()
         flat = self._flatten(observation)
         success = self._success(reward, terminated | truncated, info)
         return EnvStep(
@@ -127,15 +128,11 @@ class GymnasiumEnv(BatchedEnv):
     def close(self) -> None:
         self._vector_env.close()
 
-    def _look_for_cues(self, observation: Any) -> None:
+    def _look_for_cues(self) -> None:
         """Note which cue each env shows."""
-        if not self.has_cue:
-            self._cue = None
-            return
-        images = observation["image"] if self.is_minigrid else [None] * self.num_envs
-        envs = [env.unwrapped for env in self._vector_env.envs]
-        cues = [cue_in_view(env, image) for env, image in zip(envs, images, strict=True)]
-        self._cue = torch.tensor(cues, device=self.device)
+        if self.has_cue:
+            cues = [cue_in_view(env.unwrapped) for env in self._vector_env.envs]
+            self._cue = torch.tensor(cues, device=self.device)
 
     def _gymnasium_actions(self, actions: Tensor) -> np.ndarray:
         array = actions.detach().cpu().numpy()

@@ -12,19 +12,19 @@ cell that fails is reported at the end and tried again the next time; the others
 
 from __future__ import annotations
 
-import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
+from agents.core import CoreConfig
 from experiments.grid import make_cells, parse_axes, run_cells
 from experiments.plots import plot
 from mtxl_rl.command import fail_with_one_line
-from mtxl_rl.config import TrainConfig, pick_device
+from mtxl_rl.config import TrainConfig, num_cores, pick_device
 
 Base = Annotated[TrainConfig, tyro.conf.arg(name="")]
 
@@ -49,7 +49,13 @@ def memory_lengths(
         folder: Of the grid. Left out: runs/memory_lengths__ENV.
         after: Folder of a grid of the same cells, from whose weights these start: a curriculum.
     """
-    axes = {"core.mem_len": mem_len, "core.lmem_len": lmem_len}
+    for name, given in (("mem_len", base.core.mem_len), ("lmem_len", base.core.lmem_len)):
+        if given != getattr(CoreConfig(), name):
+            raise ValueError(f"core.{name}={given} is varied here; set --{name.replace('_', '-')}")
+    axes = {
+        "core.mem_len": [str(length) for length in mem_len],
+        "core.lmem_len": [str(length) for length in lmem_len],
+    }
     _run("memory_lengths", base, axes, seeds, jobs, folder, after)
 
 
@@ -71,9 +77,7 @@ def grid(
         folder: Of the grid. Left out: runs/grid__ENV__OPTIONS.
         after: Folder of a grid of the same cells, from whose weights these start: a curriculum.
     """
-    axes = dict(parse_axes(over))
-    if not axes:
-        raise ValueError("over is empty; name an option and its values: --over core.gate nbrc gru")
+    axes = parse_axes(over)
     short = "+".join(name.rpartition(".")[2] for name in axes)
     _run(f"grid__{short}", base, axes, seeds, jobs, folder, after)
 
@@ -81,7 +85,7 @@ def grid(
 def _run(
     kind: str,
     base: TrainConfig,
-    axes: Mapping[str, Sequence[Any]],
+    axes: Mapping[str, Sequence[str]],
     seeds: int,
     jobs: int | None,
     folder: Path | None,
@@ -96,19 +100,21 @@ def _run(
     folder = folder or Path("runs") / f"{kind}__{base.env.replace('/', '_')}"
     cells = make_cells(folder, base, axes, seeds, after)
     failed = run_cells(cells, jobs or _num_jobs(base))
+    for cell, reason in failed:
+        print(f"error: {cell.name}: {reason}", file=sys.stderr)
     if any(cell.is_finished for cell in cells):
         plot(folder, by=tuple(axes))
         print((folder / "table.md").read_text(), end="")
     if failed:
-        for cell, reason in failed:
-            print(f"error: {cell.name}: {reason}", file=sys.stderr)
         print(f"error: {len(failed)} of {len(cells)} cells failed; the same command tries them "
               "again", file=sys.stderr)  # fmt: skip
         sys.exit(1)
 
 
 def _num_jobs(base: TrainConfig) -> int:
-    return 1 if pick_device(base.device).type == "cuda" else os.cpu_count() or 1
+    if pick_device(base.device).type == "cuda":
+        return 1
+    return max(1, num_cores() // (base.num_threads or 1))
 
 
 def _stop(*_: object) -> None:

@@ -6,6 +6,7 @@ The file holds what a run's config.json does.
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from mtxl_rl.train import train
 
 def main() -> None:
     """Train as the file says."""
+    # a shell ignores it for what it starts in the background, and so would its children
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with fail_with_one_line():
         if len(sys.argv) != 2:
             raise ValueError(f"got {len(sys.argv) - 1} arguments; pass the path of a config.json")

@@ -10,22 +10,26 @@ killed never starts a cell twice at the same time, and several processes can sha
 
 from __future__ import annotations
 
-import contextlib
+import difflib
 import fcntl
 import itertools
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from mtxl_rl.config import TrainConfig, flat, from_json, to_json
+import tyro
+
+from agents.core import CORES, CoreConfig, CoreKind, make_core
+from envs.registry import check_id
+from mtxl_rl.checkpoint import load_config
+from mtxl_rl.config import TrainConfig, flat, num_cores, to_json
 
 PLACES = ("run_dir", "num_threads")
 """Options that say where and how fast a cell runs, not what it computes."""
@@ -56,7 +60,7 @@ class Cell:
 def make_cells(
     folder: Path,
     base: TrainConfig,
-    axes: Mapping[str, Sequence[Any]],
+    axes: Mapping[str, Sequence[str]],
     num_seeds: int,
     after: Path | None = None,
 ) -> list[Cell]:
@@ -65,33 +69,32 @@ def make_cells(
     Args:
         folder: of the grid.
         base: the options that are the same everywhere.
-        axes: values by option: {"core.mem_len": [0, 8]}.
+        axes: values by option, as one types them: {"core.mem_len": ["0", "8"]}.
         num_seeds: seeds from that of `base` on.
         after: another grid, of whose cell of the same name each cell has the weights as its start.
 
     Raises:
         ValueError: for an option that there is not, or a combination that cannot be run.
     """
-    for name, values in axes.items():
-        if name not in flat(base):
-            raise ValueError(f"{name!r} must be an option: {', '.join(flat(base))}")
-        if not values or len({repr(value) for value in values}) < len(values):
-            raise ValueError(f"{name}={list(values)} must be one or more different values")
     if num_seeds < 1:
         raise ValueError(f"seeds={num_seeds} must be 1 or more; set --seeds")
+    for name, values in axes.items():
+        _check_axis(base, name, values, after)
+    combinations = {}
+    for values in itertools.product(*axes.values()):
+        options = dict(zip(axes, values, strict=True))
+        name = ",".join(f"{_short(key)}={_plain(value)}" for key, value in options.items())
+        try:
+            combinations[name] = _changed(base, options)
+        except ValueError as error:
+            raise ValueError(f"cell {name}: {error}") from None
     cells = []
     for seed in range(base.seed, base.seed + num_seeds):
-        for values in itertools.product(*axes.values()):
-            options = dict(zip(axes, values, strict=True)) | {"seed": seed}
-            name = ",".join(f"{_short(key)}={_plain(value)}" for key, value in options.items())
-            if after is not None:
-                options["init_from"] = str(after / name)
-            options["run_dir"] = str(folder / name)
-            try:
-                config = _changed(base, options)
-            except ValueError as error:
-                raise ValueError(f"cell {name}: {error}") from None
-            cells.append(Cell(name, config))
+        for combination, config in combinations.items():
+            name = f"{combination},seed={seed}"
+            init_from = config.init_from if after is None else after / name
+            changes: dict[str, Any] = {"seed": seed, "run_dir": folder / name}
+            cells.append(Cell(name, replace(config, init_from=init_from, **changes)))
     for cell in cells:
         _check_alike(cell)
     return cells
@@ -102,30 +105,35 @@ def run_cells(cells: Sequence[Cell], num_jobs: int) -> list[tuple[Cell, str]]:
 
     Ends when each cell is finished or has failed once, also those that another process works on.
     """
-    num_threads = max(1, (os.cpu_count() or 1) // num_jobs)
+    num_threads = max(1, num_cores() // num_jobs)
     waiting = [cell for cell in cells if not cell.is_finished]
-    print(f"Grid:         {len(cells)} cells, {len(cells) - len(waiting)} finished before")
+    _say("Grid:", f"{len(cells)} cells, {len(cells) - len(waiting)} finished before")
     running: list[_Job] = []
     failed: list[tuple[Cell, str]] = []
+    elsewhere: set[str] = set()
     try:
         while waiting or running:
             for job in [job for job in running if job.process.poll() is not None]:
                 running.remove(job)
-                job.lock.close()
                 if job.cell.is_finished:
-                    print(f"finished      {job.cell.name}")
+                    _say("finished", job.cell.name)
                 else:
                     failed.append((job.cell, _last_line(job)))
-                    print(f"failed        {job.cell.name}: {failed[-1][1]}")
+                    _say("failed", f"{job.cell.name}: {failed[-1][1]}")
+                job.lock.close()
             for cell in list(waiting):
                 if len(running) == num_jobs:
                     break
-                with contextlib.suppress(BlockingIOError):  # another process works on it
-                    lock = _lock(cell)
-                    waiting.remove(cell)
-                    if cell.is_finished:
-                        lock.close()
-                        continue
+                lock = _lock(cell)
+                if lock is None:
+                    if cell.name not in elsewhere:
+                        _say("elsewhere", f"{cell.name}: another process runs it")
+                    elsewhere.add(cell.name)
+                    continue
+                waiting.remove(cell)
+                if cell.is_finished:
+                    lock.close()
+                else:
                     running.append(_start(cell, lock, num_threads))
             time.sleep(_POLL_SECONDS)
     finally:
@@ -136,6 +144,10 @@ def run_cells(cells: Sequence[Cell], num_jobs: int) -> list[tuple[Cell, str]]:
     return failed
 
 
+def _say(what: str, words: str) -> None:
+    print(f"{what:14s}{words}", flush=True)
+
+
 @dataclass(frozen=True)
 class _Job:
     cell: Cell
@@ -144,6 +156,7 @@ class _Job:
 
 
 def _lock(cell: Cell) -> Any:
+    """Return a locked file, or None where another process holds the cell."""
     path = cell.notes(".lock")
     path.parent.mkdir(parents=True, exist_ok=True)
     file = path.open("w")
@@ -151,19 +164,19 @@ def _lock(cell: Cell) -> Any:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         file.close()
-        raise
+        return None
     return file
 
 
 def _start(cell: Cell, lock: Any, num_threads: int) -> _Job:
     if cell.run_dir.exists():
-        print(f"again         {cell.name}: it was interrupted")
+        _say("again", f"{cell.name}: it was not finished")
         shutil.rmtree(cell.run_dir)
     config = to_json(cell.config)
     if config["num_threads"] is None:
         config["num_threads"] = num_threads
     cell.notes(".json").write_text(json.dumps(config, indent=2) + "\n")
-    print(f"started       {cell.name}")
+    _say("started", cell.name)
     with cell.notes(".log").open("w") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "experiments.cell", str(cell.notes(".json"))],
@@ -180,12 +193,24 @@ def _last_line(job: _Job) -> str:
     return f"exit code {job.process.returncode}: {said} (all of it: {job.cell.notes('.log')})"
 
 
+def _check_axis(base: TrainConfig, name: str, values: Sequence[str], after: Path | None) -> None:
+    options = flat(base)
+    if name not in options:
+        near = difflib.get_close_matches(name, list(options), n=1)
+        hint = f"; did you mean {near[0]}?" if near else ";"
+        raise ValueError(f"{name!r} is not an option{hint} Allowed: {', '.join(options)}")
+    taken = {"seed": "--seeds", "run_dir": "--folder"} | ({"init_from": "--after"} if after else {})
+    if name in taken:
+        raise ValueError(f"{name} cannot be varied in a grid; set {taken[name]}")
+    if not values or len(set(values)) < len(values):
+        raise ValueError(f"{name}={list(values)} must be one or more different values")
+
+
 def _check_alike(cell: Cell) -> None:
     """Raise ValueError where the folder holds the cell of another grid."""
-    path = cell.run_dir / "config.json"
-    if not path.is_file():
+    if not (cell.run_dir / "config.json").is_file():
         return
-    found, wanted = flat(from_json(json.loads(path.read_text()))), flat(cell.config)
+    found, wanted = flat(load_config(cell.run_dir)), flat(cell.config)
     differences = [
         f"{name} is {found[name]} there and {wanted[name]} here"
         for name in wanted
@@ -198,48 +223,55 @@ def _check_alike(cell: Cell) -> None:
         )
 
 
-def _changed(base: TrainConfig, options: Mapping[str, Any]) -> TrainConfig:
-    values = to_json(base)
-    for name, value in options.items():
-        *outer, inner = name.split(".")
-        target = values
-        for part in outer:
-            target = target[part]
-        target[inner] = value
-    _leave_out_foreign(values["core"], {name.removeprefix("core.") for name in options})
-    return from_json(values)
+def _changed(base: TrainConfig, options: Mapping[str, str]) -> TrainConfig:
+    """Return `base` with some options as the command line of training reads them."""
+    kind = options.get("core.kind", base.core.kind)
+    if kind in CORES and kind != base.core.kind:
+        base = replace(base, core=_as_control(base.core, kind))
+    arguments = []
+    for name, text in options.items():
+        flag = f"--{name.replace('_', '-')}"
+        if isinstance(flat(base)[name], bool) and text in ("True", "False"):
+            before, dot, last = flag.removeprefix("--").rpartition(".")
+            arguments.append(flag if text == "True" else f"--{before}{dot}no-{last}")
+        else:
+            arguments += [flag, *text.split()]
+    try:
+        config = tyro.cli(TrainConfig, default=base, args=arguments)
+    except SystemExit:  # it has said why
+        raise ValueError("see above") from None
+    check_id(config.env)
+    make_core(config.core)
+    return config
 
 
-def _leave_out_foreign(core: dict[str, Any], given: set[str]) -> None:
-    """Leave out those options of the memory transformer that a control does not have."""
-    if core["kind"] == "mtxl":
-        return
-    is_recurrent = core["kind"] != "gtrxl"
-    foreign = set(core) - {"kind", "dim", "depth"} if is_recurrent else {"lmem_len"}
-    for name in foreign - given:
-        del core[name]
+def _as_control(core: CoreConfig, kind: CoreKind) -> CoreConfig:
+    """Return a core of another kind, without those options that this kind does not have."""
+    if kind in ("mtxl", "gtrxl"):
+        return replace(core, kind=kind, lmem_len=core.lmem_len if kind == "mtxl" else None)
+    return CoreConfig(kind=kind, dim=core.dim, depth=core.depth, past_action=core.past_action)
 
 
 def _short(name: str) -> str:
     return name.rpartition(".")[2]
 
 
-def _plain(value: Any) -> str:
-    text = "+".join(map(str, value)) if isinstance(value, list) else str(value)
-    return text.replace("/", "_").replace(":", "_")
+def _plain(text: str) -> str:
+    return text.replace(" ", "+").replace("/", "_").replace(":", "_")
 
 
-def parse_axes(axes: Sequence[Sequence[str]]) -> Iterator[tuple[str, list[Any]]]:
-    """Turn ("core.gate", "nbrc", "gru") into ("core.gate", ["nbrc", "gru"]).
+def parse_axes(axes: Sequence[Sequence[str]]) -> dict[str, list[str]]:
+    """Turn ("core.mem-len", "0", "8") into {"core.mem_len": ["0", "8"]}.
 
-    Values are JSON, or else text.
+    Raises:
+        ValueError: for an option that is named twice, or none.
     """
-    for name, *values in axes:
-        yield name.replace("-", "_"), [_value(value) for value in values]
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads({"None": "null", "True": "true", "False": "false"}.get(text, text))
-    except json.JSONDecodeError:
-        return text
+    parsed: dict[str, list[str]] = {}
+    for option, *values in filter(None, axes):
+        name = option.removeprefix("--").replace("-", "_")
+        if name in parsed:
+            raise ValueError(f"over names {option} twice; give all its values at once")
+        parsed[name] = values
+    if not parsed:
+        raise ValueError("over is empty; name an option and its values: --over core.gate nbrc gru")
+    return parsed

@@ -73,13 +73,23 @@ def _share_above(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
 
 def _estimate(statistic: Callable[..., np.ndarray], samples: list[np.ndarray]) -> Estimate:
     value = float(statistic(*samples))
-    if all(len(sample) < 2 for sample in samples):
+    several = [sample for sample in samples if len(sample) > 1]
+    if not several:
         return Estimate(value, np.nan, np.nan)
-    # SciPy draws anew from each sample; it asks for two values in each
-    repeated = [sample if len(sample) > 1 else np.repeat(sample, 2) for sample in samples]
+
+    def redrawn(*drawn: np.ndarray, axis: int = -1) -> np.ndarray:
+        # SciPy redraws samples of two values and more; a single one is always itself
+        rest = iter(np.moveaxis(sample, axis, -1) for sample in drawn)
+        shape = np.moveaxis(drawn[0], axis, -1).shape[:-1]
+        every = [
+            next(rest) if len(sample) > 1 else np.broadcast_to(sample, (*shape, 1))
+            for sample in samples
+        ]
+        return statistic(*every)
+
     interval = stats.bootstrap(
-        repeated,
-        statistic,
+        several,
+        redrawn,
         n_resamples=NUM_RESAMPLES,
         method="percentile",
         vectorized=True,

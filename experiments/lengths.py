@@ -12,7 +12,6 @@ cue to the choice).
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,7 +22,7 @@ from experiments.intervals import interquartile_mean
 from experiments.markdown import table_head, table_row
 from experiments.plots import draw_gaps, label, save
 from experiments.runs import Run, find_runs, gap_of, grouped, varying_options
-from mtxl_rl.checkpoint import newest_checkpoint
+from mtxl_rl.checkpoint import newest_checkpoint, read_json, write_json
 from mtxl_rl.command import fail_with_one_line
 from mtxl_rl.config import EvaluateConfig, Memory, pick_device, set_threads
 from mtxl_rl.evaluate import load_agent
@@ -74,7 +73,7 @@ def lengths(
                 rows.append((name, env_id, str(len(rates)), str(interquartile_mean([rates]))))
                 gap = gap_of(env_id)
                 if gap is not None:
-                    lines.setdefault(name, {})[gap] = rates
+                    lines.setdefault(name, {}).setdefault(gap, []).extend(rates)
     table = [table_head(("agent", "environment", "seeds", "success (IQM, 95 % interval)"))]
     table += [table_row(row) for row in rows]
     out = out or folder
@@ -95,7 +94,7 @@ def _play(
     """Return the success rates of a run by environment and intervention, None where it has none."""
     path = run.path / "lengths.json"
     setting = {"checkpoint": newest_checkpoint(run.path).name, "episodes": episodes}
-    found: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    found: dict[str, Any] = read_json(path) if path.is_file() else {}
     if found.get("setting") != setting:
         found = {"setting": setting, "success_rates": {}}
     rates: dict[str, float | None] = found["success_rates"]
@@ -114,7 +113,7 @@ def _play(
         except InterventionError:
             rates[_key(env_id, what)] = None
         print(f"{run.path.name}  {env_id}  memory {what}: {rates[_key(env_id, what)]}")
-        path.write_text(json.dumps(found, indent=2) + "\n")
+        write_json(path, found)
     return rates
 
 

@@ -65,14 +65,17 @@ def label(values: Sequence[str], names: Sequence[str]) -> str:
 
 
 def draw_curves(runs: list[Run], by: Sequence[str], smooth: int = 1) -> Figure:
-    """Draw success against frames, with bootstrap intervals."""
+    """Draw success against frames, with bootstrap intervals, of those runs that have episodes."""
     figure, axes = _figure()
     for values, group in grouped(runs, by).items():
-        frames, success = band([smoothed(run.curve, smooth) for run in group])
+        curves = [smoothed(run.curve, smooth) for run in group if run.curve is not None]
+        if not curves:
+            continue
+        frames, success = band(curves)
         mean = stats.trim_mean(success, 0.25, axis=0)
-        seeds = f"{len(group)} seed{'s' * (len(group) > 1)}"
+        seeds = f"{len(curves)} seed{'s' * (len(curves) > 1)}"
         (line,) = axes.plot(frames / 1e6, mean, label=f"{label(values, by)}, {seeds}")
-        if len(group) > 1:
+        if len(curves) > 1:
             low, high = stats.bootstrap(
                 (success,),
                 lambda sample, axis: stats.trim_mean(sample, 0.25, axis=axis),
@@ -89,8 +92,7 @@ def draw_curves(runs: list[Run], by: Sequence[str], smooth: int = 1) -> Figure:
 
 def draw_heat_map(runs: list[Run]) -> Figure:
     """Draw success over the lengths of the short and the long memory."""
-    cells = {key: final_scores(group) for key, group in grouped(runs, [SHORT_MEMORY]).items()}
-    rows = list(cells)
+    rows = list(grouped(runs, [SHORT_MEMORY]))
     columns = list(grouped(runs, [LONG_MEMORY]))
     figure, axes = _figure()
     success = np.full((len(rows), len(columns)), np.nan)
@@ -106,7 +108,8 @@ def draw_heat_map(runs: list[Run]) -> Figure:
     axes.set_xticks(range(len(columns)), [value for (value,) in columns])
     axes.set_yticks(range(len(rows)), [value for (value,) in rows])
     axes.set(xlabel="slots of long memory", ylabel="steps of short memory")
-    axes.set_title("success rate", fontsize="medium")
+    envs = sorted({run.options["env"] for run in runs})
+    axes.set_title(f"success rate in {', '.join(envs)}", fontsize="medium")
     axes.grid(visible=False)
     return figure
 
@@ -169,16 +172,23 @@ def plot(
     mpl.use("Agg")
     runs = find_runs(folder)
     by = by or tuple(varying_options(runs)) or ("core.kind",)
+    silent = [str(run.path) for run in runs if run.curve is None]
+    if len(silent) == len(runs):
+        raise ValueError(
+            f"{folder} has no run with a success rate yet; wait for the first episodes"
+        )
+    if silent:
+        print(f"no success rate yet in {', '.join(silent)}")
     curves = draw_curves(runs, by, smooth)
     curves.axes[0].set_title(title)
     if out is not None and out.suffix == ".png":
         save(curves, out)
         return
     out = out or folder
-    save(curves, out / "curves.png")
     write_tables(runs, by, out)
+    save(curves, out / "curves.png")
     varying = varying_options(runs)
-    if {SHORT_MEMORY, LONG_MEMORY} <= set(varying):
+    if set(varying) - {"env"} == {SHORT_MEMORY, LONG_MEMORY}:
         save(draw_heat_map(runs), out / "heat_map.png")
     lines = _scores_by_gap(runs, [name for name in by if name != "env"])
     if any(len(at_gap) > 1 for at_gap in lines.values()):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any
 import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mtxl_rl.checkpoint import load_config
+from mtxl_rl.checkpoint import load_config, read_json
 from mtxl_rl.config import flat
 from mtxl_rl.metrics import SUCCESS_TAG, WINDOW_TAG
 
@@ -48,7 +47,7 @@ class Run:
     def evaluation(self) -> dict[str, Any] | None:
         """The evaluation at the end, None where the run is not finished."""
         path = self.path / "evaluation.json"
-        return json.loads(path.read_text()) if path.is_file() else None
+        return read_json(path) if path.is_file() else None
 
     @cached_property
     def _events(self) -> EventAccumulator:
@@ -56,17 +55,10 @@ class Run:
         return events.Reload()
 
     @cached_property
-    def curve(self) -> Curve:
-        """(frames, success rate of the episodes of an update).
-
-        Raises:
-            ValueError: when the run has logged no success rate.
-        """
+    def curve(self) -> Curve | None:
+        """(frames, success rate of the episodes of an update), None where there is none yet."""
         if SUCCESS_TAG not in self._events.Tags()["scalars"]:
-            raise ValueError(
-                f"{self.path} has no {SUCCESS_TAG} yet; wait for its first episodes, or leave it "
-                "out"
-            )
+            return None
         points = self._events.Scalars(SUCCESS_TAG)
         return np.array([p.step for p in points]), np.array([p.value for p in points])
 
@@ -84,8 +76,11 @@ class Run:
 def gap_of(env_id: str) -> int | None:
     """Return the steps from the last sight of the cue to the choice, where the id tells."""
     if match := re.search(r"MemoryS(\d+)(?:Cue)?-v0$", env_id):
-        return int(match[1]) - 5
-    match = re.search(r"(?:TMaze|Recall)(\d+)(?:Active)?-v0$", env_id)
+        size = int(match[1])
+        return size - 5 if size >= 11 else None  # in smaller ones cue and ends share a view
+    if match := re.search(r"Recall(\d+)-v0$", env_id):
+        return int(match[1]) + 1
+    match = re.search(r"TMaze(\d+)(?:Active)?-v0$", env_id)
     return int(match[1]) if match else None
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from mtxl_rl.config import TrainConfig, flat, from_json, to_json
 SCHEMA = 2
 _PREFIX = "frames_"
 _NETWORK_OPTIONS = ("env", "core.")
-_TRAINING_OPTIONS = ("core.bptt_segments", "core.mem_write_gain")
+_TRAINING_OPTIONS = ("bptt_segments", "mem_write_gain")
 """Of the core, but not of what it computes."""
 
 
@@ -40,7 +41,7 @@ def create_run(run_dir: Path, config: TrainConfig) -> None:
             f"run_dir={run_dir} exists and is kept as it is; choose another --run-dir, or move "
             "that one away"
         ) from None
-    _write_json(run_dir / "config.json", to_json(config))
+    write_json(run_dir / "config.json", to_json(config))
 
 
 def load_config(run_dir: Path) -> TrainConfig:
@@ -52,7 +53,7 @@ def load_config(run_dir: Path) -> TrainConfig:
     path = run_dir / "config.json"
     if not path.is_file():
         raise ValueError(f"{run_dir} is not a run directory: it has no config.json; pass RUN_DIR")
-    return from_json(_read_json(path))
+    return from_json(read_json(path))
 
 
 def save_checkpoint(run_dir: Path, config: TrainConfig, model: nn.Module, frames: int) -> Path:
@@ -63,7 +64,7 @@ def save_checkpoint(run_dir: Path, config: TrainConfig, model: nn.Module, frames
     temporary.mkdir(parents=True)
     tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
     save_file(tensors, temporary / "model.safetensors")
-    _write_json(
+    write_json(
         temporary / "checkpoint.json",
         {"schema": SCHEMA, "frames": frames, "config": to_json(config)},
     )
@@ -101,7 +102,7 @@ def load_checkpoint(checkpoint: Path, config: TrainConfig, model: nn.Module) -> 
     for path in (header_path, weights_path):
         if not path.is_file():
             raise ValueError(f"{checkpoint} is not a checkpoint: it has no {path.name}")
-    header = _read_json(header_path)
+    header = read_json(header_path)
     if header.get("schema") != SCHEMA:
         raise ValueError(
             f"{header_path} has schema {header.get('schema')}, this release reads {SCHEMA}; use "
@@ -124,18 +125,24 @@ def load_start(run_dir: Path, config: TrainConfig, model: nn.Module) -> None:
         ValueError: for a run with another core, or other observations or actions.
     """
     source = load_config(run_dir)
-    ours, theirs = flat(config), flat(source)
+    ours, theirs = (asdict(each.core.resolved) for each in (config, source))
     different = [
-        f"{name} is {theirs[name]!r} there and {ours[name]!r} here"
+        f"core.{name} is {theirs[name]!r} there and {ours[name]!r} here"
         for name in ours
-        if name.startswith("core.") and name not in _TRAINING_OPTIONS and ours[name] != theirs[name]
+        if name not in _TRAINING_OPTIONS and ours[name] != theirs[name]
     ]
     if different:
         raise ValueError(
             f"init_from={run_dir} has another core: {'; '.join(different)}. Give the options of "
             "that run, or leave --init-from out"
         )
-    load_checkpoint(newest_checkpoint(run_dir), source, model)
+    try:
+        load_checkpoint(newest_checkpoint(run_dir), source, model)
+    except ValueError as error:
+        raise ValueError(
+            f"init_from={run_dir} cannot be the start: {error}. It needs the same observations and "
+            "actions"
+        ) from None
 
 
 def _check_same_network(checkpoint: Path, saved: TrainConfig, config: TrainConfig) -> None:
@@ -167,7 +174,12 @@ def _check_same_tensors(path: Path, tensors: dict[str, torch.Tensor], model: nn.
         )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """Read an object.
+
+    Raises:
+        ValueError: when the file does not hold one.
+    """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -177,5 +189,8 @@ def _read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-def _write_json(path: Path, values: dict[str, Any]) -> None:
-    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+def write_json(path: Path, values: dict[str, Any]) -> None:
+    """Write an object; the file is there as a whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    partial.replace(path)

@@ -179,11 +179,14 @@ def check_threads(num_threads: int | None) -> None:
 
 def set_threads(num_threads: int | None) -> None:
     """Set the CPU threads of torch; None: the cores that this process may use."""
-    if num_threads is None:
-        # sched_getaffinity knows of containers' and taskset's limits, where it exists
-        affinity = getattr(os, "sched_getaffinity", None)
-        num_threads = len(affinity(0)) if affinity else os.cpu_count() or 1
-    torch.set_num_threads(num_threads)
+    torch.set_num_threads(num_cores() if num_threads is None else num_threads)
+
+
+def num_cores() -> int:
+    """Return the cores that this process may use."""
+    # sched_getaffinity knows of containers' and taskset's limits, where it exists
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def to_json(config: TrainConfig) -> dict[str, Any]:

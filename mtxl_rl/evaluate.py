@@ -43,17 +43,6 @@ def load_agent(
     return agent.to(device).eval(), config, frames
 
 
-def _check_spaces(env_id: str, agent: ActorCritic) -> None:
-    spec = envs.make(env_id, 1)
-    spaces = spec.observation_space, spec.action_space
-    spec.close()
-    if spaces != (agent.observation_space, agent.action_space):
-        raise ValueError(
-            f"env={env_id!r} has {spaces[0]} and {spaces[1]}, but the agent was trained with "
-            f"{agent.observation_space} and {agent.action_space}; set --env to one with the same"
-        )
-
-
 def evaluate(
     run: Annotated[Path, tyro.conf.Positional],
     config: Annotated[EvaluateConfig, tyro.conf.OmitArgPrefixes],
@@ -67,8 +56,6 @@ def evaluate(
     agent, run_config, frames = load_agent(run, config.checkpoint, pick_device(config.device))
     set_threads(run_config.num_threads)
     env_id = config.env or run_config.env
-    if env_id != run_config.env:
-        _check_spaces(env_id, agent)
     evaluation = evaluate_agent(agent, env_id, config, run_config.backend)
     if config.json:
         print(json.dumps(dataclasses.asdict(evaluation) | {"frames": frames}))

@@ -66,6 +66,9 @@ def _play_levels(
     agent: ActorCritic, env_id: str, config: EvaluateConfig, backend: Backend
 ) -> Episodes:
     levels = level_seeds(config.seed, EVALUATION_STREAM).generate_state(config.episodes)
+    if config.memory == "swapped-long":
+        # envs with odd numbers, which count, play the levels, and those that give play them too
+        levels = np.stack((np.roll(levels, 1), levels), axis=1).flatten()
     num_envs = min(config.num_envs, config.episodes)
     env = envs.make(
         env_id,
@@ -77,9 +80,20 @@ def _play_levels(
         level_seeds=levels.tolist(),
     )
     try:
+        _check_spaces(agent, env, env_id)
         return play(agent, env, config)
     finally:
         env.close()
+
+
+def _check_spaces(agent: ActorCritic, env: BatchedEnv, env_id: str) -> None:
+    spaces = env.observation_space, env.action_space
+    trained = agent.observation_space, agent.action_space
+    if spaces != trained:
+        raise ValueError(
+            f"env={env_id!r} has {spaces[0]} and {spaces[1]}, but the agent was trained with "
+            f"{trained[0]} and {trained[1]}; set --env to one with the same"
+        )
 
 
 def play(agent: ActorCritic, env: BatchedEnv, config: EvaluateConfig) -> Episodes:
@@ -101,7 +115,7 @@ def play(agent: ActorCritic, env: BatchedEnv, config: EvaluateConfig) -> Episode
     frames: list[np.ndarray] = []
     while quota.any():
         if config.video and len(frames) < MAX_VIDEO_FRAMES:
-            frames.append(env.render(0))
+            frames.append(env.render(int(players[0])))
         carry = intervene(carry)
         counts = intervene.has_acted.cpu()
         carry, record = act_(agent, env.step, carry, is_greedy=config.greedy)

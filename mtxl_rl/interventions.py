@@ -66,11 +66,15 @@ class Intervention:
                 f"memory={memory!r} has nothing to act on in this agent; set --memory to "
                 f"{' or '.join(('kept', *fitting))}"
             )
-        if memory == "swapped-long" and not (has_cue and num_envs > 1):
+        if memory == "swapped-long" and not has_cue:
             raise InterventionError(
-                f"memory={memory!r} needs an environment that says which cue is in view (Memory "
-                f"and T-mazes do) and num_envs=2 or more (it is {num_envs}); set --memory "
-                "without-long, or raise --num-envs"
+                f"memory={memory!r} needs an environment that says which cue is in view: Memory "
+                "and T-mazes do, see docs/environments.md; set --memory without-long"
+            )
+        if memory == "swapped-long" and num_envs < 2:
+            raise InterventionError(
+                f"memory={memory!r} needs two envs or more that play at once, not {num_envs}; "
+                "raise --num-envs and --episodes"
             )
         self._memory = memory
         self._agent = agent

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 WIND_DOWN_SHARE = 0.25
 """Frames from the decision to stop to the end, as a share of those before it."""
+WIND_DOWN_UPDATES = 10
+"""Updates from then to the end, at least."""
 
 
 class Schedule:
@@ -14,10 +16,12 @@ class Schedule:
 
     Args:
         total_frames: at the end.
+        frames_per_update: of one rollout over all envs.
     """
 
-    def __init__(self, total_frames: int):
+    def __init__(self, total_frames: int, frames_per_update: int):
         self.end_frames = total_frames
+        self._frames_per_update = frames_per_update
         self._since, self._progress_then = 0, 0.0
 
     @property
@@ -33,4 +37,6 @@ class Schedule:
     def wind_down(self, frames: int) -> None:
         """Bring the end forward, so that progress goes on from where it is after `frames`."""
         self._progress_then, self._since = self.progress(frames), frames
-        self.end_frames = min(self.end_frames, round(frames * (1 + WIND_DOWN_SHARE)))
+        share = round(WIND_DOWN_SHARE * frames / self._frames_per_update)
+        num_updates = max(share, WIND_DOWN_UPDATES)
+        self.end_frames = min(self.end_frames, frames + num_updates * self._frames_per_update)

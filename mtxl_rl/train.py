@@ -7,7 +7,6 @@ python -m mtxl_rl.train --help
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 import time
 from datetime import datetime
@@ -86,7 +85,7 @@ def train(config: TrainConfig) -> Evaluation:
     logger.close(evaluation, intervened, frames)
     interventions = {memory: dataclasses.asdict(each) for memory, each in intervened.items()}
     result = dataclasses.asdict(evaluation) | {"frames": frames, "interventions": interventions}
-    (run_dir / "evaluation.json").write_text(json.dumps(result, indent=2) + "\n")
+    checkpoint.write_json(run_dir / "evaluation.json", result)
     print(f"Curves:       {sys.executable} -m tensorboard.main --logdir {run_dir}")
     print(f"Evaluate:     {sys.executable} -m mtxl_rl.evaluate {run_dir}")
     return evaluation
@@ -111,7 +110,7 @@ def _learn(
 ) -> int:
     """Run the training loop, save the last checkpoint, and return the frames taken."""
     window = EpisodeWindow()
-    schedule = Schedule(config.total_frames)
+    schedule = Schedule(config.total_frames, config.frames_per_update)
     frames = saved_frames = 0
     started = time.monotonic()
     with Progress(config.total_frames) as progress:

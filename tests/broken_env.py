@@ -1,4 +1,4 @@
-"""An environment that trains for a while and then fails."""
+"""An environment that fails at its first step."""
 
 from __future__ import annotations
 

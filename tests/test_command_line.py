@@ -182,7 +182,7 @@ def test_evaluates_what_the_memory_does(trained: Path, command: Command) -> None
     code, _, err = command(evaluate.main, trained, *options[:-3], "--memory", "swapped-long",
                            "--num-envs", "1")  # fmt: skip
     assert code == 2
-    assert "num_envs=2 or more (it is 1)" in err
+    assert "needs two envs or more that play at once, not 1" in err
 
 
 def test_evaluation_is_the_same_for_the_same_seed(trained: Path, command: Command) -> None:

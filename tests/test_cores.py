@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch.testing import assert_close
 
 from agents.core import CORES, CoreConfig, CoreKind, make_core
+from agents.memory_core import MemoryCore
+from mtxl_rl.long_memory import LongMemory
 
 BATCH_SIZE, NUM_STEPS, DIM = 3, 11, 8
 KINDS = list(CORES)
@@ -122,3 +126,20 @@ def test_weights_start_orthogonal(kind: CoreKind) -> None:
         rows = weight if len(weight) <= weight.shape[1] else weight.T
         assert_close(rows @ rows.T, gain**2 * torch.eye(len(rows)), atol=1e-4, rtol=0)
     assert linears or gates
+
+
+def test_memory_writes_start_sharp_and_as_in_the_seed_if_asked() -> None:
+    def long_memory(**options: Any) -> LongMemory:
+        torch.manual_seed(0)
+        core = make_core(CoreConfig(dim=32, **options))
+        assert isinstance(core, MemoryCore)
+        assert core.transformer.long_memory is not None
+        return core.transformer.long_memory
+
+    keys, values = long_memory(mem_write_gain=3.0).key_value.detach().chunk(2, dim=1)
+    assert keys.norm().item() == pytest.approx(3 * values.norm().item())
+    assert_close(values.T @ values, 2 * torch.eye(32), atol=1e-5, rtol=0)
+    bound = 32**-0.5
+    assert long_memory(mem_write_gain=None).key_value.abs().max() <= bound
+    with pytest.raises(ValueError, match="mem_write_gain=2.0 has no effect without a long memory"):
+        CoreConfig(lmem_len=0, mem_write_gain=2.0)

@@ -11,6 +11,10 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import TransformAction
+from minigrid.core.actions import Actions
+from minigrid.envs.empty import EmptyEnv
+from minigrid.envs.memory import MemoryEnv
+from minigrid.wrappers import FullyObsWrapper, ImgObsWrapper
 
 import envs
 from envs.gymnasium_adapter import GymnasiumEnv
@@ -100,6 +104,35 @@ def test_a_cue_of_ones_own() -> None:
     assert (torch.stack(cues)[1:8] == -1).all()  # type: ignore[arg-type]
     assert (torch.stack(cues)[8] >= 0).all()  # type: ignore[arg-type]
     assert not envs.make("CartPole-v1", 1).has_cue
+
+
+def test_sees_the_cue_through_wrappers() -> None:
+    gymnasium.register(
+        "WrappedMemory-v0",
+        entry_point=lambda **_: ImgObsWrapper(FullyObsWrapper(MemoryEnv(size=7))),
+    )
+    env = GymnasiumEnv("WrappedMemory-v0", 4, seed=1)
+    env.reset()
+    cues = [env.step(torch.full((4,), Actions.left)).cue for _ in range(4)]
+    for index, one in enumerate(env._vector_env.envs):
+        starts_in_sight = one.unwrapped.agent_pos[0] < 5  # type: ignore[attr-defined]
+        seen = max(int(cue[index]) for cue in cues if cue is not None)
+        assert (seen >= 0) == starts_in_sight
+    del gymnasium.registry["WrappedMemory-v0"]
+
+
+class CuedEnv(EmptyEnv):
+    cue_in_view = 3
+
+
+def test_a_cue_in_a_minigrid_of_ones_own() -> None:
+    gymnasium.register("Cued-v0", entry_point=lambda **_: CuedEnv())
+    env = GymnasiumEnv("Cued-v0", 2)
+    env.reset()
+    cue = env.step(torch.zeros(2, dtype=torch.int64)).cue
+    assert cue is not None
+    assert cue.tolist() == [3, 3]
+    del gymnasium.registry["Cued-v0"]
 
 
 def test_equals_sync_vector_env_step_by_step() -> None:

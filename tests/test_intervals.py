@@ -26,7 +26,14 @@ def test_a_single_run_has_no_interval() -> None:
     assert estimate.value == 0.25
     assert math.isnan(estimate.low)
     assert str(estimate) == "0.250"
-    assert interquartile_mean([[0.25], [0.5, 0.7]]).low > 0.25
+
+
+@pytest.mark.parametrize(
+    "tasks", [[[0.25], [0.5, 0.7]], [[0.0], [1.0, 1.0, 1.0]], [[1.0, 0.5], [0]]]
+)
+def test_a_task_with_a_single_run_is_never_redrawn(tasks: list[list[float]]) -> None:
+    estimate = interquartile_mean(tasks)
+    assert estimate.low <= estimate.value <= estimate.high
 
 
 def test_probability_of_improvement_counts_pairs_and_ties() -> None:

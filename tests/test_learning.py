@@ -11,7 +11,7 @@ import pytest
 import torch
 from recall_env import RecallEnv
 
-from agents.actor_critic import ActorCritic, AgentInput
+from agents.actor_critic import ActorCritic
 from agents.core import CoreConfig
 from agents.ppo import PPO, PPOConfig
 from agents.rollout import collect, start
@@ -21,16 +21,11 @@ from mtxl_rl.evaluation import play
 ROLLOUT_LEN, NUM_UPDATES = 32, 25
 
 
-class AgentWithoutPastActions(ActorCritic):
-    def encode(self, inputs: AgentInput) -> torch.Tensor:
-        return super().encode(self.without_past(inputs))
-
-
 def train_agent(core: CoreConfig) -> tuple[ActorCritic, float]:
     """Train for NUM_UPDATES; return the best success rate of an update."""
     torch.manual_seed(0)
     env = RecallEnv(num_envs=64, delay=6)
-    agent = AgentWithoutPastActions(env.observation_space, env.action_space, core)
+    agent = ActorCritic(env.observation_space, env.action_space, core)
     config = PPOConfig(
         rollout_len=ROLLOUT_LEN, learning_rate=2e-3, gamma=0.95, num_minibatches=2, num_epochs=4
     )
@@ -53,7 +48,9 @@ def evaluated_success_rate(agent: ActorCritic, memory: Memory = "kept") -> float
 
 @pytest.mark.slow
 def test_learns_through_long_memory() -> None:
-    agent, best = train_agent(CoreConfig(dim=32, depth=1, seq_len=4, mem_len=0, lmem_len=2))
+    agent, best = train_agent(
+        CoreConfig(dim=32, past_action=False, depth=1, seq_len=4, mem_len=0, lmem_len=2)
+    )
     assert best > 0.97
     assert evaluated_success_rate(agent) > 0.95
     assert evaluated_success_rate(agent, "cleared") < 0.65
@@ -64,7 +61,9 @@ def test_learns_through_long_memory() -> None:
 
 @pytest.mark.slow
 def test_learns_through_short_memory() -> None:
-    agent, best = train_agent(CoreConfig(dim=32, depth=2, seq_len=4, mem_len=4, lmem_len=0))
+    agent, best = train_agent(
+        CoreConfig(dim=32, past_action=False, depth=2, seq_len=4, mem_len=4, lmem_len=0)
+    )
     assert best > 0.97
     assert evaluated_success_rate(agent) > 0.95
     assert evaluated_success_rate(agent, "cleared") < 0.65
@@ -76,7 +75,7 @@ def test_learns_through_short_memory() -> None:
     "core",
     [
         CoreConfig(kind="feedforward", dim=32),
-        CoreConfig(dim=32, depth=1, seq_len=4, mem_len=0, lmem_len=0),
+        CoreConfig(dim=32, past_action=False, depth=1, seq_len=4, mem_len=0, lmem_len=0),
     ],
     ids=["feedforward", "the segment alone"],
 )

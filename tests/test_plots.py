@@ -9,6 +9,8 @@ from pathlib import Path
 import imageio.v3 as iio
 import numpy as np
 import pytest
+from matplotlib import pyplot as plt
+from numpy.testing import assert_allclose
 
 from agents.core import CoreConfig
 from experiments import plots
@@ -56,7 +58,8 @@ def test_groups_runs_that_differ_in_their_seed_only(tmp_path: Path) -> None:
     ]  # fmt: skip
     with pytest.raises(ValueError, match="by='sead' must be an option: env, "):
         grouped(runs, ["sead"])
-    frames, success = plots.band([run.curve for run in groups["mtxl",]], num_points=3)
+    curves = [run.curve for run in groups["mtxl",] if run.curve is not None]
+    frames, success = plots.band(curves, num_points=3)
     assert frames.tolist() == [0, 100, 200]
     assert success.tolist() == [[0, 0, 0.5], [0.5, 0.5, 0.5]]
     plots.plot(tmp_path, tmp_path / "new" / "curves.png", smooth=2)
@@ -112,7 +115,8 @@ def test_reads_when_the_last_episodes_succeeded(tmp_path: Path) -> None:
         ("MiniGrid-MemoryS13-v0", 8),
         ("mtxl/MemoryS65Cue-v0", 60),
         ("mtxl/TMaze300Active-v0", 300),
-        ("mtxl/Recall20-v0", 20),
+        ("mtxl/Recall20-v0", 21),
+        ("MiniGrid-MemoryS9-v0", None),
         ("MiniGrid-MemoryS17Random-v0", None),
         ("CartPole-v1", None),
     ],
@@ -134,6 +138,27 @@ def test_draws_the_gaps_and_the_heat_map(tmp_path: Path) -> None:
     assert all(iio.imread(path).std() > 0 for path in (tmp_path / "out").glob("*.png"))
 
 
+def test_the_heat_map_has_short_memory_by_row(tmp_path: Path) -> None:
+    for index, (mem_len, lmem_len) in enumerate(product((0, 8), (0, 2, 4))):
+        core = CoreConfig(mem_len=mem_len, lmem_len=lmem_len)
+        make_run(tmp_path / str(index), TrainConfig(core=core), [0.5])
+        if index != 3:
+            finish(tmp_path / str(index), 0.1 * index)
+    axes = plots.draw_heat_map(find_runs(tmp_path)).axes[0]
+    shown = np.ma.filled(np.ma.asarray(axes.images[0].get_array()).astype(float), np.nan)
+    assert_allclose(shown, [[0, 0.1, 0.2], [np.nan, 0.4, 0.5]])
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["0", "8"]
+    plt.close("all")
+
+
+def test_gaps_are_lines_of_interquartile_means() -> None:
+    figure = plots.draw_gaps({"ours": {100: [0.5, 0.7], 10: [1.0, 1.0]}, "theirs": {10: [0.5]}})
+    lines = {str(line.get_label()): line.get_xydata() for line in figure.axes[0].lines}
+    assert_allclose(np.asarray(lines["ours"]), [[10, 1], [100, 0.6]])
+    assert_allclose(np.asarray(lines["theirs"]), [[10, 0.5]])
+    plt.close("all")
+
+
 def test_smoothing_averages_the_last_updates() -> None:
     frames, success = plots.smoothed((np.array([1, 2, 3]), np.array([0.0, 1.0, 2.0])), 2)
     assert frames.tolist() == [2, 3]
@@ -145,5 +170,17 @@ def test_no_run_and_no_episode_are_clear_errors(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no run"):
         find_runs(tmp_path)
     make_run(tmp_path / "a", TrainConfig(), [])
-    with pytest.raises(ValueError, match="has no charts/success_rate yet"):
+    with pytest.raises(ValueError, match="has no run with a success rate yet"):
         plots.plot(tmp_path)
+
+
+def test_a_run_without_episodes_does_not_stand_in_the_way(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_run(tmp_path / "a", TrainConfig(), [0.5, 0.5])
+    make_run(tmp_path / "b", TrainConfig(seed=2), [])
+    finish(tmp_path / "a", 0.5)
+    plots.plot(tmp_path)
+    assert f"no success rate yet in {tmp_path / 'b'}" in capsys.readouterr().out
+    assert (tmp_path / "table.md").is_file()
+    assert iio.imread(tmp_path / "curves.png").std() > 0

@@ -70,6 +70,16 @@ def test_the_age_of_the_cue_counts_from_its_last_sight() -> None:
     assert carry.cue.tolist() == env._cue.tolist()
 
 
+def test_past_actions_can_be_hidden() -> None:
+    env = RecallEnv(num_envs=3, delay=2)
+    for is_seen in (True, False):
+        config = CoreConfig(kind="gru", dim=8, past_action=is_seen)
+        agent = ActorCritic(env.observation_space, env.action_space, config)
+        inputs = agent.first_inputs(env.reset(), 3)
+        acted = inputs._replace(prev_action=torch.tensor([0, 1, 0]), prev_reward=torch.ones(3))
+        assert torch.equal(agent.encode(acted), agent.encode(inputs)) != is_seen
+
+
 def test_without_a_cue_it_has_no_age() -> None:
     env = CountingEnv(2, {})
     agent = make_agent(env)
