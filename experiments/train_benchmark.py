@@ -76,6 +76,8 @@ CPU_SETTINGS = (
     dataclasses.replace(LARGE, name="plain", compile="off", precision="float32"),
     dataclasses.replace(LARGE, name="plain, bfloat16", compile="off"),
     dataclasses.replace(LARGE, name="compiled", precision="float32"),
+    dataclasses.replace(LARGE, name="compiled, 4 minibatches", num_minibatches=4,
+                        precision="float32"),
     dataclasses.replace(LARGE, name="compiled, bfloat16"),
     dataclasses.replace(LARGE, name="16 envs", num_envs=16),
     dataclasses.replace(LARGE, name="64 envs", num_envs=64),
