@@ -1,27 +1,31 @@
 """Run directories and checkpoints: safetensors and JSON, never pickle.
 
 RUN/config.json                      the configuration of training
-RUN/checkpoints/frames_000001507328/ model.safetensors and checkpoint.json
+RUN/checkpoints/frames_000001507328/ model.safetensors, training.safetensors, checkpoint.json
 RUN/events.out.tfevents...           TensorBoard
 RUN/evaluation.json                  the evaluation at the end
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 import shutil
+import warnings
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from mtxl_rl.config import TrainConfig, flat, from_json, to_json
 
-SCHEMA = 2
+SCHEMA = 3
+HEADER, MODEL, TRAINING = "checkpoint.json", "model.safetensors", "training.safetensors"
 _PREFIX = "frames_"
 _NETWORK_OPTIONS = ("env", "core.")
 _TRAINING_OPTIONS = ("bptt_segments", "mem_write_gain")
@@ -56,39 +60,111 @@ def load_config(run_dir: Path) -> TrainConfig:
     return from_json(read_json(path))
 
 
-def save_checkpoint(run_dir: Path, config: TrainConfig, model: nn.Module, frames: int) -> Path:
-    """Save the weights; the folder appears under its name only when it is complete."""
+def save_checkpoint(
+    run_dir: Path,
+    config: TrainConfig,
+    model: nn.Module,
+    frames: int,
+    training: Mapping[str, Tensor] | None = None,
+    keep: int = 2,
+) -> Path:
+    """Save weights and what training needs to go on; then delete all but the newest checkpoints.
+
+    The folder appears under its name only when all of it is on the disk and has been read back;
+    until then nothing older is deleted.
+
+    Args:
+        run_dir: the run.
+        config: of the run.
+        model: whose weights are saved.
+        frames: trained so far.
+        training: from `mtxl_rl.training_state`.
+        keep: how many checkpoints to keep.
+
+    Raises:
+        OSError: when it cannot be written; what was there is kept, and nothing half-written stays.
+    """
     target = run_dir / "checkpoints" / f"{_PREFIX}{frames:012d}"
-    temporary = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
-    save_file(tensors, temporary / "model.safetensors")
-    write_json(
-        temporary / "checkpoint.json",
-        {"schema": SCHEMA, "frames": frames, "config": to_json(config)},
-    )
-    shutil.rmtree(target, ignore_errors=True)
-    temporary.rename(target)
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        save_file(_on_host(model.state_dict()), partial / MODEL)
+        save_file(_on_host(training or {}), partial / TRAINING)
+        sums = {name: _sha256(partial / name) for name in (MODEL, TRAINING)}
+        header = {"schema": SCHEMA, "frames": frames, "config": to_json(config), "sha256": sums}
+        write_json(partial / HEADER, header | {"header_sha256": _header_sha256(header)})
+        for path in partial.iterdir():
+            _sync(path)
+        shutil.rmtree(target, ignore_errors=True)
+        partial.rename(target)
+        _sync(target.parent)
+        check_checkpoint(target)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+    for old in list_checkpoints(run_dir)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
     return target
 
 
+def list_checkpoints(run_dir: Path) -> list[Path]:
+    """Return the checkpoint folders of a run, the oldest first."""
+    return sorted((run_dir / "checkpoints").glob(f"{_PREFIX}*"))
+
+
 def newest_checkpoint(run_dir: Path) -> Path:
-    """Return the checkpoint with the most frames.
+    """Return the newest checkpoint that is whole; say so where a newer one is damaged.
 
     Raises:
         ValueError: when there is none.
     """
-    found = sorted((run_dir / "checkpoints").glob(f"{_PREFIX}*"))
+    found = list_checkpoints(run_dir)
     if not found:
         raise ValueError(
             f"{run_dir} has no checkpoint yet; train for longer, or set --checkpoint-every lower"
         )
-    return found[-1]
+    damages = []
+    for checkpoint in reversed(found):
+        try:
+            check_checkpoint(checkpoint)
+        except ValueError as error:
+            damages.append(str(error))
+            continue
+        for damage in damages:
+            warnings.warn(f"{damage}. {checkpoint.name} is used", RuntimeWarning, stacklevel=2)
+        return checkpoint
+    raise ValueError(f"no checkpoint of {run_dir} is whole: {'; '.join(damages)}")
 
 
-def load_checkpoint(checkpoint: Path, config: TrainConfig, model: nn.Module) -> int:
-    """Load weights into `model` and return the frames that they were trained for.
+def check_checkpoint(checkpoint: Path) -> dict[str, Any]:
+    """Return the header of a checkpoint whose files are what was written.
+
+    Raises:
+        ValueError: for one that is not a checkpoint, of another release, or damaged.
+    """
+    for name in (HEADER, MODEL):
+        if not (checkpoint / name).is_file():
+            raise ValueError(f"{checkpoint} is not a checkpoint: it has no {name}")
+    header = read_json(checkpoint / HEADER)
+    if header.get("schema") != SCHEMA:
+        raise ValueError(
+            f"{checkpoint / HEADER} has schema {header.get('schema')}, this release reads "
+            f"{SCHEMA}; use the release that wrote it"
+        )
+    if header.pop("header_sha256", None) != _header_sha256(header):
+        raise ValueError(f"{checkpoint / HEADER} is damaged: its checksum does not fit")
+    for name, expected in header["sha256"].items():
+        path = checkpoint / name
+        if not path.is_file() or _sha256(path) != expected:
+            raise ValueError(f"{path} is damaged or missing: its checksum does not fit")
+    return header
+
+
+def load_checkpoint(
+    checkpoint: Path, config: TrainConfig, model: nn.Module
+) -> tuple[int, dict[str, Tensor]]:
+    """Load weights into `model`; return the frames trained so far, and what training needs.
 
     Args:
         checkpoint: a checkpoint folder.
@@ -98,24 +174,44 @@ def load_checkpoint(checkpoint: Path, config: TrainConfig, model: nn.Module) -> 
     Raises:
         ValueError: for a checkpoint of another configuration, or one that cannot be read.
     """
-    header_path, weights_path = checkpoint / "checkpoint.json", checkpoint / "model.safetensors"
-    for path in (header_path, weights_path):
-        if not path.is_file():
-            raise ValueError(f"{checkpoint} is not a checkpoint: it has no {path.name}")
-    header = read_json(header_path)
-    if header.get("schema") != SCHEMA:
-        raise ValueError(
-            f"{header_path} has schema {header.get('schema')}, this release reads {SCHEMA}; use "
-            "the release that wrote it"
-        )
+    header = check_checkpoint(checkpoint)
     _check_same_network(checkpoint, from_json(header["config"]), config)
+    weights_path = checkpoint / MODEL
     try:
-        tensors = load_file(weights_path)
-        _check_same_tensors(weights_path, tensors, model)
+        _check_same_tensors(weights_path, _shapes(weights_path), model)
+        tensors, training = load_file(weights_path), load_file(checkpoint / TRAINING)
     except SafetensorError as error:
-        raise ValueError(f"{weights_path} cannot be read: {error}; use another one") from None
+        raise ValueError(f"{checkpoint} cannot be read: {error}; use another one") from None
     model.load_state_dict(tensors)
-    return int(header["frames"])
+    return int(header["frames"]), training
+
+
+def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of a file's tensors without reading them."""
+    with safe_open(path, "pt") as file:
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+
+
+def _on_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _header_sha256(header: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()
+
+
+def _sync(path: Path) -> None:
+    """Let the disk have a file, or a folder's list of files."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def load_start(run_dir: Path, config: TrainConfig, model: nn.Module) -> None:
@@ -159,9 +255,8 @@ def _check_same_network(checkpoint: Path, saved: TrainConfig, config: TrainConfi
         )
 
 
-def _check_same_tensors(path: Path, tensors: dict[str, torch.Tensor], model: nn.Module) -> None:
+def _check_same_tensors(path: Path, found: dict[str, tuple[int, ...]], model: nn.Module) -> None:
     expected = {name: tuple(t.shape) for name, t in model.state_dict().items()}
-    found = {name: tuple(t.shape) for name, t in tensors.items()}
     different = sorted(
         name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
     )

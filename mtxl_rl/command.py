@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from mtxl_rl.signals import Stopped
+
 
 @contextmanager
 def fail_with_one_line() -> Iterator[None]:
@@ -18,6 +20,9 @@ def fail_with_one_line() -> Iterator[None]:
             raise
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except Stopped as stopped:
+        print(f"{stopped}; what was trained is in the run's last checkpoint", file=sys.stderr)
+        sys.exit(stopped.exit_code)
     except KeyboardInterrupt:
         print("interrupted; what was trained is in the run's last checkpoint", file=sys.stderr)
         sys.exit(130)

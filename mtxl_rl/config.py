@@ -67,13 +67,19 @@ class TrainConfig:
     size goes to its end within a quarter as many frames again. Left out: never."""
     checkpoint_every: int = 500_000
     """Frames between checkpoints; the last is always saved."""
+    keep: int = 2
+    """Checkpoints to keep: the newest."""
+    resume: Path | None = None
+    """Go on with this run from its last checkpoint, with its options: to the bit where the
+    environment is tensors, with fresh episodes elsewhere. --total-frames and others that do not
+    change what has been learned can be given anew."""
     eval_episodes: int = 200
     """Episodes of the evaluation at the end."""
     core: CoreConfig = field(default_factory=CoreConfig)
     ppo: PPOConfig = field(default_factory=PPOConfig)
 
     def __post_init__(self) -> None:
-        _check_counts(self, ("num_envs", "checkpoint_every", "eval_episodes"))
+        _check_counts(self, ("num_envs", "checkpoint_every", "eval_episodes", "keep"))
         check_threads(self.num_threads)
         if self.strict and self.compile == "off":
             raise ValueError(
@@ -214,7 +220,7 @@ def from_json(values: dict[str, Any]) -> TrainConfig:
     if core.get("memory_layers") is not None:
         core["memory_layers"] = tuple(core["memory_layers"])
     values = _known(TrainConfig, values, "")
-    for name in ("run_dir", "init_from"):
+    for name in ("run_dir", "init_from", "resume"):
         if values.get(name) is not None:
             values[name] = Path(values[name])
     return TrainConfig(**values, core=CoreConfig(**core), ppo=PPOConfig(**ppo))

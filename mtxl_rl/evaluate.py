@@ -36,7 +36,7 @@ def load_agent(
     spec = envs.make(config.env, 1, backend=config.backend)
     agent = ActorCritic(spec.observation_space, spec.action_space, config.core)
     spec.close()
-    frames = checkpoint.load_checkpoint(
+    frames, _ = checkpoint.load_checkpoint(
         checkpoint_dir or checkpoint.newest_checkpoint(run_dir), config, agent
     )
     agent.precision = pick_precision(config.precision, device, config.core)

@@ -142,6 +142,15 @@ class EpisodeWindow:
         """Whether the window holds as many episodes as it can."""
         return len(self._rows) == self._rows.maxlen
 
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the episodes as a tensor (n, 2): success and return."""
+        return {"episodes": torch.tensor(list(self._rows), dtype=torch.float64).reshape(-1, 2)}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from `state_dict`."""
+        self._rows.clear()
+        self._rows.extend(tuple(row) for row in state["episodes"].tolist())
+
     def reaches(self, target: float | None) -> bool:
         """Return whether the window is full, and its success rate at `target` or above."""
         return target is not None and self.is_full and self.success_rate >= target
@@ -163,9 +172,10 @@ class EpisodeWindow:
 class RunLogger:
     """Writes TensorBoard events into a run directory."""
 
-    def __init__(self, run_dir: Path, config: TrainConfig):
+    def __init__(self, run_dir: Path, config: TrainConfig, frames: int = 0):
         self._config = config
-        self._writer = SummaryWriter(str(run_dir))
+        # points that a run has written after the checkpoint from which it goes on are not shown
+        self._writer = SummaryWriter(str(run_dir), purge_step=frames + 1 if frames else None)
         text = json.dumps(to_json(config), indent=2)
         self._writer.add_text("config", f"```json\n{text}\n```")
 

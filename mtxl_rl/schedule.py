@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
 WIND_DOWN_SHARE = 0.25
 """Frames from the decision to stop to the end, as a share of those before it."""
 WIND_DOWN_UPDATES = 10
@@ -33,6 +38,19 @@ class Schedule:
         """Return how far the run is after `frames`, from 0 to 1."""
         share = (frames - self._since) / max(1, self.end_frames - self._since)
         return self._progress_then + (1 - self._progress_then) * share
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the state as tensors; without any where the end is that of the start."""
+        if not self.is_winding_down:
+            return {}
+        values = (self._since, self.end_frames, self._progress_then)
+        return {"winding_down": torch.tensor(values, dtype=torch.float64)}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from `state_dict`."""
+        if "winding_down" in state:
+            since, end_frames, self._progress_then = state["winding_down"].tolist()
+            self._since, self.end_frames = int(since), int(end_frames)
 
     def wind_down(self, frames: int) -> None:
         """Bring the end forward, so that progress goes on from where it is after `frames`."""

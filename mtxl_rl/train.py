@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import time
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from mtxl_rl.config import (
     EvaluateConfig,
     Memory,
     TrainConfig,
+    flat,
     pick_compile,
     pick_device,
     pick_precision,
@@ -41,7 +43,15 @@ from mtxl_rl.evaluation import (
 from mtxl_rl.metrics import WINDOW_TAG, EpisodeWindow, Evaluation, RunLogger, ended_episodes
 from mtxl_rl.progress import Progress
 from mtxl_rl.schedule import Schedule
+from mtxl_rl.signals import StopSignals
+from mtxl_rl.training_state import restore_training_, training_tensors
 
+PROGRAM = "python -m mtxl_rl.train"
+MAY_CHANGE = (
+    "total_frames", "stop_at_success", "device", "compile", "strict", "num_threads",
+    "checkpoint_every", "keep", "eval_episodes",
+)  # fmt: skip
+"""Options that a resumed run can change: they change nothing of what it has learned."""
 MAX_EVAL_ENVS = 256
 """Environments that play at once in the evaluation at the end."""
 WORDS: dict[Memory, str] = {
@@ -57,6 +67,7 @@ def train(config: TrainConfig) -> Evaluation:
 
     Raises:
         ValueError: for a configuration that cannot be run; nothing has been written then.
+        Stopped: when a signal has ended it; what was trained is saved.
     """
     device = pick_device(config.device)
     set_threads(config.num_threads)
@@ -65,81 +76,130 @@ def train(config: TrainConfig) -> Evaluation:
     env = envs.make(config.env, config.num_envs, device, seeds, backend=config.backend)
     try:
         agent = ActorCritic(env.observation_space, env.action_space, config.core).to(device)
-        if config.init_from is not None:
+        if config.init_from is not None and config.resume is None:
             checkpoint.load_start(config.init_from, config, agent)
         agent.precision = pick_precision(config.precision, device, config.core)
-        trainer = make_trainer(config, agent, env)
-        run_dir = config.run_dir or default_run_dir(config)
-        checkpoint.create_run(run_dir, config)
+        run = _Run(config, agent, env)
+        run_dir = run.run_dir
         num_parameters = sum(parameter.numel() for parameter in agent.parameters())
         precision = str(agent.precision).removeprefix("torch.")
         print(f"{config.env}: {config.num_envs} envs, {env.backend} backend, core "
               f"{config.core.kind}, {num_parameters:,} parameters, {device}, {precision}, "
-              f"{trainer.form}")  # fmt: skip
+              f"{run.trainer.form}")  # fmt: skip
         print(f"Run:          {run_dir}")
-        logger = RunLogger(run_dir, config)
-        frames = _learn(config, trainer, env, logger, run_dir)
+        run.learn()
     finally:
         env.close()
     evaluation, intervened = _evaluate(config, agent)
-    logger.close(evaluation, intervened, frames)
+    run.logger.close(evaluation, intervened, run.frames)
     interventions = {memory: dataclasses.asdict(each) for memory, each in intervened.items()}
-    result = dataclasses.asdict(evaluation) | {"frames": frames, "interventions": interventions}
-    checkpoint.write_json(run_dir / "evaluation.json", result)
+    counts = {"frames": run.frames, "interventions": interventions}
+    checkpoint.write_json(run_dir / "evaluation.json", dataclasses.asdict(evaluation) | counts)
     print(f"Curves:       {sys.executable} -m tensorboard.main --logdir {run_dir}")
     print(f"Evaluate:     {sys.executable} -m mtxl_rl.evaluate {run_dir}")
     return evaluation
 
 
-def make_trainer(config: TrainConfig, agent: ActorCritic, env: BatchedEnv) -> Trainer:
+class _Run:
+    """A training run: what learns, how far it is, and where it is written."""
+
+    def __init__(self, config: TrainConfig, agent: ActorCritic, env: BatchedEnv):
+        self.config = config
+        self.frames = 0
+        self.env = env
+        self.window = EpisodeWindow()
+        self.schedule = Schedule(config.total_frames, config.frames_per_update)
+        ppo = PPO(agent, config.ppo)
+        trainer = Trainer(agent, ppo, env, start(agent, env), config.ppo.rollout_len)
+        if config.resume is not None:
+            self._restore(trainer)
+        self.trainer = make_trainer(config, trainer)
+        self.run_dir = config.resume or config.run_dir or default_run_dir(config)
+        if config.resume is None:
+            checkpoint.create_run(self.run_dir, config)
+        self.saved_frames = self.frames
+        self.logger = RunLogger(self.run_dir, config, self.frames)
+
+    def learn(self) -> None:
+        """Run the training loop and save the last checkpoint.
+
+        Raises:
+            Stopped: after a signal and the update in progress.
+        """
+        config, schedule = self.config, self.schedule
+        first_frames, started = self.frames, time.monotonic()
+        with Progress(config.total_frames) as progress, StopSignals() as signals:
+            try:
+                while self.frames + config.frames_per_update <= schedule.end_frames:
+                    signals.check()
+                    rollout = self.trainer.collect()
+                    scalars = self.trainer.update(rollout, schedule.progress(self.frames))
+                    self.frames += config.frames_per_update
+
+                    episodes = ended_episodes(rollout, self.env.has_success, self.env.has_cue)
+                    self.window.add(episodes)
+                    speed = (self.frames - first_frames) / (time.monotonic() - started)
+                    scalars["charts/SPS"] = speed
+                    if self.window.is_full:
+                        scalars[WINDOW_TAG] = self.window.success_rate
+                    self.logger.log(scalars, self.frames)
+                    self.logger.log_episodes(episodes, self.frames)
+                    progress.show(
+                        self.frames, speed, self.window.success_rate, self.window.mean_return
+                    )
+                    reached = self.window.reaches(config.stop_at_success)
+                    if reached and not schedule.is_winding_down:
+                        schedule.wind_down(self.frames)
+                    if self.frames - self.saved_frames >= config.checkpoint_every:
+                        self.save()
+            finally:
+                if self.frames > self.saved_frames:
+                    self.save()
+        minutes = (time.monotonic() - started) / 60
+        print(f"Trained:      {self.frames:,} frames in {minutes:.1f} minutes")
+
+    def save(self) -> None:
+        """Save a checkpoint."""
+        tensors = training_tensors(self.trainer, self.window, self.schedule)
+        checkpoint.save_checkpoint(
+            self.run_dir, self.config, self.trainer.agent, self.frames, tensors, self.config.keep
+        )
+        self.saved_frames = self.frames
+
+    def _restore(self, trainer: Trainer) -> None:
+        """Put everything back that the last checkpoint holds."""
+        config = self.config
+        assert config.resume is not None
+        newest = checkpoint.newest_checkpoint(config.resume)
+        self.frames, tensors = checkpoint.load_checkpoint(newest, config, trainer.agent)
+        try:
+            restore_training_(trainer, self.window, self.schedule, tensors)
+        except ValueError as error:
+            raise ValueError(f"{newest} does not fit this run: {error}") from None
+        if self.frames + config.frames_per_update > self.schedule.end_frames:
+            remedy = "raise --total-frames to go on"
+            if self.schedule.is_winding_down:
+                remedy = "start another run from it with --init-from"
+            raise ValueError(
+                f"resume={config.resume} has trained for {self.frames:,} of "
+                f"{self.schedule.end_frames:,} frames: it is finished; {remedy}"
+            )
+        exactly = "" if self.env.backend == "tensor" else (
+            "; these environments cannot save their state: all of them start fresh episodes"
+        )  # fmt: skip
+        print(f"Resumed:      from {self.frames:,} frames{exactly}")
+
+
+def make_trainer(config: TrainConfig, trainer: Trainer) -> Trainer:
     """Return what acts and learns, in the form that `config` asks for.
 
     Raises:
         ValueError: with `config.strict`, where that form does not run here.
     """
-    ppo = PPO(agent, config.ppo)
-    trainer = Trainer(agent, ppo, env, start(agent, env), config.ppo.rollout_len)
-    if not pick_compile(config, env.device):
+    if not pick_compile(config, trainer.agent.device):
         return trainer
     print("Compiling:    takes a minute or two, less the next time")
     return accelerate(trainer, config.strict)
-
-
-def _learn(
-    config: TrainConfig, trainer: Trainer, env: BatchedEnv, logger: RunLogger, run_dir: Path
-) -> int:
-    """Run the training loop, save the last checkpoint, and return the frames taken."""
-    window = EpisodeWindow()
-    schedule = Schedule(config.total_frames, config.frames_per_update)
-    frames = saved_frames = 0
-    started = time.monotonic()
-    with Progress(config.total_frames) as progress:
-        try:
-            while frames + config.frames_per_update <= schedule.end_frames:
-                rollout = trainer.collect()
-                scalars = trainer.update(rollout, schedule.progress(frames))
-                frames += config.frames_per_update
-
-                episodes = ended_episodes(rollout, env.has_success, env.has_cue)
-                window.add(episodes)
-                speed = frames / (time.monotonic() - started)
-                scalars["charts/SPS"] = speed
-                if window.is_full:
-                    scalars[WINDOW_TAG] = window.success_rate
-                logger.log(scalars, frames)
-                logger.log_episodes(episodes, frames)
-                progress.show(frames, speed, window.success_rate, window.mean_return)
-                if frames - saved_frames >= config.checkpoint_every:
-                    checkpoint.save_checkpoint(run_dir, config, trainer.agent, frames)
-                    saved_frames = frames
-                if window.reaches(config.stop_at_success) and not schedule.is_winding_down:
-                    schedule.wind_down(frames)
-        finally:
-            if frames > saved_frames:
-                checkpoint.save_checkpoint(run_dir, config, trainer.agent, frames)
-    minutes = (time.monotonic() - started) / 60
-    print(f"Trained:      {frames:,} frames in {minutes:.1f} minutes")
-    return frames
 
 
 def _evaluate(
@@ -169,10 +229,45 @@ def default_run_dir(config: TrainConfig) -> Path:
     return Path("runs") / f"{env_name}__{config.core.kind}__s{config.seed}__{now}"
 
 
+def read_options(arguments: Sequence[str]) -> TrainConfig:
+    """Return the options of the command line; with --resume those that are not given are the run's.
+
+    Raises:
+        ValueError: for a run that cannot be resumed with these options.
+    """
+    run_dir = _resumed(arguments)
+    if run_dir is None:
+        return tyro.cli(TrainConfig, prog=PROGRAM, args=arguments)
+    saved = dataclasses.replace(checkpoint.load_config(run_dir), resume=run_dir)
+    config = tyro.cli(TrainConfig, prog=PROGRAM, args=arguments, default=saved)
+    ours, theirs = flat(config), flat(saved)
+    different = [
+        f"{name} is {theirs[name]} in the run and {ours[name]} here"
+        for name in ours
+        if name not in MAY_CHANGE and ours[name] != theirs[name]
+    ]
+    if different:
+        raise ValueError(
+            f"resume={run_dir} is another run: {'; '.join(different)}. Leave these options out, or "
+            "start a new run with --init-from"
+        )
+    return config
+
+
+def _resumed(arguments: Sequence[str]) -> Path | None:
+    """Return the value of --resume, before the other options can be read."""
+    for index, argument in enumerate(arguments):
+        name, _, value = argument.partition("=")
+        if name == "--resume":
+            value = value or (arguments[index + 1] if index + 1 < len(arguments) else "")
+            return Path(value) if value not in ("", "None") else None
+    return None
+
+
 def main() -> None:
     """Read the options and train."""
     with fail_with_one_line():
-        train(tyro.cli(TrainConfig, prog="python -m mtxl_rl.train"))
+        train(read_options(sys.argv[1:]))
 
 
 if __name__ == "__main__":

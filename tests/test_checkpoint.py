@@ -49,20 +49,69 @@ def test_weights_survive(run_dir: Path) -> None:
     model = make_model()
     saved = checkpoint.save_checkpoint(run_dir, CONFIG, model, frames=7)
     other = make_model(seed=1)
-    assert checkpoint.load_checkpoint(saved, CONFIG, other) == 7
+    extra = {"moments": torch.arange(3.0)}
+    saved = checkpoint.save_checkpoint(run_dir, CONFIG, model, frames=8, training=extra)
+    frames, training = checkpoint.load_checkpoint(saved, CONFIG, other)
+    assert frames == 8
+    assert torch.equal(training["moments"], extra["moments"])
     assert torch.equal(other.weight, model.weight)  # type: ignore[arg-type]
     names = sorted(path.name for path in saved.iterdir())
-    assert names == ["checkpoint.json", "model.safetensors"]
-    assert [path.name for path in saved.parent.iterdir()] == [saved.name]
+    assert names == ["checkpoint.json", "model.safetensors", "training.safetensors"]
+    both = sorted(path.name for path in saved.parent.iterdir())
+    assert both == ["frames_000000000007", "frames_000000000008"]
 
 
 def test_newest_is_the_one_with_the_most_frames(run_dir: Path) -> None:
     with pytest.raises(ValueError, match="has no checkpoint yet"):
         checkpoint.newest_checkpoint(run_dir)
-    for frames in (999, 100_000, 5):
-        checkpoint.save_checkpoint(run_dir, CONFIG, make_model(), frames)
+    for frames in (999, 100_000, 5_000_000):
+        checkpoint.save_checkpoint(run_dir, CONFIG, make_model(), frames, keep=2)
     (run_dir / "checkpoints" / ".frames_000009999999.partial").mkdir()
-    assert checkpoint.newest_checkpoint(run_dir).name == "frames_000000100000"
+    assert checkpoint.newest_checkpoint(run_dir).name == "frames_000005000000"
+    names = [path.name for path in checkpoint.list_checkpoints(run_dir)]
+    assert names == ["frames_000000100000", "frames_000005000000"]  # the oldest is gone
+
+
+@pytest.mark.parametrize("name", ["checkpoint.json", "model.safetensors", "training.safetensors"])
+@pytest.mark.parametrize("damage", ["truncated", "flipped bit", "missing"])
+def test_a_damaged_checkpoint_is_found_and_the_older_one_used(
+    name: str, damage: str, run_dir: Path
+) -> None:
+    older = checkpoint.save_checkpoint(run_dir, CONFIG, make_model(), 1)
+    newer = checkpoint.save_checkpoint(run_dir, CONFIG, make_model(), 2)
+
+    def spoil(path: Path) -> None:
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        if damage == "missing":
+            path.unlink()
+        else:
+            path.write_bytes(content if damage == "flipped bit" else content[:-1])
+
+    spoil(newer / name)
+    with pytest.warns(RuntimeWarning, match="frames_000000000001 is used"):
+        assert checkpoint.newest_checkpoint(run_dir) == older
+    spoil(older / name)
+    with pytest.raises(ValueError, match="no checkpoint of .* is whole"):
+        checkpoint.newest_checkpoint(run_dir)
+
+
+@pytest.mark.parametrize("failing", ["save_file", "write_json", "_sync", "check_checkpoint"])
+def test_a_save_that_fails_keeps_what_was_there(
+    failing: str, run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = [checkpoint.save_checkpoint(run_dir, CONFIG, make_model(), n) for n in (1, 2)]
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, failing, fail)
+        with pytest.raises(OSError, match="No space left"):
+            checkpoint.save_checkpoint(run_dir, CONFIG, make_model(), 3)
+    kept = checkpoint.list_checkpoints(run_dir)
+    assert kept[:2] == before
+    assert not list((run_dir / "checkpoints").glob(".*"))
 
 
 def test_checkpoint_of_another_configuration_is_refused(run_dir: Path) -> None:
@@ -84,20 +133,24 @@ def test_weights_that_do_not_fit_are_refused_and_nothing_is_loaded(run_dir: Path
     assert torch.equal(other.bias, before)
 
 
-def test_damaged_files_are_one_clear_error(run_dir: Path) -> None:
+def test_what_is_no_checkpoint_is_one_clear_error(run_dir: Path) -> None:
     saved = checkpoint.save_checkpoint(run_dir, CONFIG, make_model(), 1)
+
+    def fails(match: str) -> None:
+        with pytest.raises(ValueError, match=match):
+            checkpoint.load_checkpoint(saved, CONFIG, make_model())
+
     (saved / "model.safetensors").write_bytes(b"not safetensors at all")
-    with pytest.raises(ValueError, match="cannot be read"):
-        checkpoint.load_checkpoint(saved, CONFIG, make_model())
+    fails("model.safetensors is damaged or missing: its checksum does not fit")
+    header = json.loads((saved / "checkpoint.json").read_text())
+    (saved / "checkpoint.json").write_text(json.dumps(header | {"frames": 9}))
+    fails(r"checkpoint\.json is damaged: its checksum does not fit")
     (saved / "checkpoint.json").write_text("{")
-    with pytest.raises(ValueError, match="is not valid JSON"):
-        checkpoint.load_checkpoint(saved, CONFIG, make_model())
+    fails("is not valid JSON")
     (saved / "checkpoint.json").write_text('{"schema": 99}')
-    with pytest.raises(ValueError, match="has schema 99, this release reads 2"):
-        checkpoint.load_checkpoint(saved, CONFIG, make_model())
+    fails("has schema 99, this release reads 3")
     (saved / "checkpoint.json").unlink()
-    with pytest.raises(ValueError, match=r"has no checkpoint\.json"):
-        checkpoint.load_checkpoint(saved, CONFIG, make_model())
+    fails(r"has no checkpoint\.json")
     with pytest.raises(ValueError, match=r"is not a run directory: it has no config\.json"):
         checkpoint.load_config(saved)
 

@@ -16,7 +16,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.testing import assert_close
 
 import envs
-from agents.acceleration import Trainer
 from agents.core import CoreConfig
 from agents.ppo import PPOConfig
 from envs import Backend
@@ -135,11 +134,10 @@ def test_starts_from_the_weights_of_another_task(
 ) -> None:
     started = []
 
-    def learn(_: object, trainer: Trainer, *__: object) -> int:
-        started.append(dict(trainer.agent.state_dict()))
-        return 0
+    def learn(run: train._Run) -> None:
+        started.append(dict(run.trainer.agent.state_dict()))
 
-    monkeypatch.setattr(train, "_learn", learn)
+    monkeypatch.setattr(train._Run, "learn", learn)
     core = ("--core.dim", 16, "--core.heads", 2, "--core.depth", 1, "--core.seq-len", 8)
     options = ("--num-envs", 4, "--ppo.rollout-len", 32, "--eval-episodes", 1, "--compile", "off",
                "--num-threads", 1, "--init-from", trained)  # fmt: skip

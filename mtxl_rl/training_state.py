@@ -1,0 +1,104 @@
+"""What a run needs beside the weights to go on to the bit, as named tensors.
+
+The optimizer's moments, the memories and the episodes in progress, the environments with their
+random numbers, torch's generators, the last episodes and the schedule. It is taken between two
+updates: nothing is in flight then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from agents.acceleration import Trainer
+from agents.trees import named_tensors, with_tensors
+from envs.tensor_env import TensorEnv
+from mtxl_rl.metrics import EpisodeWindow
+from mtxl_rl.schedule import Schedule
+
+
+def training_tensors(
+    trainer: Trainer, window: EpisodeWindow, schedule: Schedule
+) -> dict[str, Tensor]:
+    """Return the state of a run between two updates.
+
+    Environments that are no tensors cannot say their state: theirs, and the episodes in progress,
+    are left out.
+    """
+    named = {f"window.{name}": tensor for name, tensor in window.state_dict().items()}
+    named |= {f"schedule.{name}": tensor for name, tensor in schedule.state_dict().items()}
+    named |= _moments(trainer)
+    if isinstance(trainer.env, TensorEnv):
+        carry = replace(trainer.carry, state=trainer.carry.state.without_cache())
+        named |= named_tensors(carry, "carry")
+        named |= {f"env.{name}": tensor for name, tensor in trainer.env.state_dict().items()}
+    named["random.cpu"] = torch.get_rng_state()
+    if trainer.agent.device.type == "cuda":
+        named["random.cuda"] = torch.cuda.get_rng_state()
+    return named
+
+
+def restore_training_(
+    trainer: Trainer, window: EpisodeWindow, schedule: Schedule, tensors: Mapping[str, Tensor]
+) -> None:
+    """Put everything back; `trainer` must not be accelerated yet.
+
+    Raises:
+        ValueError: for tensors that do not fit, naming one.
+    """
+    tensors = {name: tensor.to(_place(name, trainer)) for name, tensor in tensors.items()}
+    window.load_state_dict(_under("window.", tensors))
+    schedule.load_state_dict(_under("schedule.", tensors))
+    _load_moments_(trainer, tensors)
+    if isinstance(trainer.env, TensorEnv):
+        state = trainer.carry.state.without_cache()
+        trainer.carry = with_tensors(replace(trainer.carry, state=state), tensors, "carry")
+        trainer.env.load_state_dict(_under("env.", tensors))
+    torch.set_rng_state(_of(tensors, "random.cpu"))
+    if trainer.agent.device.type == "cuda":
+        torch.cuda.set_rng_state(_of(tensors, "random.cuda").cpu())
+
+
+def _place(name: str, trainer: Trainer) -> torch.device:
+    is_on_device = name.startswith(("carry.", "optimizer."))
+    return trainer.agent.device if is_on_device else torch.device("cpu")
+
+
+def _moments(trainer: Trainer) -> dict[str, Tensor]:
+    state = trainer.ppo.optimizer.state
+    return {
+        f"optimizer.{name}.{kind}": tensor
+        for name, parameter in trainer.agent.named_parameters()
+        for kind, tensor in (state[parameter] if parameter in state else {}).items()
+    }
+
+
+def _load_moments_(trainer: Trainer, tensors: Mapping[str, Tensor]) -> None:
+    moments = _under("optimizer.", tensors)
+    for name, parameter in trainer.agent.named_parameters():
+        kinds = ("step", "exp_avg", "exp_avg_sq")
+        found = {kind: moments[f"{name}.{kind}"] for kind in kinds if f"{name}.{kind}" in moments}
+        if not found:
+            continue
+        for kind in kinds:
+            shape = () if kind == "step" else parameter.shape
+            if kind not in found or found[kind].shape != shape:
+                raise ValueError(f"optimizer.{name}.{kind} is missing, or not {tuple(shape)}")
+        trainer.ppo.optimizer.state[parameter] = {kind: t.clone() for kind, t in found.items()}
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
+
+
+def _of(tensors: Mapping[str, Tensor], name: str) -> Tensor:
+    if name not in tensors:
+        raise ValueError(f"{name} is missing")
+    return tensors[name]

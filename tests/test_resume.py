@@ -1,0 +1,208 @@
+"""A run that goes on is the run that never stopped, to the bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from agents.acceleration import Trainer
+from agents.core import CORES, CoreConfig, CoreKind
+from agents.ppo import PPOConfig
+from mtxl_rl import checkpoint, train
+from mtxl_rl.config import TrainConfig
+from mtxl_rl.signals import Stopped
+
+ROOT = Path(__file__).parents[1]
+NUM_UPDATES, STOPPED_AFTER = 12, 7
+
+
+def make_config(run_dir: Path, kind: CoreKind = "mtxl", **options: Any) -> TrainConfig:
+    memory: dict[str, Any] = {"heads": 2, "seq_len": 8, "mem_len": 5}
+    core = CoreConfig(kind=kind, dim=8, depth=1, **(memory if kind in ("mtxl", "gtrxl") else {}))
+    config = TrainConfig(
+        env="MiniGrid-MemoryS7-v0",
+        total_frames=NUM_UPDATES * 6 * 20,
+        num_envs=6,
+        device="cpu",
+        num_threads=1,
+        compile="off",
+        eval_episodes=2,
+        checkpoint_every=3 * 6 * 20,
+        run_dir=run_dir,
+        core=core,
+        ppo=PPOConfig(rollout_len=20, num_minibatches=2, num_epochs=2),
+    )
+    return replace(config, **options)
+
+
+@pytest.fixture(autouse=True)
+def _without_interventions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They take longer than these runs."""
+    monkeypatch.setattr(train, "evaluate_interventions", lambda *_: {})
+
+
+def stop_after(monkeypatch: pytest.MonkeyPatch, num_updates: int) -> None:
+    """Let the process get a SIGTERM in the middle of an update."""
+    collect = Trainer.collect
+    calls = []
+
+    def collect_and_count(trainer: Trainer) -> Any:
+        calls.append(1)
+        if len(calls) == num_updates:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return collect(trainer)
+
+    monkeypatch.setattr(Trainer, "collect", collect_and_count)
+
+
+def curves(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
+    """Return every curve but that of the speed."""
+    events = EventAccumulator(str(run_dir), size_guidance={"scalars": 0}).Reload()
+    return {
+        tag: [(event.step, event.value) for event in events.Scalars(tag)]
+        for tag in events.Tags()["scalars"]
+        if tag != "charts/SPS"
+    }
+
+
+def weights(run_dir: Path) -> dict[str, bytes]:
+    newest = checkpoint.newest_checkpoint(run_dir)
+    names = (checkpoint.MODEL, checkpoint.TRAINING)
+    return {name: (newest / name).read_bytes() for name in names} | {"": newest.name.encode()}
+
+
+@pytest.mark.parametrize(
+    ("env_id", "kind"),
+    [("MiniGrid-MemoryS7-v0", kind) for kind in CORES] + [("MiniGrid-DoorKey-5x5-v0", "mtxl")],
+)
+def test_a_resumed_run_is_the_run_that_was_never_stopped(
+    env_id: str, kind: CoreKind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it was killed four updates after its last checkpoint."""
+    whole = make_config(tmp_path / "whole", kind, env=env_id, stop_at_success=1.0)
+    train.train(whole)
+    stopped = replace(whole, run_dir=tmp_path / "stopped")
+    with monkeypatch.context() as patch:
+        stop_after(patch, STOPPED_AFTER)
+        with pytest.raises(Stopped):
+            train.train(stopped)
+    newest = checkpoint.list_checkpoints(tmp_path / "stopped")[-1]
+    assert newest.name == f"frames_{STOPPED_AFTER * 120:012d}"
+    shutil.rmtree(newest)  # as if it had been killed
+    train.train(replace(stopped, run_dir=None, resume=tmp_path / "stopped"))
+
+    assert weights(tmp_path / "stopped") == weights(tmp_path / "whole")
+    assert curves(tmp_path / "stopped") == curves(tmp_path / "whole")
+    evaluations = [json.loads((tmp_path / name / "evaluation.json").read_text())
+                   for name in ("whole", "stopped")]  # fmt: skip
+    assert evaluations[0] == evaluations[1]
+
+
+def test_gymnasium_environments_go_on_with_fresh_episodes_and_say_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = make_config(tmp_path / "run", env="mtxl/Recall6-v0")
+    with monkeypatch.context() as patch:
+        stop_after(patch, STOPPED_AFTER)
+        with pytest.raises(Stopped):
+            train.train(config)
+    train.train(replace(config, run_dir=None, resume=tmp_path / "run"))
+    out = capsys.readouterr().out
+    assert "from 840 frames; these environments cannot save their state: all of them start" in out
+    steps = [step for step, _ in curves(tmp_path / "run")["losses/entropy"]]
+    assert steps == [120 * n for n in range(1, NUM_UPDATES + 1)]
+
+
+def test_a_run_that_winds_down_goes_on_winding_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mtxl_rl.metrics.EpisodeWindow.reaches", lambda *_: True)
+    monkeypatch.setattr("mtxl_rl.schedule.WIND_DOWN_UPDATES", 9)
+    config = make_config(tmp_path / "run", stop_at_success=0.5, total_frames=10**6)
+    with monkeypatch.context() as patch:
+        stop_after(patch, STOPPED_AFTER)
+        with pytest.raises(Stopped):
+            train.train(config)
+    train.train(replace(config, run_dir=None, resume=tmp_path / "run"))
+    steps = curves(tmp_path / "run")["charts/learning_rate"]
+    assert len(steps) == 1 + 9
+    assert steps[-1][1] < 0.2 * steps[0][1]
+    with pytest.raises(ValueError, match="it is finished; start another run from it with --init-"):
+        train.train(replace(config, run_dir=None, resume=tmp_path / "run"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 143)]
+)
+def test_a_signal_saves_and_a_resumed_run_ends(
+    number: signal.Signals, code: int, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    options = (
+        "--env", "MiniGrid-MemoryS7-v0", "--num-envs", "6", "--device", "cpu", "--num-threads", "1",
+        "--eval-episodes", "2", "--core.dim", "8", "--core.heads", "2", "--core.depth", "1",
+        "--ppo.rollout-len", "20", "--ppo.num-minibatches", "2", "--compile", "off",
+    )  # fmt: skip
+    command = [sys.executable, "-m", "mtxl_rl.train"]
+    process = subprocess.Popen(
+        [*command, *options, "--total-frames", "100000000", "--run-dir", str(run_dir)],
+        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    assert process.stdout is not None
+    while not process.stdout.readline().startswith("Run:"):
+        assert process.poll() is None
+    time.sleep(1)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "what was trained is in the run's last checkpoint" in err
+    newest = checkpoint.newest_checkpoint(run_dir)
+    frames = int(newest.name.removeprefix("frames_"))
+    assert frames % 120 == 0
+    arguments = [*command, "--resume", str(run_dir), "--total-frames", str(frames + 240)]
+    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"Resumed:      from {frames:,} frames\n" in done.stdout
+    assert (run_dir / "evaluation.json").is_file()
+
+
+def test_refuses_other_options_and_lists_them(tmp_path: Path) -> None:
+    train.train(make_config(tmp_path / "run"))
+    resume = ["--resume", str(tmp_path / "run")]
+    config = train.read_options([*resume, "--total-frames", "9000", "--num-threads", "2"])
+    assert (config.total_frames, config.num_threads, config.core.dim) == (9000, 2, 8)
+    with pytest.raises(ValueError, match="is another run") as error:
+        train.read_options([*resume, "--core.dim", "16", "--env", "CartPole-v1"])
+    assert "env is MiniGrid-MemoryS7-v0 in the run and CartPole-v1 here" in str(error.value)
+    assert "core.dim is 8 in the run and 16 here" in str(error.value)
+    assert "core.depth" not in str(error.value)
+    with pytest.raises(ValueError, match="is not a run directory"):
+        train.read_options(["--resume", str(tmp_path)])
+    finished = train.read_options([f"--resume={tmp_path / 'run'}"])
+    with pytest.raises(ValueError, match="1,440 of 1,440 frames: it is finished; raise --total"):
+        train.train(finished)
+
+
+def test_a_state_that_does_not_fit_names_the_tensor(tmp_path: Path) -> None:
+    config = make_config(tmp_path / "run")
+    train.train(config)
+    newest = checkpoint.newest_checkpoint(tmp_path / "run")
+    model = torch.nn.Linear(1, 1)
+    header = checkpoint.check_checkpoint(newest)
+    assert header["frames"] == NUM_UPDATES * 120
+    with pytest.raises(ValueError, match="does not fit the network"):
+        checkpoint.load_checkpoint(newest, config, model)
