@@ -72,7 +72,7 @@ def _moments(trainer: Trainer) -> dict[str, Tensor]:
     return {
         f"optimizer.{name}.{kind}": tensor
         for name, parameter in trainer.agent.named_parameters()
-        for kind, tensor in (state[parameter] if parameter in state else {}).items()
+        for kind, tensor in state.get(parameter, {}).items()
     }
 
 

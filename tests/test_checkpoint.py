@@ -92,7 +92,7 @@ def test_a_damaged_checkpoint_is_found_and_the_older_one_used(
     with pytest.warns(RuntimeWarning, match="frames_000000000001 is used"):
         assert checkpoint.newest_checkpoint(run_dir) == older
     spoil(older / name)
-    with pytest.raises(ValueError, match="no checkpoint of .* is whole"):
+    with pytest.raises(ValueError, match=r"no checkpoint of .* is whole"):
         checkpoint.newest_checkpoint(run_dir)
 
 
