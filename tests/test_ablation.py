@@ -122,7 +122,7 @@ def test_terminated_it_stops_its_runs(tmp_path: Path) -> None:
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "interrupted; what was trained" in log.read_text()
+    assert "stopped by SIGINT; what was trained" in log.read_text()
 
 
 def test_names_and_orders_cells_by_seed() -> None:
