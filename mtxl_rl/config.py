@@ -38,7 +38,7 @@ class TrainConfig:
     backend: Backend = "auto"
     """What runs the environments: tensor (on the device of the network) or gymnasium (one by one
     on the CPU); auto takes tensors where they exist."""
-    total_frames: int = 3_000_000
+    total_frames: int = 10_000_000
     """Environment steps to train for, over all envs."""
     num_envs: int = 128
     """Environments that act at once."""
