@@ -42,6 +42,11 @@ class Progress:
     ) -> None:
         self._bar.stop()
 
+    def end_at(self, total_frames: int) -> None:
+        """Expect the end after `total_frames` from now on."""
+        self._total_frames = total_frames
+        self._bar.update(self._task, total=total_frames)
+
     def show(self, frames: int, speed: float, success_rate: float, mean_return: float) -> None:
         """Show where training is; nan is shown as a dash."""
         text = (

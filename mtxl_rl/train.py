@@ -128,7 +128,7 @@ class _Run:
         """
         config, schedule = self.config, self.schedule
         first_frames, started = self.frames, time.monotonic()
-        with Progress(config.total_frames) as progress, StopSignals() as signals:
+        with Progress(schedule.end_frames) as progress, StopSignals() as signals:
             try:
                 while self.frames + config.frames_per_update <= schedule.end_frames:
                     signals.check()
@@ -150,6 +150,7 @@ class _Run:
                     reached = self.window.reaches(config.stop_at_success)
                     if reached and not schedule.is_winding_down:
                         schedule.wind_down(self.frames)
+                        progress.end_at(schedule.end_frames)
                     if self.frames - self.saved_frames >= config.checkpoint_every:
                         self.save()
             finally:
