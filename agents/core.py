@@ -121,7 +121,7 @@ class CoreConfig:
     def __post_init__(self) -> None:
         if self.has_attention:
             has_long_memory = self.kind == "mtxl" and self.lmem_len != 0
-            if not has_long_memory and self.mem_write_gain not in (4.0, None):
+            if not has_long_memory and self.mem_write_gain not in (CoreConfig.mem_write_gain, None):
                 raise ValueError(
                     f"mem_write_gain={self.mem_write_gain} has no effect without a long memory; "
                     "leave it out, or set --core.lmem-len"

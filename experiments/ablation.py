@@ -15,6 +15,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -24,81 +25,83 @@ from agents.core import CoreConfig
 from experiments.grid import make_cells, parse_axes, run_cells
 from experiments.plots import plot
 from mtxl_rl.command import fail_with_one_line
-from mtxl_rl.config import TrainConfig, num_cores, pick_device
+from mtxl_rl.config import TrainConfig, num_cores, pick_device, short_name
 
 Base = Annotated[TrainConfig, tyro.conf.arg(name="")]
 
 
+@dataclass(frozen=True, kw_only=True)
+class GridConfig:
+    """How a grid is run."""
+
+    seeds: int = 5
+    """Seeds of each combination."""
+    jobs: int | None = None
+    """Runs at a time. Left out: one for each core, or one on a GPU."""
+    folder: Path | None = None
+    """Of the grid. Left out: runs/, named by the kind of grid and the environment."""
+    after: Path | None = None
+    """Folder of a grid of the same cells, from whose weights these start: a curriculum."""
+
+
+Grid = Annotated[GridConfig, tyro.conf.arg(name="")]
+
+
 def memory_lengths(
     base: Base,
+    config: Grid,
     mem_len: tuple[int, ...] = (0, 8, 32, 128),
     lmem_len: tuple[int, ...] = (0, 4, 16, 64),
-    seeds: int = 5,
-    jobs: int | None = None,
-    folder: Path | None = None,
-    after: Path | None = None,
 ) -> None:
     """Train at every combination of lengths of the short and the long memory.
 
     Args:
         base: All other options are those of mtxl_rl.train.
+        config: How the grid is run.
         mem_len: Steps of short memory.
         lmem_len: Slots of long memory.
-        seeds: Seeds of each combination.
-        jobs: Runs at a time. Left out: one for each core, or one on a GPU.
-        folder: Of the grid. Left out: runs/memory_lengths__ENV.
-        after: Folder of a grid of the same cells, from whose weights these start: a curriculum.
     """
     for name, given in (("mem_len", base.core.mem_len), ("lmem_len", base.core.lmem_len)):
-        if given != getattr(CoreConfig(), name):
+        if given != getattr(CoreConfig, name):
             raise ValueError(f"core.{name}={given} is varied here; set --{name.replace('_', '-')}")
     axes = {
         "core.mem_len": [str(length) for length in mem_len],
         "core.lmem_len": [str(length) for length in lmem_len],
     }
-    _run("memory_lengths", base, axes, seeds, jobs, folder, after)
+    _run("memory_lengths", base, axes, config)
 
 
 def grid(
     base: Base,
+    config: Grid,
     over: tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]] = (),
-    seeds: int = 5,
-    jobs: int | None = None,
-    folder: Path | None = None,
-    after: Path | None = None,
 ) -> None:
     """Train at every combination of the values of some options.
 
     Args:
         base: All other options are those of mtxl_rl.train.
+        config: How the grid is run.
         over: An option and its values: --over core.gate nbrc gru. Once for each option.
-        seeds: Seeds of each combination.
-        jobs: Runs at a time. Left out: one for each core, or one on a GPU.
-        folder: Of the grid. Left out: runs/grid__ENV__OPTIONS.
-        after: Folder of a grid of the same cells, from whose weights these start: a curriculum.
     """
     axes = parse_axes(over)
-    short = "+".join(name.rpartition(".")[2] for name in axes)
-    _run(f"grid__{short}", base, axes, seeds, jobs, folder, after)
+    _run(f"grid__{'+'.join(map(short_name, axes))}", base, axes, config)
 
 
 def _run(
     kind: str,
     base: TrainConfig,
     axes: Mapping[str, Sequence[str]],
-    seeds: int,
-    jobs: int | None,
-    folder: Path | None,
-    after: Path | None,
+    config: GridConfig,
 ) -> None:
+    jobs, after = config.jobs, config.after
     if base.run_dir is not None:
         raise ValueError(f"run_dir={base.run_dir} is for one run; set --folder for a grid")
     if base.init_from is not None and after is not None:
         raise ValueError(f"init_from={base.init_from} and after={after} exclude each other")
     if jobs is not None and jobs < 1:
         raise ValueError(f"jobs={jobs} must be 1 or more; set --jobs")
-    folder = folder or Path("runs") / f"{kind}__{base.env.replace('/', '_')}"
-    cells = make_cells(folder, base, axes, seeds, after)
+    folder = config.folder or Path("runs") / f"{kind}__{base.env.replace('/', '_')}"
+    cells = make_cells(folder, base, axes, config.seeds, after)
     failed = run_cells(cells, jobs or _num_jobs(base))
     for cell, reason in failed:
         print(f"error: {cell.name}: {reason}", file=sys.stderr)

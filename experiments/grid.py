@@ -29,7 +29,7 @@ import tyro
 from agents.core import CORES, CoreConfig, CoreKind, make_core
 from envs.registry import check_id
 from mtxl_rl.checkpoint import load_config
-from mtxl_rl.config import TrainConfig, flat, num_cores, to_json
+from mtxl_rl.config import TrainConfig, differences, flat, num_cores, short_name, to_json
 
 PLACES = ("run_dir", "num_threads")
 """Options that say where and how fast a cell runs, not what it computes."""
@@ -83,7 +83,7 @@ def make_cells(
     combinations = {}
     for values in itertools.product(*axes.values()):
         options = dict(zip(axes, values, strict=True))
-        name = ",".join(f"{_short(key)}={_plain(value)}" for key, value in options.items())
+        name = ",".join(f"{short_name(key)}={_plain(value)}" for key, value in options.items())
         try:
             combinations[name] = _changed(base, options)
         except ValueError as error:
@@ -211,15 +211,11 @@ def _check_alike(cell: Cell) -> None:
     if not (cell.run_dir / "config.json").is_file():
         return
     found, wanted = flat(load_config(cell.run_dir)), flat(cell.config)
-    differences = [
-        f"{name} is {found[name]} there and {wanted[name]} here"
-        for name in wanted
-        if name not in PLACES and found[name] != wanted[name]
-    ]
-    if differences:
+    different = differences(found, wanted, "there", "here", lambda name: name not in PLACES)
+    if different:
         raise ValueError(
-            f"{cell.run_dir} was run with other options: {'; '.join(differences)}. Set --folder to "
-            "another one, or give the same options"
+            f"{cell.run_dir} was run with other options: {different}. Set --folder to another one, "
+            "or give the same options"
         )
 
 
@@ -250,10 +246,6 @@ def _as_control(core: CoreConfig, kind: CoreKind) -> CoreConfig:
     if kind in ("mtxl", "gtrxl"):
         return replace(core, kind=kind, lmem_len=core.lmem_len if kind == "mtxl" else None)
     return CoreConfig(kind=kind, dim=core.dim, depth=core.depth, past_action=core.past_action)
-
-
-def _short(name: str) -> str:
-    return name.rpartition(".")[2]
 
 
 def _plain(text: str) -> str:

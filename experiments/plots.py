@@ -30,6 +30,7 @@ from experiments.intervals import interquartile_mean
 from experiments.runs import Curve, Run, find_runs, gap_of, grouped, varying_options
 from experiments.table import final_scores, write_tables
 from mtxl_rl.command import fail_with_one_line
+from mtxl_rl.config import short_name
 
 NAMES = {
     "mtxl": "Memory Transformer-XL",
@@ -58,7 +59,7 @@ def smoothed(curve: Curve, num_updates: int) -> Curve:
 def label(values: Sequence[str], names: Sequence[str]) -> str:
     """Return the words for a row: its values, with the names of those that do not speak."""
     words = [
-        NAMES.get(value, value) if name in ("core.kind", "env") else f"{_short(name)} {value}"
+        NAMES.get(value, value) if name in ("core.kind", "env") else f"{short_name(name)} {value}"
         for name, value in zip(names, values, strict=True)
     ]
     return ", ".join(words)
@@ -99,7 +100,8 @@ def draw_heat_map(runs: list[Run]) -> Figure:
     for (short, long), group in grouped(runs, [SHORT_MEMORY, LONG_MEMORY]).items():
         scores = final_scores(group)
         if scores:
-            success[rows.index((short,)), columns.index((long,))] = interquartile_mean(scores).value
+            mean = interquartile_mean(list(scores.values())).value
+            success[rows.index((short,)), columns.index((long,))] = mean
     axes.imshow(success, vmin=0, vmax=1, cmap="viridis", aspect="auto")
     for (row, column), value in np.ndenumerate(success):
         text = "not run" if np.isnan(value) else f"{value:.2f}"
@@ -138,10 +140,6 @@ def _figure() -> tuple[Figure, Axes]:
     axes.axhline(0.5, color="grey", linestyle=":", linewidth=1)
     axes.grid(alpha=0.3)
     return figure, axes
-
-
-def _short(name: str) -> str:
-    return name.rpartition(".")[2]
 
 
 def save(figure: Figure, path: Path) -> None:
@@ -202,7 +200,7 @@ def _scores_by_gap(runs: list[Run], by: Sequence[str]) -> dict[str, dict[int, li
             gap, scores = gap_of(run.options["env"]), final_scores([run])
             if gap is not None and scores:
                 at_gap = lines.setdefault(label(values, by) or "success rate", {})
-                at_gap.setdefault(gap, []).extend(scores[0])
+                at_gap.setdefault(gap, []).extend(*scores.values())
     return lines
 
 

@@ -10,18 +10,19 @@ from statistics import median
 from experiments.intervals import interquartile_mean, probability_of_improvement
 from experiments.markdown import table_head, table_row
 from experiments.runs import SOLVED, Run, grouped
+from mtxl_rl.config import short_name
 from mtxl_rl.interventions import MEMORIES
 
 INTERVENTIONS = MEMORIES[1:]
 
 
-def final_scores(runs: Sequence[Run]) -> list[list[float]]:
+def final_scores(runs: Sequence[Run]) -> dict[str, list[float]]:
     """Return the success rates at the end of those runs that are finished, by environment."""
     tasks: dict[str, list[float]] = {}
     for run in runs:
         if run.evaluation is not None and run.evaluation["success_rate"] is not None:
             tasks.setdefault(run.options["env"], []).append(run.evaluation["success_rate"])
-    return list(tasks.values())
+    return tasks
 
 
 def table_rows(runs: Sequence[Run], by: Sequence[str]) -> list[dict[str, str]]:
@@ -33,10 +34,12 @@ def table_rows(runs: Sequence[Run], by: Sequence[str]) -> list[dict[str, str]]:
     first = next((group for group in groups.values() if group), [])
     rows = []
     for values, group in groups.items():
-        row = dict(zip([name.rpartition(".")[2] for name in by], values, strict=True))
+        row = dict(zip([short_name(name) for name in by], values, strict=True))
         row["seeds"] = str(len(group))
         scores = final_scores(group)
-        row["success (IQM, 95 % interval)"] = str(interquartile_mean(scores)) if scores else ""
+        row["success (IQM, 95 % interval)"] = (
+            str(interquartile_mean(list(scores.values()))) if scores else ""
+        )
         row |= _cue_columns(group)
         solved = [when for run in group if (when := run.when_solved())]
         row[f"reached {SOLVED}"] = f"{len(solved)} of {len(group)}"
@@ -89,12 +92,9 @@ def _mean(group: Sequence[Run], *path: str, form: str = ".3f") -> str:
 
 def _improvement(group: Sequence[Run], first: Sequence[Run]) -> str:
     """Return the probability over the tasks that both have, "" where there are none."""
-    tasks = sorted({run.options["env"] for run in group} & {run.options["env"] for run in first})
-    pairs = [
-        [final_scores([run for run in runs if run.options["env"] == task]) for task in tasks]
-        for runs in (group, first)
-    ]
-    ours, theirs = ([task[0] for task in side if task] for side in pairs)
-    if not ours or len(ours) != len(theirs):
+    ours, theirs = final_scores(group), final_scores(first)
+    tasks = sorted(ours.keys() & theirs.keys())
+    if not tasks:
         return ""
-    return str(probability_of_improvement(ours, theirs))
+    scores = ([side[task] for task in tasks] for side in (ours, theirs))
+    return str(probability_of_improvement(*scores))

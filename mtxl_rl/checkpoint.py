@@ -14,7 +14,7 @@ import os
 import shutil
 import warnings
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from mtxl_rl.config import TrainConfig, flat, from_json, to_json
+from mtxl_rl.config import TrainConfig, differences, flat, from_json, to_json
 
 SCHEMA = 3
 HEADER, MODEL, TRAINING = "checkpoint.json", "model.safetensors", "training.safetensors"
 _PREFIX = "frames_"
 _NETWORK_OPTIONS = ("env", "core.")
-_TRAINING_OPTIONS = ("bptt_segments", "mem_write_gain")
+_TRAINING_OPTIONS = ("core.bptt_segments", "core.mem_write_gain")
 """Of the core, but not of what it computes."""
 
 
@@ -221,16 +221,19 @@ def load_start(run_dir: Path, config: TrainConfig, model: nn.Module) -> None:
         ValueError: for a run with another core, or other observations or actions.
     """
     source = load_config(run_dir)
-    ours, theirs = (asdict(each.core.resolved) for each in (config, source))
-    different = [
-        f"core.{name} is {theirs[name]!r} there and {ours[name]!r} here"
-        for name in ours
-        if name not in _TRAINING_OPTIONS and ours[name] != theirs[name]
-    ]
+    theirs, ours = (flat(replace(each, core=each.core.resolved)) for each in (source, config))
+    different = differences(
+        theirs,
+        ours,
+        "there",
+        "here",
+        lambda name: name.startswith("core.") and name not in _TRAINING_OPTIONS,
+        form=repr,
+    )
     if different:
         raise ValueError(
-            f"init_from={run_dir} has another core: {'; '.join(different)}. Give the options of "
-            "that run, or leave --init-from out"
+            f"init_from={run_dir} has another core: {different}. Give the options of that run, or "
+            "leave --init-from out"
         )
     try:
         load_checkpoint(newest_checkpoint(run_dir), source, model)
@@ -242,16 +245,17 @@ def load_start(run_dir: Path, config: TrainConfig, model: nn.Module) -> None:
 
 
 def _check_same_network(checkpoint: Path, saved: TrainConfig, config: TrainConfig) -> None:
-    ours, theirs = flat(config), flat(saved)
-    different = [
-        f"{name} is {theirs[name]!r} in the checkpoint and {ours[name]!r} in the run"
-        for name in ours
-        if name.startswith(_NETWORK_OPTIONS) and ours[name] != theirs[name]
-    ]
+    different = differences(
+        flat(saved),
+        flat(config),
+        "in the checkpoint",
+        "in the run",
+        lambda name: name.startswith(_NETWORK_OPTIONS),
+        form=repr,
+    )
     if different:
         raise ValueError(
-            f"{checkpoint} is of another configuration: {'; '.join(different)}. Use a checkpoint "
-            "of this run"
+            f"{checkpoint} is of another configuration: {different}. Use a checkpoint of this run"
         )
 
 

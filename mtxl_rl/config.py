@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -235,6 +236,27 @@ def flat(config: TrainConfig) -> dict[str, Any]:
         else:
             named[name] = value
     return named
+
+
+def differences(
+    theirs: Mapping[str, Any],
+    ours: Mapping[str, Any],
+    there: str,
+    here: str,
+    is_compared: Callable[[str], bool],
+    form: Callable[[Any], str] = str,
+) -> str:
+    """Return "dim is 32 there and 64 here; ..." of the options that differ, "" where none does."""
+    return "; ".join(
+        f"{name} is {form(theirs[name])} {there} and {form(ours[name])} {here}"
+        for name in ours
+        if is_compared(name) and ours[name] != theirs[name]
+    )
+
+
+def short_name(name: str) -> str:
+    """Return "dim" of "core.dim"."""
+    return name.rpartition(".")[2]
 
 
 def _check_counts(config: TrainConfig | EvaluateConfig, names: tuple[str, ...]) -> None:

@@ -28,6 +28,7 @@ from mtxl_rl.config import (
     EvaluateConfig,
     Memory,
     TrainConfig,
+    differences,
     flat,
     pick_compile,
     pick_device,
@@ -241,16 +242,13 @@ def read_options(arguments: Sequence[str]) -> TrainConfig:
         return tyro.cli(TrainConfig, prog=PROGRAM, args=arguments)
     saved = dataclasses.replace(checkpoint.load_config(run_dir), resume=run_dir)
     config = tyro.cli(TrainConfig, prog=PROGRAM, args=arguments, default=saved)
-    ours, theirs = flat(config), flat(saved)
-    different = [
-        f"{name} is {theirs[name]} in the run and {ours[name]} here"
-        for name in ours
-        if name not in MAY_CHANGE and ours[name] != theirs[name]
-    ]
+    different = differences(
+        flat(saved), flat(config), "in the run", "here", lambda name: name not in MAY_CHANGE
+    )
     if different:
         raise ValueError(
-            f"resume={run_dir} is another run: {'; '.join(different)}. Leave these options out, or "
-            "start a new run with --init-from"
+            f"resume={run_dir} is another run: {different}. Leave these options out, or start a "
+            "new run with --init-from"
         )
     return config
 
