@@ -22,7 +22,7 @@ from envs.vector_env import TensorVectorEnv
 
 Backend = Literal["auto", "tensor", "gymnasium"]
 
-_RECALL = re.compile(r"mtxl/Recall(?P<delay>\d+)-v0")
+_RECALL = re.compile(r"mtxl/Recall(?P<first>\d+)(?:to(?P<last>\d+))?-v0")
 _T_MAZE = re.compile(r"mtxl/TMaze(?P<first>\d+)(?:to(?P<last>\d+))?(?P<active>Active)?-v0")
 _MEMORY = re.compile(
     r"mtxl/MemoryS(?P<size>\d+)(?:to(?P<last>\d+))?(?P<random>Random)?(?P<cue>Cue)?-v0"
@@ -113,7 +113,9 @@ def _own_task(env_id: str) -> tuple[str, dict[str, Any]] | None:
         options = {"lengths": t_maze.doubled(first, last), "is_active": match["active"] is not None}
         return "envs.t_maze:TMazeEnv", options
     if match := _RECALL.fullmatch(env_id):
-        return "envs.recall:RecallEnv", {"delay": int(match["delay"])}
+        first, last = int(match["first"]), int(match["last"] or match["first"])
+        _check_order(env_id, first, last)
+        return "envs.recall:RecallEnv", {"delays": t_maze.doubled(first, last)}
     return None
 
 

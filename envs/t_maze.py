@@ -109,11 +109,11 @@ def time_limit(length: int) -> int:
 
 
 def doubled(first: int, last: int) -> tuple[int, ...]:
-    """Return first, 2 first, 4 first, ... below last, and last."""
+    """Return first, 2 first, 4 first, ... below last, and last; after 0 comes 1."""
     lengths = []
     while first < last:
         lengths.append(first)
-        first *= 2
+        first = max(2 * first, 1)
     return (*lengths, last)
 
 

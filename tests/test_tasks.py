@@ -16,7 +16,7 @@ from envs.registry import check_id
 from envs.t_maze import TMazeEnv, doubled
 
 IDS = [
-    *(f"mtxl/Recall{n}-v0" for n in DELAYS),
+    *(f"mtxl/Recall{n}-v0" for n in (*DELAYS, "3to20")),
     *(f"mtxl/TMaze{n}{variant}-v0" for n in (7, 10, 300) for variant in ("", "Active")),
     *(f"mtxl/MemoryS{size}{variant}-v0" for size in (7, "9to13") for variant in ("", "RandomCue")),
 ]
@@ -31,7 +31,7 @@ def test_is_a_valid_gymnasium_environment(env_id: str) -> None:
 
 @pytest.mark.parametrize("delay", [0, 1, 6])
 def test_recall_shows_the_cue_once_and_rewards_it_at_the_end(delay: int) -> None:
-    env = RecallEnv(delay)
+    env = RecallEnv([delay])
     cues = set()
     for seed in range(20):
         cue, _ = env.reset(seed=seed)
@@ -104,7 +104,7 @@ def test_the_cue_cannot_be_picked_up() -> None:
     assert env.carrying is None
 
 
-@pytest.mark.parametrize(("task", "size"), [(RecallEnv, -1), (TMazeEnv, (6,))])
+@pytest.mark.parametrize(("task", "size"), [(RecallEnv, (-1,)), (TMazeEnv, (6,))])
 def test_rejects_sizes_that_make_no_task(task: type, size: Any) -> None:
     with pytest.raises(ValueError, match=r"=(-1|6) must be"):
         task(size)
@@ -114,6 +114,7 @@ def test_lengths_double_up_to_the_last() -> None:
     assert doubled(10, 80) == (10, 20, 40, 80)
     assert doubled(10, 100) == (10, 20, 40, 80, 100)
     assert doubled(10, 10) == (10,)
+    assert doubled(0, 5) == (0, 1, 2, 4, 5)
     env = TMazeEnv(doubled(7, 20))
     limits = set()
     for seed in range(20):
@@ -122,6 +123,17 @@ def test_lengths_double_up_to_the_last() -> None:
         assert env.grid.width == env.length + 3
         limits.add(env.length)
     assert limits == {7, 14, 20}
+
+
+def test_recall_draws_one_of_its_delays() -> None:
+    env = RecallEnv((1, 3))
+    drawn = set()
+    for seed in range(20):
+        env.reset(seed=seed)
+        drawn.add(env.delay)
+        for step in range(env.delay + 2):
+            assert env.step(0)[2] == (step == env.delay + 1)
+    assert drawn == {1, 3}
 
 
 @pytest.mark.parametrize(("size", "needs_memory"), [(7, False), (9, False), (11, True), (13, True)])
