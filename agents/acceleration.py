@@ -19,7 +19,7 @@ from torch import Tensor
 
 from agents.actor_critic import ActorCritic
 from agents.memory_core import MemoryCore
-from agents.ppo import PPO
+from agents.ppo import PPO, SKIPPED_TAG
 from agents.rollout import Carry, Env, Rollout, SplitEnv, collect, collect_on_device
 from agents.trees import map_tensors
 
@@ -48,8 +48,23 @@ class Trainer:
         return rollout
 
     def update(self, rollout: Rollout, progress: float) -> dict[str, float]:
-        """Train on the rollout: see `PPO.update`."""
-        return self.ppo.update(rollout, progress)
+        """Train on the rollout: see `PPO.update`.
+
+        Where some of it is not finite, the memories may not be either: all of them start anew.
+        """
+        scalars = self.ppo.update(rollout, progress)
+        if scalars[SKIPPED_TAG]:
+            self.forget_()
+        return scalars
+
+    def forget_(self) -> None:
+        """Clear every env's memory, as at the start of an episode; the episodes go on."""
+        num_envs = len(self.carry.inputs.reset)
+        self.carry = replace(
+            self.carry,
+            inputs=self.agent.first_inputs(self.carry.inputs.observation, num_envs),
+            state=self.agent.initial_state(num_envs).detach(),
+        )
 
 
 def accelerate(trainer: Trainer, is_strict: bool = False) -> Trainer:
@@ -214,6 +229,13 @@ class CapturedTrainer(Trainer):
         for _ in range(self.num_steps):
             self.env.host_step()
         return self._record_rollout()
+
+    def forget_(self) -> None:
+        buffers = self.carry
+        super().forget_()
+        cleared = replace(self.carry, state=self.carry.state.without_cache())
+        map_tensors(Tensor.copy_, buffers, cleared)
+        self.carry = buffers
 
     def _collect_(self) -> Rollout:
         """Collect in the buffers of `carry`."""

@@ -4,6 +4,9 @@ Minibatches are made of whole envs, so that gradients flow through the segments 
 (truncated backpropagation through time). The core goes on from the very state that acted, so the
 first minibatch's probability ratio is 1 to rounding: it is checked in every update.
 
+What is not finite is never learned from: such a minibatch, or every one of a rollout in which an
+observation or a reward is not finite, changes neither weights nor the optimizer's moments.
+
 Shapes: T steps, B envs.
 """
 
@@ -18,6 +21,7 @@ from torch import Tensor, nn
 
 from agents.actor_critic import ActorCritic, AgentInput
 from agents.advantages import gae
+from agents.finite import is_finite
 from agents.rollout import Rollout
 from agents.trees import map_tensors
 from agents.uncompiled import uncompiled
@@ -34,10 +38,12 @@ too (0.17 was seen): there the mean is checked, which was 0.0016 at most in nine
 
 STATISTICS = (
     "policy_loss", "value_loss", "entropy", "old_approx_kl", "approx_kl", "clipfrac", "ratio_error",
-    "mean_ratio_error", "loss", "grad_norm",
+    "mean_ratio_error", "loss", "grad_norm", "skipped",
 )  # fmt: skip
 """What a step on a minibatch reports."""
 KL = STATISTICS.index("approx_kl")
+SKIPPED_TAG = "losses/skipped"
+"""Share of an update's minibatches that were skipped because something was not finite."""
 
 STATISTICS_ENVS = 16
 """Envs whose memory writes are measured each update."""
@@ -164,6 +170,10 @@ class PPO:
             agent.parameters(), lr=learning_rate, eps=1e-5, fused=True
         )
         self.ent_coef = torch.tensor(config.ent_coef, device=agent.device)
+        self.is_rollout_finite = torch.tensor(True, device=agent.device)
+        self._skip = torch.zeros((), device=agent.device)
+        # the fused Adam's own: where it is 1, a step changes nothing
+        self.optimizer.found_inf = self._skip  # type: ignore[attr-defined]
         self.train_minibatch = self.train_minibatch_
 
     def update(self, rollout: Rollout, progress: float) -> dict[str, float]:
@@ -180,6 +190,7 @@ class PPO:
             RuntimeError: when the first minibatch's ratio is not 1: acting and training disagree.
         """
         config = self.config
+        self.is_rollout_finite.copy_(is_finite(rollout))
         advantage = self._advantages(rollout)
         learning_rate = _linear(config.learning_rate, config.learning_rate_end, progress)
         ent_coef = _linear(config.ent_coef, config.ent_coef_end, progress)
@@ -194,7 +205,8 @@ class PPO:
             if config.target_kl is not None and history[-1][KL] > config.target_kl:
                 break
         scalars = self._summary(rollout, advantage, torch.stack(history))
-        self.agent.encoder.observe_(rollout.inputs.observation)
+        if not scalars[SKIPPED_TAG]:
+            self.agent.encoder.observe_(rollout.inputs.observation)
         return scalars | {"charts/learning_rate": learning_rate, "charts/ent_coef": ent_coef}
 
     def train_minibatch_(
@@ -209,8 +221,10 @@ class PPO:
         self.optimizer.zero_grad()
         loss.backward()
         grad_norm = nn.utils.clip_grad_norm_(self.agent.parameters(), self.config.max_grad_norm)
+        is_usable = self.is_rollout_finite & loss.isfinite() & grad_norm.isfinite()
+        self._skip.copy_(~is_usable)
         self.optimizer.step()
-        statistics |= {"loss": loss.detach(), "grad_norm": grad_norm}
+        statistics |= {"loss": loss.detach(), "grad_norm": grad_norm, "skipped": self._skip.clone()}
         return torch.stack([statistics[name] for name in STATISTICS])
 
     def _set_learning_rate(self, learning_rate: float) -> None:
@@ -251,13 +265,15 @@ class PPO:
         scalars |= {f"memory/{name}": x for name, x in self._memory_statistics(rollout).items()}
         values = torch.stack([scalar.float() for scalar in scalars.values()]).tolist()
         named = dict(zip(scalars, values, strict=True))
+        if named[SKIPPED_TAG]:
+            return named
         name, tolerance = RATIO_CHECKS[self.agent.precision]
         error = named[f"losses/first_{name}"]
         if not error <= tolerance:
             raise RuntimeError(
                 f"the first minibatch's probability ratio is off by {error:.2g} (at most "
-                f"{tolerance} is rounding): acting and training computed different "
-                "functions, or a value is not finite. This is a defect: please report it"
+                f"{tolerance} is rounding): acting and training computed different functions. "
+                "This is a defect: please report it"
             )
         return named
 

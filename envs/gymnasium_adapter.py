@@ -18,7 +18,9 @@ from torch import Tensor
 
 from envs.batched_env import BatchedEnv, EnvStep, Observation
 from envs.cues import cue_in_view, has_cue
+from envs.guarded_env import GuardedEnv, check_categories
 from envs.observation_fields import Fields, flat_space, make_flattener
+from envs.watchdog import Watchdog
 
 SUCCESS_INFO_KEYS = ("is_success", "success")
 
@@ -37,9 +39,12 @@ class GymnasiumEnv(BatchedEnv):
         render_mode: Gymnasium's; "rgb_array" to use `render`.
         level_seeds: the k-th episode of env i is seeded with number i + k B of these, from the
             start again after the last.
+        timeout: seconds that one step or reset of one environment may take; None: any time.
 
     Raises:
         ValueError: for a space that cannot be taken, or a render mode that is not there.
+        EnvError: from `reset` and `step`, where an environment raises, hangs or returns what its
+            spaces forbid.
     """
 
     backend = "gymnasium"
@@ -52,6 +57,7 @@ class GymnasiumEnv(BatchedEnv):
         seed: int | np.random.SeedSequence = 0,
         render_mode: str | None = None,
         level_seeds: Sequence[int] | None = None,
+        timeout: float | None = None,
     ):
         probe = gymnasium.make(env_id, disable_env_checker=True)
         drawn = probe.metadata.get("render_modes") or []
@@ -67,12 +73,16 @@ class GymnasiumEnv(BatchedEnv):
         self._cue: Tensor | None = None
         kept = _kept_fields(probe.observation_space, self.observation_space)
         probe.close()
+        self._env_id = env_id
+        self._watchdog = watchdog = Watchdog(timeout)
 
         def make_one(index: int) -> gymnasium.Env:
             env = gymnasium.make(env_id, disable_env_checker=True, render_mode=render_mode)
             if level_seeds is not None:
                 env = SeededEpisodes(env, level_seeds, first=index, step=num_envs)
-            return FilterObservation(env, kept) if kept else env
+            if kept:
+                env = FilterObservation(env, kept)
+            return GuardedEnv(env, f"{env_id}, env {index} of {num_envs}", watchdog)
 
         self.num_envs = num_envs
         self.device = torch.device(device)
@@ -91,20 +101,22 @@ class GymnasiumEnv(BatchedEnv):
 
     def reset(self) -> Observation:
         # the seeds are for the first time: a second reset goes on with the next levels
-        observation, _ = self._vector_env.reset(
-            seed=None if self._has_started else list(self._seeds)
-        )
+        with self._watchdog.handler():
+            observation, _ = self._vector_env.reset(
+                seed=None if self._has_started else list(self._seeds)
+            )
         self._has_started = True
         self._look_for_cues()
-        return self._tensors(self._flatten(observation))
+        return self._tensors(self._flat(observation))
 
     def step(self, actions: Shaped[Tensor, "B ..."]) -> EnvStep:
         cue = self._cue
-        observation, reward, terminated, truncated, info = self._vector_env.step(
-            self._gymnasium_actions(actions)
-        )
+        with self._watchdog.handler():
+            observation, reward, terminated, truncated, info = self._vector_env.step(
+                self._gymnasium_actions(actions)
+            )
         self._look_for_cues()
-        flat = self._flatten(observation)
+        flat = self._flat(observation)
         success = self._success(reward, terminated | truncated, info)
         return EnvStep(
             observation=self._tensors(flat),
@@ -126,7 +138,13 @@ class GymnasiumEnv(BatchedEnv):
         return frame
 
     def close(self) -> None:
+        self._watchdog.close()
         self._vector_env.close()
+
+    def _flat(self, observation: Any) -> Fields:
+        fields = self._flatten(observation)
+        check_categories(fields, self.observation_space, self._env_id)
+        return fields
 
     def _look_for_cues(self) -> None:
         """Note which cue each env shows."""
@@ -140,7 +158,8 @@ class GymnasiumEnv(BatchedEnv):
         if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
             return array + space.start
         assert isinstance(space, spaces.Box)
-        shaped = array.reshape(self.num_envs, *space.shape)
+        # a memory that is not finite acts like that until it is found: see agents.finite
+        shaped = np.nan_to_num(array).reshape(self.num_envs, *space.shape)
         return np.clip(shaped, space.low, space.high).astype(space.dtype)
 
     def _success(self, reward: np.ndarray, done: np.ndarray, info: dict[str, Any]) -> np.ndarray:

@@ -38,6 +38,7 @@ def make(
     render_mode: str | None = None,
     backend: Backend = "auto",
     level_seeds: Sequence[int] | None = None,
+    timeout: float | None = None,
 ) -> BatchedEnv:
     """Make `num_envs` copies of an environment as one batch.
 
@@ -52,6 +53,7 @@ def make(
             in this process; "auto" takes tensors for the ids that they are there for.
         level_seeds: play the levels of `reset(seed)` for these seeds: the k-th episode of env i
             has seed number i + k num_envs, from the start again after the last.
+        timeout: seconds that one step or reset of one Gymnasium environment may take; None: any.
 
     Raises:
         ValueError: for an unknown id, a space that cannot be taken, `num_envs` below 1, or an id
@@ -69,7 +71,7 @@ def make(
                 "backend='gymnasium' for a window"
             )
         return tensor_env(env_id, num_envs, device, seed, level_seeds)
-    return GymnasiumEnv(env_id, num_envs, device, seed, render_mode, level_seeds)
+    return GymnasiumEnv(env_id, num_envs, device, seed, render_mode, level_seeds, timeout)
 
 
 def check_id(env_id: str) -> None:

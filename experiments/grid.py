@@ -28,8 +28,8 @@ import tyro
 
 from agents.core import CORES, CoreConfig, CoreKind, make_core
 from envs.registry import check_id
-from mtxl_rl.checkpoint import load_config
 from mtxl_rl.config import TrainConfig, differences, flat, num_cores, short_name, to_json
+from mtxl_rl.run_directory import load_config
 
 PLACES = ("run_dir", "num_threads")
 """Options that say where and how fast a cell runs, not what it computes."""

@@ -22,12 +22,13 @@ from experiments.intervals import interquartile_mean
 from experiments.markdown import table_head, table_row
 from experiments.plots import draw_gaps, label, save
 from experiments.runs import Run, find_runs, gap_of, grouped, varying_options
-from mtxl_rl.checkpoint import newest_checkpoint, read_json, write_json
+from mtxl_rl.checkpoint import newest_checkpoint
 from mtxl_rl.command import fail_with_one_line
 from mtxl_rl.config import EvaluateConfig, Memory, pick_device, set_threads
 from mtxl_rl.evaluate import load_agent
 from mtxl_rl.evaluation import evaluate_agent
 from mtxl_rl.interventions import InterventionError
+from mtxl_rl.run_directory import read_json, write_json
 
 
 def lengths(

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mtxl_rl.checkpoint import load_config, read_json
 from mtxl_rl.config import flat
 from mtxl_rl.metrics import SUCCESS_TAG, WINDOW_TAG
+from mtxl_rl.run_directory import load_config, read_json
 
 NOT_COMPARED = (
     "seed",
@@ -24,6 +24,8 @@ NOT_COMPARED = (
     "device",
     "checkpoint_every",
     "strict",
+    "env_timeout",
+    "allow_changes",
 )
 """Options in which the runs of one row may differ."""
 SOLVED = 0.95

@@ -1,9 +1,6 @@
-"""Run directories and checkpoints: safetensors and JSON, never pickle.
+"""Checkpoints: safetensors and JSON, never pickle.
 
-RUN/config.json                      the configuration of training
 RUN/checkpoints/frames_000001507328/ model.safetensors, training.safetensors, checkpoint.json
-RUN/events.out.tfevents...           TensorBoard
-RUN/evaluation.json                  the evaluation at the end
 """
 
 from __future__ import annotations
@@ -18,46 +15,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from mtxl_rl.config import TrainConfig, differences, flat, from_json, to_json
+from mtxl_rl.run_directory import load_config, read_json, write_json
 
 SCHEMA = 3
 HEADER, MODEL, TRAINING = "checkpoint.json", "model.safetensors", "training.safetensors"
 _PREFIX = "frames_"
+_FIELDS: dict[str, type] = {"frames": int, "config": dict, "sha256": dict}
+_DTYPES = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+    "I64": torch.int64, "I32": torch.int32, "U8": torch.uint8, "BOOL": torch.bool,
+}  # fmt: skip
+"""Of safetensors' names."""
 _NETWORK_OPTIONS = ("env", "core.")
 _TRAINING_OPTIONS = ("core.bptt_segments", "core.mem_write_gain")
 """Of the core, but not of what it computes."""
-
-
-def create_run(run_dir: Path, config: TrainConfig) -> None:
-    """Make the run directory and write the configuration.
-
-    Raises:
-        ValueError: when it exists.
-    """
-    try:
-        run_dir.mkdir(parents=True)
-    except FileExistsError:
-        raise ValueError(
-            f"run_dir={run_dir} exists and is kept as it is; choose another --run-dir, or move "
-            "that one away"
-        ) from None
-    write_json(run_dir / "config.json", to_json(config))
-
-
-def load_config(run_dir: Path) -> TrainConfig:
-    """Read a run's configuration.
-
-    Raises:
-        ValueError: when the folder is not a run.
-    """
-    path = run_dir / "config.json"
-    if not path.is_file():
-        raise ValueError(f"{run_dir} is not a run directory: it has no config.json; pass RUN_DIR")
-    return from_json(read_json(path))
 
 
 def save_checkpoint(
@@ -83,14 +60,23 @@ def save_checkpoint(
 
     Raises:
         OSError: when it cannot be written; what was there is kept, and nothing half-written stays.
+        ValueError: for weights that are not finite: they are never saved; or when what has been
+            written reads differently.
     """
+    weights = _on_host(model.state_dict())
+    for name, tensor in weights.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise ValueError(f"the weights are not finite ({name}), and such are never saved")
     target = run_dir / "checkpoints" / f"{_PREFIX}{frames:012d}"
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
-        save_file(_on_host(model.state_dict()), partial / MODEL)
-        save_file(_on_host(training or {}), partial / TRAINING)
+        try:
+            save_file(weights, partial / MODEL)
+            save_file(_on_host(training or {}), partial / TRAINING)
+        except SafetensorError as error:  # its word for what the disk says
+            raise OSError(str(error)) from None
         sums = {name: _sha256(partial / name) for name in (MODEL, TRAINING)}
         header = {"schema": SCHEMA, "frames": frames, "config": to_json(config), "sha256": sums}
         write_json(partial / HEADER, header | {"header_sha256": _header_sha256(header)})
@@ -143,6 +129,11 @@ def check_checkpoint(checkpoint: Path) -> dict[str, Any]:
     Raises:
         ValueError: for one that is not a checkpoint, of another release, or damaged.
     """
+    if checkpoint.is_file():
+        raise ValueError(
+            f"{checkpoint} is a file, and a checkpoint is a folder such as RUN/checkpoints/"
+            f"{_PREFIX}000000500000; pickles (.pt) are never opened"
+        )
     for name in (HEADER, MODEL):
         if not (checkpoint / name).is_file():
             raise ValueError(f"{checkpoint} is not a checkpoint: it has no {name}")
@@ -154,9 +145,15 @@ def check_checkpoint(checkpoint: Path) -> dict[str, Any]:
         )
     if header.pop("header_sha256", None) != _header_sha256(header):
         raise ValueError(f"{checkpoint / HEADER} is damaged: its checksum does not fit")
-    for name, expected in header["sha256"].items():
+    for name, kind in _FIELDS.items():
+        if not isinstance(header.get(name), kind):
+            raise ValueError(
+                f"{checkpoint / HEADER} has {name}={header.get(name)!r}, which must be "
+                f"{kind.__name__}; use another checkpoint"
+            )
+    for name in (MODEL, TRAINING):
         path = checkpoint / name
-        if not path.is_file() or _sha256(path) != expected:
+        if not path.is_file() or _sha256(path) != header["sha256"].get(name):
             raise ValueError(f"{path} is damaged or missing: its checksum does not fit")
     return header
 
@@ -178,7 +175,7 @@ def load_checkpoint(
     _check_same_network(checkpoint, from_json(header["config"]), config)
     weights_path = checkpoint / MODEL
     try:
-        _check_same_tensors(weights_path, _shapes(weights_path), model)
+        _check_same_tensors(weights_path, _forms(weights_path), model)
         tensors, training = load_file(weights_path), load_file(checkpoint / TRAINING)
     except SafetensorError as error:
         raise ValueError(f"{checkpoint} cannot be read: {error}; use another one") from None
@@ -186,10 +183,18 @@ def load_checkpoint(
     return int(header["frames"]), training
 
 
-def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of a file's tensors without reading them."""
+_Form = tuple[tuple[int, ...], torch.dtype | str]
+
+
+def _forms(path: Path) -> dict[str, _Form]:
+    """Return shape and dtype of a file's tensors without reading them."""
+    forms: dict[str, _Form] = {}
     with safe_open(path, "pt") as file:
-        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        for name in file.keys():  # noqa: SIM118  (it is no dict)
+            part = file.get_slice(name)
+            dtype = str(part.get_dtype())
+            forms[name] = tuple(part.get_shape()), _DTYPES.get(dtype, dtype)
+    return forms
 
 
 def _on_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -259,37 +264,19 @@ def _check_same_network(checkpoint: Path, saved: TrainConfig, config: TrainConfi
         )
 
 
-def _check_same_tensors(path: Path, found: dict[str, tuple[int, ...]], model: nn.Module) -> None:
-    expected = {name: tuple(t.shape) for name, t in model.state_dict().items()}
+def _check_same_tensors(path: Path, found: dict[str, _Form], model: nn.Module) -> None:
+    expected = {name: (tuple(t.shape), t.dtype) for name, t in model.state_dict().items()}
     different = sorted(
         name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
     )
     if different:
         name = different[0]
         raise ValueError(
-            f"{path} does not fit the network: {name} is {found.get(name, 'missing')} in the file "
-            f"and {expected.get(name, 'unknown')} in the network ({len(different)} such tensors). "
+            f"{path} does not fit the network: {name} is {_words(found.get(name))} in the file and "
+            f"{_words(expected.get(name))} in the network ({len(different)} such tensors). "
             "Use a checkpoint of this run"
         )
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read an object.
-
-    Raises:
-        ValueError: when the file does not hold one.
-    """
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid JSON: {error}; restore it") from None
-    if not isinstance(values, dict):
-        raise ValueError(f"{path} must hold a JSON object, not {type(values).__name__}")
-    return values
-
-
-def write_json(path: Path, values: dict[str, Any]) -> None:
-    """Write an object; the file is there as a whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    partial.replace(path)
+def _words(form: _Form | None) -> str:
+    return f"{form[0]} {form[1]}" if form else "missing"

@@ -1,4 +1,4 @@
-"""How a command ends: bad input is one line on stderr and exit code 2."""
+"""How a command ends: bad input is one line on stderr and exit code 2, what fails later is 1."""
 
 from __future__ import annotations
 
@@ -7,19 +7,24 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from envs.guarded_env import EnvError
 from mtxl_rl.signals import Stopped
+
+
+class RunFailed(Exception):  # noqa: N818
+    """A run has failed after it began; the message says what is left of it."""
 
 
 @contextmanager
 def fail_with_one_line() -> Iterator[None]:
-    """Turn a ValueError into one line, and an interruption into exit code 130."""
+    """Turn errors that are the user's, the environment's or the disk's into one line."""
     try:
         yield
-    except ValueError as error:
+    except (ValueError, RunFailed, EnvError, OSError) as error:
         if os.environ.get("MTXL_RL_TRACEBACK"):
             raise
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(2 if isinstance(error, ValueError) else 1)
     except Stopped as stopped:
         print(f"{stopped}; what was trained is in the run's last checkpoint", file=sys.stderr)
         sys.exit(stopped.exit_code)

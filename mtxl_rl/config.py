@@ -21,6 +21,7 @@ Compile = Literal["auto", "on", "off"]
 Memory = Literal["kept", "cleared", "without-short", "without-long", "swapped-long"]
 Precision = Literal["auto", "float32", "bfloat16"]
 MAX_THREADS = 1024
+MAX_TIMEOUT = 1e6
 BFLOAT16_DIM = 128
 """From this width on bfloat16 is faster on a CPU that multiplies it."""
 COMPILE_FRAMES = 1_000_000
@@ -74,8 +75,13 @@ class TrainConfig:
     """Go on with this run from its last checkpoint, with its options: to the bit where the
     environment is tensors, with fresh episodes elsewhere. --total-frames and others that do not
     change what has been learned can be given anew."""
+    allow_changes: bool = False
+    """With --resume: go on with other options than the run's; their list is printed. Where they
+    are of environments or memory, all episodes start afresh."""
     eval_episodes: int = 200
     """Episodes of the evaluation at the end."""
+    env_timeout: float | None = 60.0
+    """Seconds that a step or a reset of one Gymnasium environment may take; None: any time."""
     core: CoreConfig = field(default_factory=CoreConfig)
     ppo: PPOConfig = field(default_factory=PPOConfig)
 
@@ -87,6 +93,9 @@ class TrainConfig:
                 "strict=True has no effect with compile='off'; leave out --strict, or set "
                 "--compile on"
             )
+        check_timeout(self.env_timeout)
+        if self.allow_changes and self.resume is None:
+            raise ValueError("allow_changes=True has no effect without --resume RUN; leave it out")
         check_minibatches(self.num_envs, self.ppo.num_minibatches)
         if self.total_frames < self.frames_per_update:
             raise ValueError(
@@ -129,11 +138,14 @@ class EvaluateConfig:
     """A checkpoint folder. Left out: the newest of the run."""
     video: Path | None = None
     """Film the first episodes into this file (.mp4 or .gif)."""
+    env_timeout: float | None = 60.0
+    """Seconds that a step or a reset of one Gymnasium environment may take; None: any time."""
     json: bool = False
     """Print one JSON object and nothing else."""
 
     def __post_init__(self) -> None:
         _check_counts(self, ("episodes", "num_envs"))
+        check_timeout(self.env_timeout)
         if self.video is not None and self.video.suffix not in (".mp4", ".gif"):
             raise ValueError(f"video={self.video} must end in .mp4 or .gif")
 
@@ -181,6 +193,15 @@ def check_threads(num_threads: int | None) -> None:
         raise ValueError(
             f"num_threads={num_threads} must be from 1 to {MAX_THREADS}; set --num-threads to the "
             "cores that the run may use, or leave it out"
+        )
+
+
+def check_timeout(seconds: float | None) -> None:
+    """Raise ValueError for a time limit that ends everything, or means nothing."""
+    if seconds is not None and not 0 < seconds <= MAX_TIMEOUT:
+        raise ValueError(
+            f"env_timeout={seconds} must be above 0 and at most {MAX_TIMEOUT:g} seconds; set "
+            "--env-timeout, or None for no limit"
         )
 
 

@@ -22,6 +22,7 @@ from mtxl_rl.command import fail_with_one_line
 from mtxl_rl.config import EvaluateConfig, TrainConfig, pick_device, pick_precision, set_threads
 from mtxl_rl.evaluation import evaluate_agent
 from mtxl_rl.metrics import Evaluation
+from mtxl_rl.run_directory import load_config
 
 
 def load_agent(
@@ -32,7 +33,7 @@ def load_agent(
     Raises:
         ValueError: when the folder is not a run, or the checkpoint does not belong to it.
     """
-    config = checkpoint.load_config(run_dir)
+    config = load_config(run_dir)
     spec = envs.make(config.env, 1, backend=config.backend)
     agent = ActorCritic(spec.observation_space, spec.action_space, config.core)
     spec.close()

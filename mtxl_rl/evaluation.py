@@ -78,6 +78,7 @@ def _play_levels(
         render_mode="rgb_array" if config.video else None,
         backend=backend,
         level_seeds=levels.tolist(),
+        timeout=config.env_timeout,
     )
     try:
         _check_spaces(agent, env, env_id)

@@ -42,9 +42,20 @@ def training_tensors(
 
 
 def restore_training_(
-    trainer: Trainer, window: EpisodeWindow, schedule: Schedule, tensors: Mapping[str, Tensor]
+    trainer: Trainer,
+    window: EpisodeWindow,
+    schedule: Schedule,
+    tensors: Mapping[str, Tensor],
+    with_episodes: bool = True,
 ) -> None:
     """Put everything back; `trainer` must not be accelerated yet.
+
+    Args:
+        trainer: of the run.
+        window: of the run.
+        schedule: of the run.
+        tensors: from `training_tensors`.
+        with_episodes: whether episodes and memories in progress go on.
 
     Raises:
         ValueError: for tensors that do not fit, naming one.
@@ -53,7 +64,7 @@ def restore_training_(
     window.load_state_dict(_under("window.", tensors))
     schedule.load_state_dict(_under("schedule.", tensors))
     _load_moments_(trainer, tensors)
-    if isinstance(trainer.env, TensorEnv):
+    if with_episodes and isinstance(trainer.env, TensorEnv):
         state = trainer.carry.state.without_cache()
         trainer.carry = with_tensors(replace(trainer.carry, state=state), tensors, "carry")
         trainer.env.load_state_dict(_under("env.", tensors))

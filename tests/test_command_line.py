@@ -23,9 +23,10 @@ from envs.grid_env import GridEnv
 from envs.gymnasium_adapter import GymnasiumEnv
 from envs.level_pool import POOL_LEN
 from mtxl_rl import evaluate, train
-from mtxl_rl.checkpoint import load_config
 from mtxl_rl.config import EvaluateConfig, TrainConfig, pick_precision
 from mtxl_rl.metrics import EpisodeWindow
+from mtxl_rl.run import Run
+from mtxl_rl.run_directory import load_config
 
 Command = Callable[..., tuple[int, str, str]]
 TINY = """
@@ -134,10 +135,10 @@ def test_starts_from_the_weights_of_another_task(
 ) -> None:
     started = []
 
-    def learn(run: train._Run) -> None:
+    def learn(run: Run) -> None:
         started.append(dict(run.trainer.agent.state_dict()))
 
-    monkeypatch.setattr(train._Run, "learn", learn)
+    monkeypatch.setattr(Run, "learn", learn)
     core = ("--core.dim", 16, "--core.heads", 2, "--core.depth", 1, "--core.seq-len", 8)
     options = ("--num-envs", 4, "--ppo.rollout-len", 32, "--eval-episodes", 1, "--compile", "off",
                "--num-threads", 1, "--init-from", trained)  # fmt: skip
@@ -239,7 +240,7 @@ def test_trains_other_environments_with_every_core(
 def test_stops_at_the_success_rate_that_is_asked_for(
     tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mtxl_rl.train.EpisodeWindow", lambda: EpisodeWindow(size=5))
+    monkeypatch.setattr("mtxl_rl.run.EpisodeWindow", lambda: EpisodeWindow(size=5))
     options = ["--env", "MiniGrid-MemoryS7-v0", "--run-dir", tmp_path / "run"]
     options += ["--total-frames", 10**9, "--stop-at-success", 0.01]
     code, out, _ = command(train.main, *TINY, *options)

@@ -1,0 +1,153 @@
+"""A Gymnasium environment whose faults are named: which of the batch, at which step, what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, SupportsFloat, TypeVar
+
+import gymnasium
+import numpy as np
+from gymnasium import spaces
+from minigrid.core.mission import MissionSpace
+
+from envs.observation_fields import Fields
+from envs.watchdog import Watchdog
+
+T = TypeVar("T")
+
+
+class EnvError(Exception):
+    """An environment has raised, hung, or returned what its spaces forbid."""
+
+
+class GuardedEnv(gymnasium.Wrapper):
+    """Passes everything on, and raises EnvError for what must not be passed on.
+
+    Args:
+        env: the environment.
+        name: its id and its number in the batch.
+        watchdog: whose time limit holds for each reset and step.
+    """
+
+    def __init__(self, env: gymnasium.Env, name: str, watchdog: Watchdog):
+        super().__init__(env)
+        self._name = name
+        self._watchdog = watchdog
+        self._num_steps = 0
+        self._checks = _structure(env.observation_space, "observation")
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        observation, info = self._call("reset", lambda: self.env.reset(seed=seed, options=options))
+        self._check(observation)
+        return observation, info
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        self._num_steps += 1
+        result = self._call("step", lambda: self.env.step(action))
+        if not isinstance(result, tuple) or len(result) != 5:
+            raise EnvError(f"{self._where('step')} returned {_shown(result)}, not five values")
+        if not isinstance(result[1], SupportsFloat) or np.ndim(result[1]):  # type: ignore[arg-type]
+            raise EnvError(f"{self._where('step')} returned the reward {_shown(result[1])}, not a "
+                           "number")  # fmt: skip
+        self._check(result[0])
+        return result
+
+    def _call(self, what: str, call: Callable[[], T]) -> T:
+        self._watchdog.what = self._where(what)
+        self._watchdog.begin()
+        try:
+            return call()
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            raise EnvError(f"{self._where(what)} failed: {reason}") from error
+        finally:
+            self._watchdog.end()
+
+    def _check(self, observation: Any) -> None:
+        for name, path, space in self._checks:
+            value = observation
+            try:
+                for key in path:
+                    value = value[key]
+            except (KeyError, IndexError, TypeError):
+                raise EnvError(f"{self._where('step')} returned no {name}, which its observation "
+                               "space has") from None  # fmt: skip
+            if not _fits(value, space):
+                raise EnvError(f"{self._where('step')} returned for {name} {_shown(value)}, which "
+                               f"its space {space} does not hold")  # fmt: skip
+
+    def _where(self, what: str) -> str:
+        return f"{self._name}: {what} {self._num_steps}"
+
+
+def check_categories(fields: Fields, flat: spaces.Dict, name: str) -> None:
+    """Raise EnvError for a category (B, ...) that is none of its space's.
+
+    Args:
+        fields: a batch of flat observations.
+        flat: their space.
+        name: the environment's id.
+    """
+    for field, space in flat.spaces.items():
+        if isinstance(space, spaces.Discrete):
+            bound: Any = space.n
+        elif isinstance(space, spaces.MultiDiscrete):
+            bound = space.nvec
+        else:
+            continue
+        values = fields[field]
+        wrong = (values < 0) | (values >= bound)
+        if wrong.any():
+            index = np.argwhere(wrong)[0]
+            raise EnvError(f"{name}, env {index[0]}: observation {field!r} holds the category "
+                           f"{values[tuple(index)]}, which its space does not have")  # fmt: skip
+
+
+def _structure(
+    space: spaces.Space, name: str, path: tuple[Any, ...] = ()
+) -> list[tuple[str, tuple[Any, ...], spaces.Space]]:
+    """Return every leaf of a space: its name, the keys to it, and itself."""
+    children: Mapping[Any, spaces.Space] = {}
+    if isinstance(space, spaces.Dict):
+        children = space.spaces
+    elif isinstance(space, spaces.Tuple):
+        children = dict(enumerate(space.spaces))
+    if not children:
+        return [(name, path, space)]
+    return [
+        leaf
+        for key, child in children.items()
+        for leaf in _structure(child, f"{name} {key!r}", (*path, key))
+    ]
+
+
+def _fits(value: Any, space: spaces.Space) -> bool:
+    """Return whether a value has a space's shape and kind.
+
+    Whether numbers lie within the bounds of a Box is not asked: nothing here depends on it, and
+    many environments overstep them by rounding. Categories are checked for the whole batch.
+    """
+    if isinstance(space, spaces.Text | MissionSpace):
+        return isinstance(value, str)
+    if isinstance(space, spaces.Discrete):
+        return isinstance(value, int | np.integer) or (
+            isinstance(value, np.ndarray) and value.shape == () and value.dtype.kind in "iu"
+        )
+    if not isinstance(value, np.ndarray):
+        try:
+            value = np.asarray(value)
+        except ValueError:  # a ragged list
+            return False
+    assert space.shape is not None
+    assert space.dtype is not None
+    return value.shape == space.shape and np.can_cast(value.dtype, space.dtype, "same_kind")
+
+
+def _shown(value: Any) -> str:
+    """Return a value in a few words."""
+    if isinstance(value, np.ndarray):
+        return f"an array of shape {value.shape} and dtype {value.dtype}"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

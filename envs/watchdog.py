@@ -1,0 +1,106 @@
+"""A clock for what may hang: first an exception, and where that does not help, the end."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import signal
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+GRACE_SECONDS = 5.0
+"""From the exception to the end of the process."""
+
+
+class TookTooLong(Exception):  # noqa: N818
+    """What was watched has not ended in time."""
+
+
+class Watchdog:
+    """Watches calls of the main thread: `with watchdog.handler(): ... begin(); call(); end()`.
+
+    A call that takes longer than `seconds` is interrupted by TookTooLong. One that cannot be, in a
+    library that never returns to Python, ends the process with exit code 1 after `GRACE_SECONDS`
+    more; where it also keeps the interpreter's lock, faulthandler does that and shows the stack.
+
+    Args:
+        seconds: how long a call may take; None: as long as it likes.
+    """
+
+    def __init__(self, seconds: float | None):
+        self.seconds = seconds
+        self.what = ""  # the call, for people
+        self._began: float | None = None
+        self._close = threading.Event()
+        is_main = threading.current_thread() is threading.main_thread()  # others get no signals
+        self.is_on = seconds is not None and is_main and hasattr(signal, "SIGALRM")
+        if self.is_on:
+            arguments = (weakref.ref(self), self._close)
+            threading.Thread(target=_watch, args=arguments, daemon=True).start()
+
+    @contextmanager
+    def handler(self) -> Iterator[None]:
+        """Let the calls within be interrupted."""
+        if not self.is_on:
+            yield
+            return
+        before = signal.signal(signal.SIGALRM, self._interrupt)
+        try:
+            yield
+        finally:
+            self._began = None
+            signal.signal(signal.SIGALRM, before)
+
+    def begin(self) -> None:
+        """A call begins."""
+        self._began = time.monotonic()
+
+    def end(self) -> None:
+        """It has ended."""
+        self._began = None
+
+    def close(self) -> None:
+        """Watch no more."""
+        self._close.set()
+
+    @property
+    def overdue_seconds(self) -> float:
+        """How long the call in progress has taken beyond what it may."""
+        began = self._began
+        if began is None or self.seconds is None:
+            return -1.0
+        return time.monotonic() - began - self.seconds
+
+    def _interrupt(self, _: int, __: FrameType | None) -> None:
+        if self.overdue_seconds > 0:
+            raise TookTooLong(f"it has not ended after {self.seconds:g} s")
+
+
+def _watch(watched: weakref.ref[Watchdog], closed: threading.Event) -> None:
+    """Look at the clock until `closed`, or until there is nothing to watch any more."""
+    is_interrupted = False
+    while (watchdog := watched()) is not None and not closed.is_set():
+        assert watchdog.seconds is not None
+        # this thread puts it off again and again, if it gets the interpreter's lock
+        if sys.__stderr__ is not None:  # sys.stderr may be a notebook's, which is no file
+            faulthandler.dump_traceback_later(
+                watchdog.seconds + 2 * GRACE_SECONDS, exit=True, file=sys.__stderr__
+            )
+        overdue = watchdog.overdue_seconds
+        if overdue > GRACE_SECONDS:
+            print(f"error: {watchdog.what} has not ended after {watchdog.seconds:g} s and cannot "
+                  "be interrupted: the process ends. The run's last checkpoint is kept",
+                  file=sys.stderr, flush=True)  # fmt: skip
+            os._exit(1)
+        if overdue > 0 and not is_interrupted:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
+        is_interrupted = overdue > 0
+        interval = min(1.0, watchdog.seconds / 4)
+        del watchdog
+        closed.wait(interval)
+    faulthandler.cancel_dump_traceback_later()

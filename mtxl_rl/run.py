@@ -1,0 +1,227 @@
+"""A training run: the loop, and what keeps it from being lost."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+from agents.acceleration import Trainer, accelerate
+from agents.actor_critic import ActorCritic
+from agents.ppo import PPO
+from agents.rollout import start
+from envs import BatchedEnv
+from envs.guarded_env import EnvError
+from mtxl_rl import checkpoint
+from mtxl_rl.command import RunFailed
+from mtxl_rl.config import TrainConfig, differences, flat, pick_compile
+from mtxl_rl.metrics import WINDOW_TAG, EpisodeWindow, RunLogger, ended_episodes
+from mtxl_rl.non_finite import NonFiniteGuard
+from mtxl_rl.progress import Progress
+from mtxl_rl.run_directory import check_place, create_run, load_config, lock_run, write_config
+from mtxl_rl.schedule import Schedule
+from mtxl_rl.signals import Stopped, StopSignals
+from mtxl_rl.training_state import restore_training_, training_tensors
+
+MAY_CHANGE = (
+    "total_frames", "stop_at_success", "device", "compile", "strict", "num_threads",
+    "checkpoint_every", "keep", "eval_episodes", "env_timeout", "allow_changes",
+)  # fmt: skip
+"""Options that a resumed run can change: they change nothing of what it has learned."""
+_OF_EPISODES = ("env", "backend", "num_envs", "core.")
+"""With a change of these, episodes and memories in progress cannot go on."""
+
+
+class Run:
+    """What learns, how far it is, and where it is written.
+
+    Args:
+        config: of the run.
+        agent: trained in place.
+        env: where it acts.
+
+    Raises:
+        ValueError: for a run that cannot be started or resumed; nothing has been changed then.
+    """
+
+    def __init__(self, config: TrainConfig, agent: ActorCritic, env: BatchedEnv):
+        self.config = config
+        self.frames = 0
+        self.env = env
+        self.window = EpisodeWindow()
+        self.schedule = Schedule(config.total_frames, config.frames_per_update)
+        self.run_dir = config.resume or config.run_dir or default_run_dir(config)
+        check_place(self.run_dir, "resume" if config.resume else "run_dir")
+        self._lock = lock_run(self.run_dir) if config.resume else None
+        try:
+            ppo = PPO(agent, config.ppo)
+            trainer = Trainer(agent, ppo, env, start(agent, env), config.ppo.rollout_len)
+            if config.resume is not None:
+                self._restore(trainer)
+            self.trainer = make_trainer(config, trainer)
+            if self._lock is None:
+                create_run(self.run_dir, config)
+                self._lock = lock_run(self.run_dir)
+        except BaseException:
+            self.release()
+            raise
+        self._saved_frames = self.frames
+        self._next_save = self.frames + config.checkpoint_every
+        self._save_error: Exception | None = None
+        self._guard = NonFiniteGuard(self.run_dir)
+        self.logger = RunLogger(self.run_dir, config, self.frames)
+
+    def learn(self) -> None:
+        """Run the training loop and save the last checkpoint.
+
+        Raises:
+            Stopped: after a signal and the update in progress.
+            RunFailed: when too much was not finite, or the last checkpoint could not be saved
+                after a signal.
+            EnvError: when an environment has failed.
+        """
+        first_frames, started = self.frames, time.monotonic()
+        with Progress(self.schedule.end_frames) as progress, StopSignals() as signals:
+            try:
+                while not self._is_done:
+                    signals.check()
+                    self._update(progress, first_frames, started)
+            except (Stopped, EnvError, RunFailed):
+                self._save_last()  # between two updates; any other error may have torn one
+                raise
+            self._save_last()
+        minutes = (time.monotonic() - started) / 60
+        print(f"Trained:      {self.frames:,} frames in {minutes:.1f} minutes")
+
+    @property
+    def _is_done(self) -> bool:
+        return self.frames + self.config.frames_per_update > self.schedule.end_frames
+
+    def _update(self, progress: Progress, first_frames: int, started: float) -> None:
+        """Act, learn, log, and save a checkpoint where one is due."""
+        rollout = self.trainer.collect()
+        scalars = self.trainer.update(rollout, self.schedule.progress(self.frames))
+        self.frames += self.config.frames_per_update
+
+        episodes = ended_episodes(rollout, self.env.has_success, self.env.has_cue)
+        self.window.add(episodes)
+        speed = (self.frames - first_frames) / (time.monotonic() - started)
+        scalars["charts/SPS"] = speed
+        if self.window.is_full:
+            scalars[WINDOW_TAG] = self.window.success_rate
+        self.logger.log(scalars, self.frames)
+        self.logger.log_episodes(episodes, self.frames)
+        progress.show(self.frames, speed, self.window.success_rate, self.window.mean_return)
+        self._guard.check(scalars, rollout, self.frames)
+        if self.window.reaches(self.config.stop_at_success) and not self.schedule.is_winding_down:
+            self.schedule.wind_down(self.frames)
+            progress.end_at(self.schedule.end_frames)
+        if self.frames >= self._next_save:
+            self.save()
+
+    def _save_last(self) -> None:
+        if self.frames > self._saved_frames:
+            self.save()
+
+    def save(self) -> None:
+        """Save a checkpoint; where that fails say so: the next one is tried when it is due."""
+        self._next_save = self.frames + self.config.checkpoint_every
+        tensors = training_tensors(self.trainer, self.window, self.schedule)
+        try:
+            checkpoint.save_checkpoint(
+                self.run_dir, self.config, self.trainer.agent, self.frames, tensors,
+                self.config.keep,
+            )  # fmt: skip
+        except (OSError, ValueError) as error:
+            self._save_error = error
+            warnings.warn(
+                f"no checkpoint after {self.frames:,} frames: {error}. The ones before it are "
+                "kept, and it is tried again at the next",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            return
+        self._saved_frames = self.frames
+
+    def check_saved(self) -> None:
+        """Raise RunFailed unless the newest checkpoint is of the last update."""
+        if self.frames > self._saved_frames:
+            raise RunFailed(
+                f"the last checkpoint of {self.run_dir} could not be saved ({self._save_error}); "
+                f"the newest one is of {self._saved_frames:,} of {self.frames:,} frames: mend the "
+                f"cause, then go on with --resume {self.run_dir}"
+            )
+
+    def release(self) -> None:
+        """Let other processes have the run directory."""
+        if self._lock is not None:
+            self._lock.release()
+
+    def _restore(self, trainer: Trainer) -> None:
+        """Put everything back that the last checkpoint holds."""
+        run_dir, config = self.run_dir, self.config
+        saved = load_config(run_dir)
+        changed = changes(saved, config) if config.allow_changes else ""
+        has_same_episodes = not differences(
+            flat(saved), flat(config), "", "", lambda name: name.startswith(_OF_EPISODES)
+        )
+        newest = checkpoint.newest_checkpoint(run_dir)
+        of_run = saved if changed else config
+        self.frames, tensors = checkpoint.load_checkpoint(newest, of_run, trainer.agent)
+        try:
+            restore_training_(trainer, self.window, self.schedule, tensors, has_same_episodes)
+        except ValueError as error:
+            raise ValueError(f"{newest} does not fit this run: {error}") from None
+        if self._is_done and (run_dir / "evaluation.json").is_file():
+            remedy = "raise --total-frames to go on"
+            if self.schedule.is_winding_down:
+                remedy = "start another run from it with --init-from"
+            raise ValueError(
+                f"resume={run_dir} has trained for {self.frames:,} of "
+                f"{self.schedule.end_frames:,} frames: it is finished; {remedy}"
+            )
+        exactly = ""
+        if self.env.backend != "tensor":
+            exactly = (
+                "; these environments cannot save their state: all of them start fresh episodes"
+            )
+        elif not has_same_episodes:
+            exactly = "; all environments start fresh episodes"
+        print(f"Resumed:      from {self.frames:,} frames{exactly}")
+        if changed:
+            print(f"Changed:      {changed}")
+            write_config(
+                run_dir, replace(config, run_dir=saved.run_dir, resume=None, allow_changes=False)
+            )
+
+
+def changes(saved: TrainConfig, config: TrainConfig) -> str:
+    """Return the options in which `config` would go on with another run than `saved`."""
+    return differences(
+        flat(saved),
+        flat(config),
+        "in the run",
+        "here",
+        lambda name: name not in (*MAY_CHANGE, "run_dir", "resume"),
+    )
+
+
+def make_trainer(config: TrainConfig, trainer: Trainer) -> Trainer:
+    """Return what acts and learns, in the form that `config` asks for.
+
+    Raises:
+        ValueError: with `config.strict`, where that form does not run here.
+    """
+    if not pick_compile(config, trainer.agent.device):
+        return trainer
+    print("Compiling:    takes a minute or two, less the next time")
+    return accelerate(trainer, config.strict)
+
+
+def default_run_dir(config: TrainConfig) -> Path:
+    """Return runs/ENV__CORE__sSEED__TIME."""
+    env_name = config.env.replace("/", "_").replace(":", "_")
+    now = datetime.now().strftime("%Y%m%d-%H%M%S")
+    return Path("runs") / f"{env_name}__{config.core.kind}__s{config.seed}__{now}"

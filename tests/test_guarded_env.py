@@ -1,0 +1,155 @@
+"""A Gymnasium environment that goes wrong is named, ended and cleaned up after."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from faulty_env import FAULTY_STEP, FaultyEnv
+
+import envs
+from envs.guarded_env import EnvError, GuardedEnv
+from envs.gymnasium_adapter import GymnasiumEnv
+
+TESTS = Path(__file__).parent
+
+
+class OneFaultyEnv(FaultyEnv):
+    """The fault is that of env number 1 of a batch alone."""
+
+    number = 0
+
+    def __init__(self, fault: Any = None, **_: Any):
+        super().__init__(fault if OneFaultyEnv.number == 2 else None)  # number 0 is the probe
+        OneFaultyEnv.number += 1
+
+
+def make_batch(fault: Any, timeout: float | None = None) -> GymnasiumEnv:
+    OneFaultyEnv.number = 0
+    gymnasium.register("OneFaulty-v0", OneFaultyEnv, kwargs={"fault": fault})
+    try:
+        env = envs.make("OneFaulty-v0", 3, timeout=timeout)
+    finally:
+        del gymnasium.registry["OneFaulty-v0"]
+    assert isinstance(env, GymnasiumEnv)
+    return env
+
+
+def step_until_it_fails(env: GymnasiumEnv) -> str:
+    env.reset()
+    try:
+        for _ in range(FAULTY_STEP - 1):
+            env.step(torch.zeros(3, dtype=torch.int64))
+        with pytest.raises(EnvError) as error:
+            env.step(torch.zeros(3, dtype=torch.int64))
+    finally:
+        env.close()
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ("raises", "step 3 failed: RuntimeError: the simulator crashed"),
+        ({"vector": np.zeros(3)}, "returned for observation 'vector' an array of shape (3,) and "
+         "dtype float64, which its space Box(-1.0, 1.0, (2,), float32) does not hold"),
+        ({"vector": np.array(["a", "b"])}, "returned for observation 'vector' an array of shape"),
+        ({"vector": [[1], [2, 3]]}, "returned for observation 'vector' [[1], [2, 3]], which"),
+        ({"vector": None}, "returned for observation 'vector' None, which its space"),
+        ({"symbol": 0.5}, "returned for observation 'symbol' 0.5, which its space Discrete(3)"),
+        ({"observation": {"vector": np.zeros(2, np.float32)}}, "returned no observation 'symbol'"),
+        ({"observation": 7}, "returned no observation"),
+        ({"reward": None}, "step 3 returned the reward None, not a number"),
+        ({"reward": np.zeros(2)}, "step 3 returned the reward an array of shape (2,) and"),
+        ({"result": (0, 1)}, "step 3 returned (0, 1), not five values"),
+    ],
+)  # fmt: skip
+def test_what_goes_wrong_is_named(fault: Any, message: str) -> None:
+    said = step_until_it_fails(make_batch(fault))
+    assert said.startswith("OneFaulty-v0, env 1 of 3: step 3 "), said
+    assert message in said
+
+
+def test_a_category_that_there_is_not_is_named() -> None:
+    said = step_until_it_fails(make_batch({"symbol": 3}))
+    assert said == (
+        "OneFaulty-v0, env 1: observation 'symbol' holds the category 3, which its space does not "
+        "have"
+    )
+
+
+def test_a_box_may_be_overstepped() -> None:
+    env = make_batch({"vector": np.full(2, 1.001, np.float32)})
+    env.reset()
+    steps = [env.step(torch.zeros(3, dtype=torch.int64)) for _ in range(FAULTY_STEP)]
+    assert steps[-1].observation["vector"][1, 0] == pytest.approx(1.001)
+    env.close()
+
+
+def test_the_first_observation_is_looked_at_too() -> None:
+    class Wrong(FaultyEnv):
+        def reset(self, **_: Any) -> Any:
+            return {"vector": np.zeros((2, 2), np.float32), "symbol": 0}, {}
+
+    gymnasium.register("Wrong-v0", lambda **_: Wrong())
+    env = envs.make("Wrong-v0", 2)
+    with pytest.raises(EnvError, match=r"Wrong-v0, env 0 of 2: step 0 returned for observation"):
+        env.reset()
+    env.close()
+    del gymnasium.registry["Wrong-v0"]
+
+
+def test_one_that_hangs_is_interrupted_and_named() -> None:
+    started = time.monotonic()
+    said = step_until_it_fails(make_batch("hangs", timeout=0.4))
+    assert said == (
+        "OneFaulty-v0, env 1 of 3: step 3 failed: TookTooLong: it has not ended after 0.4 s"
+    )
+    assert time.monotonic() - started < 30
+
+
+def test_a_batch_that_is_slow_as_a_whole_is_not() -> None:
+    """The limit is for each environment, and time between steps does not count."""
+    env = make_batch(None, timeout=0.5)
+    env.reset()
+    for one in env._vector_env.envs:
+        assert isinstance(one, GuardedEnv)
+        inner = one.env
+        step = inner.step
+        inner.step = lambda a, step=step: (time.sleep(0.25), step(a))[1]  # type: ignore[method-assign]
+    env.step(torch.zeros(3, dtype=torch.int64))
+    time.sleep(0.7)
+    env.step(torch.zeros(3, dtype=torch.int64))
+    env.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("hangs-in-C", "Faulty-hangs-in-C-v0, env 0 of 2: step 3 has not ended after 1 s and "
+         "cannot be interrupted: the process ends"),
+        ("holds-the-lock", "Timeout (0:00:11)!"),
+    ],
+)  # fmt: skip
+def test_one_that_never_returns_to_python_ends_the_process(fault: str, said: str) -> None:
+    program = (
+        f"import torch, envs; env = envs.make('faulty_env:Faulty-{fault}-v0', 2, timeout=1.0)\n"
+        "env.reset()\n"
+        "while True: env.step(torch.zeros(2, dtype=torch.int64))\n"
+    )
+    path = f"import sys; sys.path[:0] = [{str(TESTS)!r}, {str(TESTS.parent)!r}]\n"
+    done = subprocess.run(
+        [sys.executable, "-c", path + program], capture_output=True, text=True, timeout=120,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "faulty_env.py" in done.stderr or fault == "hangs-in-C"
