@@ -6,8 +6,9 @@ r"""Run a grid of trainings, and make its table and figures.
         --over core.gate nbrc gru residual --over core.mem-write-iters 1 2
 
 Every cell is an ordinary run directory. Killed and started again with the same options, a grid
-goes on where it was: a finished cell is never run again, one that was interrupted begins anew. A
-cell that fails is reported at the end and tried again the next time; the others go on.
+goes on where it was: a finished cell is never run again, one that was interrupted goes on from its
+last checkpoint. A cell that fails is reported at the end and tried again the next time; the others
+go on.
 """
 
 from __future__ import annotations

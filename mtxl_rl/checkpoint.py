@@ -69,7 +69,8 @@ def save_checkpoint(
             raise ValueError(f"the weights are not finite ({name}), and such are never saved")
     target = run_dir / "checkpoints" / f"{_PREFIX}{frames:012d}"
     partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    for left in target.parent.glob(f".{_PREFIX}*.partial"):  # by a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
         try:

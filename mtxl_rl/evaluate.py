@@ -67,7 +67,7 @@ def evaluate(
     if evaluation.cue_seen_rate is not None:
         print(f"Cue:          {evaluation.describe_cue()}")
     print(f"Mean return:  {evaluation.mean_return:.3f}, mean length {evaluation.mean_length:.1f}")
-    if config.video:
+    if config.video and config.video.is_file():
         print(f"Video:        {config.video}")
     return evaluation
 

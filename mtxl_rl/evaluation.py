@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -113,10 +115,9 @@ def play(agent: ActorCritic, env: BatchedEnv, config: EvaluateConfig) -> Episode
     torch.manual_seed(config.seed)
     carry = start(agent, env)
     rows: list[torch.Tensor] = []
-    frames: list[np.ndarray] = []
+    film = _Film(config.video)
     while quota.any():
-        if config.video and len(frames) < MAX_VIDEO_FRAMES:
-            frames.append(env.render(int(players[0])))
+        film.take(env, int(players[0]))
         carry = intervene(carry)
         counts = intervene.has_acted.cpu()
         carry, record = act_(agent, env.step, carry, is_greedy=config.greedy)
@@ -124,9 +125,44 @@ def play(agent: ActorCritic, env: BatchedEnv, config: EvaluateConfig) -> Episode
         quota -= played.long()
         columns = [record[name].double().cpu() for name in EPISODE_COLUMNS]
         rows.append(torch.stack(columns, dim=-1)[played & counts])
-    if config.video:
-        write_video(config.video, frames)
+    film.write()
     return Episodes.of(torch.cat(rows), env.has_success, env.has_cue)
+
+
+class _Film:
+    """A film of an evaluation; where it cannot be made there is a warning and no film."""
+
+    def __init__(self, path: Path | None):
+        self._path = path
+        self._frames: list[np.ndarray] = []
+
+    def take(self, env: BatchedEnv, index: int) -> None:
+        """Add a picture of an env, up to the longest film."""
+        if self._path is not None and len(self._frames) < MAX_VIDEO_FRAMES:
+            with self._or_none():
+                self._frames.append(env.render(index))
+
+    def write(self) -> None:
+        """Write the film."""
+        if self._path is not None:
+            with self._or_none():
+                write_video(self._path, self._frames)
+
+    @contextlib.contextmanager
+    def _or_none(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # of a renderer, a display or ffmpeg: any kind
+            hint = "" if self._path is None or self._path.suffix == ".gif" else (
+                " (a .gif needs no ffmpeg)"
+            )  # fmt: skip
+            warnings.warn(
+                f"no film {self._path}: {type(error).__name__}: {error}{hint}. The evaluation goes "
+                "on",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+            self._path = None
 
 
 def write_video(path: Path, frames: list[np.ndarray]) -> None:

@@ -1,23 +1,18 @@
-"""What is measured: episodes that ended, evaluations, and their way into TensorBoard."""
+"""What is measured: episodes that ended, and evaluations."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from scipy.stats import binomtest
 from torch import Tensor
-from torch.utils.tensorboard.writer import SummaryWriter
 
 from agents.rollout import Rollout
-from mtxl_rl.config import Memory, TrainConfig, flat, to_json
 
 WINDOW = 1000
 """Episodes over which the progress display and --stop-at-success average."""
@@ -167,62 +162,3 @@ class EpisodeWindow:
 
     def _mean(self, column: int) -> float:
         return float(np.mean([row[column] for row in self._rows])) if self._rows else math.nan
-
-
-class RunLogger:
-    """Writes TensorBoard events into a run directory."""
-
-    def __init__(self, run_dir: Path, config: TrainConfig, frames: int = 0):
-        self._config = config
-        # points that a run has written after the checkpoint from which it goes on are not shown
-        self._writer = SummaryWriter(str(run_dir), purge_step=frames + 1 if frames else None)
-        text = json.dumps(to_json(config), indent=2)
-        self._writer.add_text("config", f"```json\n{text}\n```")
-
-    def log(self, scalars: dict[str, float], frames: int) -> None:
-        """Write scalars by tag; values that are not finite are left out."""
-        for tag, value in scalars.items():
-            if math.isfinite(value):
-                self._writer.add_scalar(tag, value, frames)
-
-    def log_episodes(self, episodes: Episodes, frames: int) -> None:
-        """Write the means of the episodes that ended."""
-        if len(episodes.length):
-            scalars = {
-                SUCCESS_TAG: float(episodes.success.mean()),
-                "charts/episodic_return": float(episodes.return_.mean()),
-                "charts/episodic_length": float(episodes.length.mean()),
-            }
-            saw_cue = episodes.saw_cue
-            if not np.isnan(episodes.cue_age).any():
-                scalars["cue/seen_rate"] = len(saw_cue.length) / len(episodes.length)
-            if len(saw_cue.length):
-                scalars["cue/success_rate_if_seen"] = float(saw_cue.success.mean())
-                scalars["cue/steps_since_seen"] = float(saw_cue.cue_age.mean())
-            self.log(scalars, frames)
-
-    def close(
-        self,
-        evaluation: Evaluation | None = None,
-        intervened: Mapping[Memory, Evaluation] | None = None,
-        frames: int = 0,
-    ) -> None:
-        """Write the evaluations beside the hyperparameters, and close."""
-        if evaluation is not None:
-            results: dict[str, Any] = {
-                "eval/success_rate": evaluation.success_rate,
-                "eval/mean_return": evaluation.mean_return,
-                "eval/mean_length": evaluation.mean_length,
-                "eval/cue_seen_rate": evaluation.cue_seen_rate,
-                "eval/success_rate_cue_seen": evaluation.success_rate_cue_seen,
-                "eval/mean_cue_age": evaluation.mean_cue_age,
-            }
-            for memory, each in (intervened or {}).items():
-                results[f"eval_intervened/success_rate_{memory}"] = each.success_rate
-            results = {tag: value for tag, value in results.items() if value is not None}
-            options = {
-                name: value if isinstance(value, bool | int | float | str) else str(value)
-                for name, value in flat(self._config).items()
-            }
-            self._writer.add_hparams(options, results, run_name=".", global_step=frames)
-        self._writer.close()

@@ -17,10 +17,11 @@ from envs.guarded_env import EnvError
 from mtxl_rl import checkpoint
 from mtxl_rl.command import RunFailed
 from mtxl_rl.config import TrainConfig, differences, flat, pick_compile
-from mtxl_rl.metrics import WINDOW_TAG, EpisodeWindow, RunLogger, ended_episodes
+from mtxl_rl.metrics import WINDOW_TAG, EpisodeWindow, ended_episodes
 from mtxl_rl.non_finite import NonFiniteGuard
 from mtxl_rl.progress import Progress
 from mtxl_rl.run_directory import check_place, create_run, load_config, lock_run, write_config
+from mtxl_rl.run_logger import RunLogger
 from mtxl_rl.schedule import Schedule
 from mtxl_rl.signals import Stopped, StopSignals
 from mtxl_rl.training_state import restore_training_, training_tensors

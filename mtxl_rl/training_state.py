@@ -61,13 +61,16 @@ def restore_training_(
         ValueError: for tensors that do not fit, naming one.
     """
     tensors = {name: tensor.to(_place(name, trainer)) for name, tensor in tensors.items()}
-    window.load_state_dict(_under("window.", tensors))
-    schedule.load_state_dict(_under("schedule.", tensors))
-    _load_moments_(trainer, tensors)
-    if with_episodes and isinstance(trainer.env, TensorEnv):
-        state = trainer.carry.state.without_cache()
-        trainer.carry = with_tensors(replace(trainer.carry, state=state), tensors, "carry")
-        trainer.env.load_state_dict(_under("env.", tensors))
+    try:
+        window.load_state_dict(_under("window.", tensors))
+        schedule.load_state_dict(_under("schedule.", tensors))
+        _load_moments_(trainer, tensors)
+        if with_episodes and isinstance(trainer.env, TensorEnv):
+            state = trainer.carry.state.without_cache()
+            trainer.carry = with_tensors(replace(trainer.carry, state=state), tensors, "carry")
+            trainer.env.load_state_dict(_under("env.", tensors))
+    except KeyError as error:
+        raise ValueError(f"{error} is missing") from None
     torch.set_rng_state(_of(tensors, "random.cpu"))
     if trainer.agent.device.type == "cuda":
         torch.cuda.set_rng_state(_of(tensors, "random.cuda").cpu())

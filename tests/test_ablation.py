@@ -1,4 +1,4 @@
-"""Grids of runs: nothing is run twice, a failure stays alone, a kill loses one cell at most."""
+"""Grids of runs: nothing is run twice, a failure stays alone, a kill loses little."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import pytest
 from agents.core import CoreConfig
 from agents.ppo import PPOConfig
 from experiments.grid import Cell, make_cells, parse_axes
+from mtxl_rl.checkpoint import list_checkpoints
 from mtxl_rl.config import TrainConfig
 
 ROOT = Path(__file__).parents[1]
@@ -108,21 +109,33 @@ def test_a_cell_that_fails_stays_alone(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.slow
-def test_terminated_it_stops_its_runs(tmp_path: Path) -> None:
+def test_terminated_it_stops_its_runs_and_they_go_on_later(tmp_path: Path) -> None:
     arguments = ("grid", *OPTIONS, "--total-frames", "100000000", "--compile", "off",
                  "--over", "core.mem-len", "0", "--seeds", "1",
                  "--folder", str(tmp_path))  # fmt: skip
     process = ablation(*arguments)
     log = tmp_path / ".cells" / "mem_len=0,seed=1.log"
-    for _ in range(600):
-        if log.is_file() and "Run:" in log.read_text():
-            break
-        time.sleep(0.1)
-    time.sleep(1)  # it trains
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "stopped by SIGINT; what was trained" in log.read_text()
+
+    def stop_when_it_trains(process: subprocess.Popen[str]) -> str:
+        for _ in range(600):
+            if log.is_file() and "Run:" in log.read_text():
+                break
+            time.sleep(0.1)
+        time.sleep(1)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+        assert process.returncode == 130
+        said = log.read_text()
+        log.unlink()
+        assert "stopped by SIGINT; what was trained" in said
+        return said
+
+    assert "Resumed:" not in stop_when_it_trains(process)
+    (saved,) = list_checkpoints(tmp_path / "mem_len=0,seed=1")
+    frames = int(saved.name.removeprefix("frames_"))
+    said = stop_when_it_trains(ablation(*arguments))
+    assert f"Resumed:      from {frames:,} frames" in said
+    assert int(list_checkpoints(saved.parents[1])[-1].name.removeprefix("frames_")) > frames
 
 
 def test_names_and_orders_cells_by_seed() -> None:

@@ -17,8 +17,9 @@ from experiments import plots
 from experiments.runs import Run, find_runs, gap_of, grouped, varying_options
 from experiments.table import table_rows, write_tables
 from mtxl_rl.config import TrainConfig
-from mtxl_rl.metrics import WINDOW_TAG, Episodes, RunLogger
+from mtxl_rl.metrics import WINDOW_TAG, Episodes
 from mtxl_rl.run_directory import create_run
+from mtxl_rl.run_logger import RunLogger
 
 
 def make_run(folder: Path, config: TrainConfig, rates: list[float]) -> None:
