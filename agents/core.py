@@ -5,6 +5,7 @@ Shapes: B envs, T steps, D width.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -120,6 +121,13 @@ class CoreConfig:
 
     def __post_init__(self) -> None:
         if self.has_attention:
+            if self.bptt_segments is not None and self.bptt_segments < 1:
+                raise ValueError(
+                    f"bptt_segments={self.bptt_segments} must be 1 or more; leave it out for no cut"
+                )
+            gain = self.mem_write_gain
+            if gain is not None and not 0 < gain < math.inf:
+                raise ValueError(f"mem_write_gain={gain} must be above 0, or None")
             has_long_memory = self.kind == "mtxl" and self.lmem_len != 0
             if not has_long_memory and self.mem_write_gain not in (CoreConfig.mem_write_gain, None):
                 raise ValueError(

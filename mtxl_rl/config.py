@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import torch
 
@@ -22,6 +22,7 @@ Memory = Literal["kept", "cleared", "without-short", "without-long", "swapped-lo
 Precision = Literal["auto", "float32", "bfloat16"]
 MAX_THREADS = 1024
 MAX_TIMEOUT = 1e6
+MAX_SEED = 2**63
 BFLOAT16_DIM = 128
 """From this width on bfloat16 is faster on a CPU that multiplies it."""
 COMPILE_FRAMES = 1_000_000
@@ -86,6 +87,8 @@ class TrainConfig:
     ppo: PPOConfig = field(default_factory=PPOConfig)
 
     def __post_init__(self) -> None:
+        _check_choices(self)
+        _check_seed(self.seed)
         _check_counts(self, ("num_envs", "checkpoint_every", "eval_episodes", "keep"))
         check_threads(self.num_threads)
         if self.strict and self.compile == "off":
@@ -104,7 +107,8 @@ class TrainConfig:
             )
         if self.stop_at_success is not None and not 0 < self.stop_at_success <= 1:
             raise ValueError(
-                f"stop_at_success={self.stop_at_success} is a rate; set it above 0 and up to 1"
+                f"stop_at_success={self.stop_at_success} is a rate: it must be above 0 and at most "
+                "1"
             )
 
     @property
@@ -144,6 +148,8 @@ class EvaluateConfig:
     """Print one JSON object and nothing else."""
 
     def __post_init__(self) -> None:
+        _check_choices(self)
+        _check_seed(self.seed)
         _check_counts(self, ("episodes", "num_envs"))
         check_timeout(self.env_timeout)
         if self.video is not None and self.video.suffix not in (".mp4", ".gif"):
@@ -286,6 +292,19 @@ def _check_counts(config: TrainConfig | EvaluateConfig, names: tuple[str, ...]) 
         if value < 1:
             flag = name.replace("_", "-")
             raise ValueError(f"{name}={value} must be 1 or more; set --{flag}")
+
+
+def _check_choices(config: TrainConfig | EvaluateConfig) -> None:
+    """Check what the command line does by itself, for those who do not come that way."""
+    for name, kind in get_type_hints(type(config)).items():
+        if get_origin(kind) is Literal and getattr(config, name) not in get_args(kind):
+            allowed = ", ".join(get_args(kind))
+            raise ValueError(f"{name}={getattr(config, name)!r} must be one of {allowed}")
+
+
+def _check_seed(seed: int) -> None:
+    if not 0 <= seed < MAX_SEED:
+        raise ValueError(f"seed={seed} must be 0 or more and below 2^63; set --seed")
 
 
 def _known(config_class: type, values: dict[str, Any], prefix: str) -> dict[str, Any]:

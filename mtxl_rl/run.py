@@ -72,7 +72,8 @@ class Run:
         self._next_save = self.frames + config.checkpoint_every
         self._save_error: Exception | None = None
         self._guard = NonFiniteGuard(self.run_dir)
-        self.logger = RunLogger(self.run_dir, config, self.frames)
+        go_on_from = self.frames if config.resume else None
+        self.logger = RunLogger(self.run_dir, config, go_on_from)
 
     def learn(self) -> None:
         """Run the training loop and save the last checkpoint.
@@ -164,6 +165,9 @@ class Run:
         """Put everything back that the last checkpoint holds."""
         run_dir, config = self.run_dir, self.config
         saved = load_config(run_dir)
+        if not checkpoint.list_checkpoints(run_dir):
+            print("Resumed:      from the start: it had no checkpoint yet")
+            return
         changed = changes(saved, config) if config.allow_changes else ""
         has_same_episodes = not differences(
             flat(saved), flat(config), "", "", lambda name: name.startswith(_OF_EPISODES)

@@ -10,6 +10,8 @@ RUN/non_finite/                      the rollout that a run has stopped at, if i
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -23,19 +25,28 @@ MAX_JSON_BYTES = 10_000_000
 
 
 def create_run(run_dir: Path, config: TrainConfig) -> None:
-    """Make the run directory and write the configuration.
+    """Make the run directory with its configuration; it is there as a whole or not at all.
 
     Raises:
         ValueError: when it exists.
     """
+    run_dir.parent.mkdir(parents=True, exist_ok=True)
+    partial = run_dir.with_name(f".{run_dir.name}.{os.getpid()}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    write_config(partial, config)
     try:
-        run_dir.mkdir(parents=True)
-    except FileExistsError:
+        if run_dir.exists():
+            raise FileExistsError
+        partial.rename(run_dir)
+    except OSError:
+        shutil.rmtree(partial)
+        if not run_dir.exists():
+            raise
         raise ValueError(
             f"run_dir={run_dir} exists and is kept as it is; choose another --run-dir, go on with "
             f"it by --resume {run_dir}, or move it away"
         ) from None
-    write_config(run_dir, config)
 
 
 def write_config(run_dir: Path, config: TrainConfig) -> None:

@@ -23,17 +23,22 @@ class RunLogger:
     """Writes TensorBoard events into a run directory.
 
     Where that fails there is one warning, and nothing more is written.
+
+    Args:
+        run_dir: where.
+        config: of the run.
+        go_on_from: frames from which a resumed run goes on; points after that are not shown.
     """
 
-    def __init__(self, run_dir: Path, config: TrainConfig, frames: int = 0):
+    def __init__(self, run_dir: Path, config: TrainConfig, go_on_from: int | None = None):
         self._config = config
         self._run_dir = run_dir
         self._writer: SummaryWriter | None = None
         self._hook = threading.excepthook
         threading.excepthook = self._pass_over_writers
         with self._one_warning():
-            # points that a run has written after the checkpoint where it goes on are not shown
-            self._writer = SummaryWriter(str(run_dir), purge_step=frames + 1 if frames else None)
+            purge_step = None if go_on_from is None else go_on_from + 1
+            self._writer = SummaryWriter(str(run_dir), purge_step=purge_step)
             text = json.dumps(to_json(config), indent=2)
             self._writer.add_text("config", f"```json\n{text}\n```")
 

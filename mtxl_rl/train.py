@@ -74,7 +74,7 @@ def _train(config: TrainConfig, device: torch.device) -> Evaluation:
     )  # fmt: skip
     try:
         agent = ActorCritic(env.observation_space, env.action_space, config.core).to(device)
-        if config.init_from is not None and config.resume is None:
+        if config.init_from is not None and not has_checkpoint(config.resume):
             checkpoint.load_start(config.init_from, config, agent)
         agent.precision = pick_precision(config.precision, device, config.core)
         run = Run(config, agent, env)
@@ -135,6 +135,11 @@ def _evaluate(run: Run) -> Evaluation:
     counts = {"frames": run.frames, "interventions": interventions}
     write_json(run.run_dir / "evaluation.json", dataclasses.asdict(evaluation) | counts)
     return evaluation
+
+
+def has_checkpoint(run_dir: Path | None) -> bool:
+    """Return whether there is a run that has saved a checkpoint."""
+    return run_dir is not None and bool(checkpoint.list_checkpoints(run_dir))
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -15,13 +14,14 @@ from typing import Any
 
 import pytest
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from agents.acceleration import Trainer
 from agents.core import CORES, CoreConfig, CoreKind
 from agents.ppo import PPOConfig
+from experiments.kills import KillsConfig, curves, difference, kills
 from mtxl_rl import checkpoint, train
 from mtxl_rl.config import TrainConfig
+from mtxl_rl.run_logger import RunLogger
 from mtxl_rl.signals import Stopped
 
 ROOT = Path(__file__).parents[1]
@@ -67,22 +67,6 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, num_updates: int) -> None:
     monkeypatch.setattr(Trainer, "collect", collect_and_count)
 
 
-def curves(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
-    """Return every curve but that of the speed."""
-    events = EventAccumulator(str(run_dir), size_guidance={"scalars": 0}).Reload()
-    return {
-        tag: [(event.step, event.value) for event in events.Scalars(tag)]
-        for tag in events.Tags()["scalars"]
-        if tag != "charts/SPS"
-    }
-
-
-def weights(run_dir: Path) -> dict[str, bytes]:
-    newest = checkpoint.newest_checkpoint(run_dir)
-    names = (checkpoint.MODEL, checkpoint.TRAINING)
-    return {name: (newest / name).read_bytes() for name in names} | {"": newest.name.encode()}
-
-
 @pytest.mark.parametrize(
     ("env_id", "kind"),
     [("MiniGrid-MemoryS7-v0", kind) for kind in CORES] + [("MiniGrid-DoorKey-5x5-v0", "mtxl")],
@@ -103,11 +87,8 @@ def test_a_resumed_run_is_the_run_that_was_never_stopped(
     shutil.rmtree(newest)  # as if it had been killed
     train.train(replace(stopped, run_dir=None, resume=tmp_path / "stopped"))
 
-    assert weights(tmp_path / "stopped") == weights(tmp_path / "whole")
-    assert curves(tmp_path / "stopped") == curves(tmp_path / "whole")
-    evaluations = [json.loads((tmp_path / name / "evaluation.json").read_text())
-                   for name in ("whole", "stopped")]  # fmt: skip
-    assert evaluations[0] == evaluations[1]
+    assert len(curves(tmp_path / "whole")["losses/entropy"]) == NUM_UPDATES
+    assert difference(tmp_path / "whole", tmp_path / "stopped") is None
 
 
 def test_gymnasium_environments_go_on_with_fresh_episodes_and_say_so(
@@ -206,3 +187,28 @@ def test_a_state_that_does_not_fit_names_the_tensor(tmp_path: Path) -> None:
     assert header["frames"] == NUM_UPDATES * 120
     with pytest.raises(ValueError, match="does not fit the network"):
         checkpoint.load_checkpoint(newest, config, model)
+
+
+@pytest.mark.slow
+def test_killed_five_times_it_ends_bit_equal(tmp_path: Path) -> None:
+    assert kills(KillsConfig(kills=5, folder=tmp_path / "kills")) is None
+
+
+def test_a_difference_of_one_bit_or_one_point_is_seen(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        train.train(make_config(tmp_path / name))
+    assert difference(tmp_path / "one", tmp_path / "two") is None
+    newest = checkpoint.newest_checkpoint(tmp_path / "two")
+    content = bytearray((newest / checkpoint.MODEL).read_bytes())
+    content[-1] ^= 1
+    (newest / checkpoint.MODEL).write_bytes(content)
+    with pytest.warns(RuntimeWarning, match="is damaged"):
+        assert "frames_000000001440 and frames_" in str(
+            difference(tmp_path / "one", tmp_path / "two")
+        )
+    content[-1] ^= 1
+    (newest / checkpoint.MODEL).write_bytes(content)
+    logger = RunLogger(tmp_path / "two", make_config(tmp_path / "two"))
+    logger.log({"losses/entropy": 1.0}, 1441)
+    logger.close()
+    assert difference(tmp_path / "one", tmp_path / "two") == "the curve losses/entropy"
