@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from jaxtyping import TypeCheckError
 
 from agents.core import CoreConfig
 from agents.ppo import PPOConfig
@@ -112,6 +113,10 @@ def check(named: dict[str, Any]) -> bool:
         assert re.search(REMEDY, said), said
         assert not run_dir.exists(), said
         return False
+    except TypeCheckError:  # of the tests' own import hook, which is before the configuration
+        if not is_nonsense:
+            raise
+        return False
     except RunFailed:
         if not is_large:  # no network survives an entropy bonus of 1e30
             raise
@@ -131,7 +136,7 @@ def _without_interventions() -> Iterator[None]:
 
 @pytest.mark.slow
 @given(changes)
-@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[*HealthCheck])
+@settings(max_examples=150, deadline=None, derandomize=True, database=None)
 def test_what_is_accepted_runs_and_what_is_not_says_why(named: dict[str, Any]) -> None:
     check(named)
 
