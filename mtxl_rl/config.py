@@ -71,7 +71,7 @@ class TrainConfig:
     checkpoint_every: int = 500_000
     """Frames between checkpoints; the last is always saved."""
     keep: int = 2
-    """Checkpoints to keep: the newest."""
+    """Checkpoints to keep, the newest: two or more, so that one can be damaged."""
     resume: Path | None = None
     """Go on with this run from its last checkpoint, with its options: to the bit where the
     environment is tensors, with fresh episodes elsewhere. --total-frames and others that do not
@@ -89,7 +89,12 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _check_choices(self)
         _check_seed(self.seed)
-        _check_counts(self, ("num_envs", "checkpoint_every", "eval_episodes", "keep"))
+        _check_counts(self, ("num_envs", "checkpoint_every", "eval_episodes"))
+        if self.keep < 2:
+            raise ValueError(
+                f"keep={self.keep} must be 2 or more, so that one is left where another is damaged; "
+                "set --keep"
+            )
         check_threads(self.num_threads)
         if self.strict and self.compile == "off":
             raise ValueError(

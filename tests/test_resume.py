@@ -161,6 +161,27 @@ def test_a_signal_saves_and_a_resumed_run_ends(
     assert (run_dir / "evaluation.json").is_file()
 
 
+def test_a_second_signal_exits_at_once() -> None:
+    """Also in the middle of an update that never ends."""
+    program = (
+        "import time; from mtxl_rl.signals import StopSignals\n"
+        "with StopSignals() as signals:\n"
+        "    print('ready', flush=True)\n"
+        "    while True: time.sleep(0.01)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=20) == 143
+    process.stdout.close()
+
+
 def test_refuses_other_options_and_lists_them(tmp_path: Path) -> None:
     train.train(make_config(tmp_path / "run"))
     resume = ["--resume", str(tmp_path / "run")]
