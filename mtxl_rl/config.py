@@ -92,7 +92,7 @@ class TrainConfig:
         _check_counts(self, ("num_envs", "checkpoint_every", "eval_episodes"))
         if self.keep < 2:
             raise ValueError(
-                f"keep={self.keep} must be 2 or more, so that one is left where another is damaged; "
+                f"keep={self.keep} must be 2 or more: one is left where another is damaged; "
                 "set --keep"
             )
         check_threads(self.num_threads)
