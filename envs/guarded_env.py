@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, SupportsFloat, TypeVar
 
@@ -39,56 +40,70 @@ class GuardedEnv(gymnasium.Wrapper):
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
-        observation, info = self._call("reset", lambda: self.env.reset(seed=seed, options=options))
-        self._check(observation)
-        return observation, info
+        result = self._call("reset", lambda: self.env.reset(seed=seed, options=options))
+        self._check_result("reset after", result, 2)
+        return result
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         self._num_steps += 1
         result = self._call("step", lambda: self.env.step(action))
-        if not isinstance(result, tuple) or len(result) != 5:
-            raise EnvError(f"{self._where('step')} returned {_shown(result)}, not five values")
+        self._check_result("step", result, 5)
         if not isinstance(result[1], SupportsFloat) or np.ndim(result[1]):  # type: ignore[arg-type]
             raise EnvError(f"{self._where('step')} returned the reward {_shown(result[1])}, not a "
                            "number")  # fmt: skip
-        self._check(result[0])
         return result
+
+    def close(self) -> None:
+        """Close the environment; where it fails at that there is a warning."""
+        try:
+            self._call("close after", self.env.close)
+        except EnvError as error:
+            warnings.warn(str(error), RuntimeWarning, stacklevel=2)
 
     def _call(self, what: str, call: Callable[[], T]) -> T:
         self._watchdog.what = self._where(what)
         self._watchdog.begin()
         try:
             return call()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             raise EnvError(f"{self._where(what)} failed: {reason}") from error
         finally:
             self._watchdog.end()
 
-    def _check(self, observation: Any) -> None:
+    def _check_result(self, what: str, result: Any, num_values: int) -> None:
+        where = self._where(what)
+        if not isinstance(result, tuple) or len(result) != num_values:
+            raise EnvError(f"{where} returned {_shown(result)}, not {num_values} values")
+        if not isinstance(result[-1], dict):
+            raise EnvError(f"{where} returned the info {_shown(result[-1])}, not a dict")
         for name, path, space in self._checks:
-            value = observation
+            value = result[0]
             try:
                 for key in path:
                     value = value[key]
             except (KeyError, IndexError, TypeError):
-                raise EnvError(f"{self._where('step')} returned no {name}, which its observation "
-                               "space has") from None  # fmt: skip
+                raise EnvError(
+                    f"{where} returned no {name}, which its observation space has"
+                ) from None
             if not _fits(value, space):
-                raise EnvError(f"{self._where('step')} returned for {name} {_shown(value)}, which "
-                               f"its space {space} does not hold")  # fmt: skip
+                raise EnvError(
+                    f"{where} returned for {name} {_shown(value)}, which its space {space} does "
+                    "not hold"
+                )
 
     def _where(self, what: str) -> str:
         return f"{self._name}: {what} {self._num_steps}"
 
 
-def check_categories(fields: Fields, flat: spaces.Dict, name: str) -> None:
+def check_categories(fields: Fields, flat: spaces.Dict, name: str, names_rows: bool = True) -> None:
     """Raise EnvError for a category (B, ...) that is none of its space's.
 
     Args:
         fields: a batch of flat observations.
         flat: their space.
         name: the environment's id.
+        names_rows: whether the number of the row belongs to the name.
     """
     for field, space in flat.spaces.items():
         if isinstance(space, spaces.Discrete):
@@ -101,8 +116,11 @@ def check_categories(fields: Fields, flat: spaces.Dict, name: str) -> None:
         wrong = (values < 0) | (values >= bound)
         if wrong.any():
             index = np.argwhere(wrong)[0]
-            raise EnvError(f"{name}, env {index[0]}: observation {field!r} holds the category "
-                           f"{values[tuple(index)]}, which its space does not have")  # fmt: skip
+            which = f"{name}, env {index[0]}" if names_rows else name
+            raise EnvError(
+                f"{which}: observation {field!r} holds the category {values[tuple(index)]}, which "
+                "its space does not have"
+            )
 
 
 def _structure(

@@ -138,12 +138,14 @@ class GymnasiumEnv(BatchedEnv):
         return frame
 
     def close(self) -> None:
+        with self._watchdog.handler():
+            self._vector_env.close()
         self._watchdog.close()
-        self._vector_env.close()
 
-    def _flat(self, observation: Any) -> Fields:
+    def _flat(self, observation: Any, name: str | None = None) -> Fields:
+        """Flatten a batch; `name` is that of its only row, where it is no batch of all envs."""
         fields = self._flatten(observation)
-        check_categories(fields, self.observation_space, self._env_id)
+        check_categories(fields, self.observation_space, name or self._env_id, name is None)
         return fields
 
     def _look_for_cues(self) -> None:
@@ -180,7 +182,7 @@ class GymnasiumEnv(BatchedEnv):
             return None
         final = {name: array.copy() for name, array in flat.items()}
         for row in rows:
-            single = self._flatten(_batch_of_one(info["final_obs"][row]))
+            single = self._flat(_batch_of_one(info["final_obs"][row]), f"{self._env_id}, env {row}")
             for name, array in single.items():
                 final[name][row] = array[0]
         return self._tensors(final)

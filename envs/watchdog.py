@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import faulthandler
 import os
 import signal
 import sys
@@ -26,7 +25,7 @@ class Watchdog:
 
     A call that takes longer than `seconds` is interrupted by TookTooLong. One that cannot be, in a
     library that never returns to Python, ends the process with exit code 1 after `GRACE_SECONDS`
-    more; where it also keeps the interpreter's lock, faulthandler does that and shows the stack.
+    more, if it lets other threads run. Time in which the whole process was stopped does not count.
 
     Args:
         seconds: how long a call may take; None: as long as it likes.
@@ -35,6 +34,7 @@ class Watchdog:
     def __init__(self, seconds: float | None):
         self.seconds = seconds
         self.what = ""  # the call, for people
+        self.clock = 0.0  # seconds, as the watching thread counts them
         self._began: float | None = None
         self._close = threading.Event()
         is_main = threading.current_thread() is threading.main_thread()  # others get no signals
@@ -58,7 +58,7 @@ class Watchdog:
 
     def begin(self) -> None:
         """A call begins."""
-        self._began = time.monotonic()
+        self._began = self.clock
 
     def end(self) -> None:
         """It has ended."""
@@ -74,7 +74,7 @@ class Watchdog:
         began = self._began
         if began is None or self.seconds is None:
             return -1.0
-        return time.monotonic() - began - self.seconds
+        return self.clock - began - self.seconds
 
     def _interrupt(self, _: int, __: FrameType | None) -> None:
         if self.overdue_seconds > 0:
@@ -84,13 +84,13 @@ class Watchdog:
 def _watch(watched: weakref.ref[Watchdog], closed: threading.Event) -> None:
     """Look at the clock until `closed`, or until there is nothing to watch any more."""
     is_interrupted = False
+    looked = time.monotonic()
     while (watchdog := watched()) is not None and not closed.is_set():
         assert watchdog.seconds is not None
-        # this thread puts it off again and again, if it gets the interpreter's lock
-        if sys.__stderr__ is not None:  # sys.stderr may be a notebook's, which is no file
-            faulthandler.dump_traceback_later(
-                watchdog.seconds + 2 * GRACE_SECONDS, exit=True, file=sys.__stderr__
-            )
+        interval = min(1.0, watchdog.seconds / 4)
+        now = time.monotonic()
+        watchdog.clock += min(now - looked, 2 * interval)  # longer: the process was stopped
+        looked = now
         overdue = watchdog.overdue_seconds
         if overdue > GRACE_SECONDS:
             print(f"error: {watchdog.what} has not ended after {watchdog.seconds:g} s and cannot "
@@ -100,7 +100,5 @@ def _watch(watched: weakref.ref[Watchdog], closed: threading.Event) -> None:
         if overdue > 0 and not is_interrupted:
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGALRM)
         is_interrupted = overdue > 0
-        interval = min(1.0, watchdog.seconds / 4)
         del watchdog
         closed.wait(interval)
-    faulthandler.cancel_dump_traceback_later()

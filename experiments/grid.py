@@ -14,7 +14,6 @@ import difflib
 import fcntl
 import itertools
 import json
-import shutil
 import signal
 import subprocess
 import sys
@@ -28,7 +27,6 @@ import tyro
 
 from agents.core import CORES, CoreConfig, CoreKind, make_core
 from envs.registry import check_id
-from mtxl_rl.checkpoint import list_checkpoints
 from mtxl_rl.config import TrainConfig, differences, flat, num_cores, short_name, to_json
 from mtxl_rl.run_directory import load_config
 
@@ -171,12 +169,9 @@ def _lock(cell: Cell) -> Any:
 
 def _start(cell: Cell, lock: Any, num_threads: int) -> _Job:
     config = to_json(cell.config)
-    if list_checkpoints(cell.run_dir):
+    if cell.run_dir.exists():
         _say("goes on", f"{cell.name}: it was not finished")
         config |= {"resume": str(cell.run_dir), "run_dir": None}
-    elif cell.run_dir.exists():
-        _say("again", f"{cell.name}: it had no checkpoint yet")
-        shutil.rmtree(cell.run_dir)
     if config["num_threads"] is None:
         config["num_threads"] = num_threads
     cell.notes(".json").write_text(json.dumps(config, indent=2) + "\n")

@@ -3,9 +3,9 @@
     python -m experiments.kills                # 200 kills, about a quarter of an hour
     python -m experiments.kills --kills 20 --seed 2
 
-A kill is SIGKILL at a random moment: of the start, between updates, while a checkpoint is saved, in
-the evaluation. At the end weights, optimizer, memories, environments and random numbers must be
-equal to the bit, and curves and evaluation too. Exit code 1 where they are not.
+A kill is SIGKILL at a random moment: of the start, of an update, while a checkpoint is saved. At
+the end weights, optimizer, memories, environments and random numbers must be equal to the bit, and
+curves and evaluation too. Exit code 1 where they are not.
 """
 
 from __future__ import annotations

@@ -92,7 +92,11 @@ def find_runs(folder: Path) -> list[Run]:
     Raises:
         ValueError: when there is none.
     """
-    found = [Run.of(config.parent) for config in sorted(folder.rglob("config.json"))]
+    found = [
+        Run.of(config.parent)
+        for config in sorted(folder.rglob("config.json"))
+        if not config.parent.name.startswith(".")  # one that was killed before it began
+    ]
     if not found:
         raise ValueError(f"{folder} holds no run (a folder with config.json); pass one that does")
     return found

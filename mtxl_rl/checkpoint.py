@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import warnings
 from collections.abc import Mapping
@@ -17,11 +16,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mtxl_rl.config import TrainConfig, differences, flat, from_json, to_json
-from mtxl_rl.run_directory import load_config, read_json, write_json
+from mtxl_rl.run_directory import load_config, read_json, save_tensors, sync, write_json
 
 SCHEMA = 3
 HEADER, MODEL, TRAINING = "checkpoint.json", "model.safetensors", "training.safetensors"
@@ -32,7 +31,6 @@ _DTYPES = {
     "I64": torch.int64, "I32": torch.int32, "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
 """Of safetensors' names."""
-_NETWORK_OPTIONS = ("env", "core.")
 _TRAINING_OPTIONS = ("core.bptt_segments", "core.mem_write_gain")
 """Of the core, but not of what it computes."""
 
@@ -63,7 +61,7 @@ def save_checkpoint(
         ValueError: for weights that are not finite: they are never saved; or when what has been
             written reads differently.
     """
-    weights = _on_host(model.state_dict())
+    weights = model.state_dict()
     for name, tensor in weights.items():
         if tensor.is_floating_point() and not tensor.isfinite().all():
             raise ValueError(f"the weights are not finite ({name}), and such are never saved")
@@ -73,24 +71,26 @@ def save_checkpoint(
         shutil.rmtree(left, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
-        try:
-            save_file(weights, partial / MODEL)
-            save_file(_on_host(training or {}), partial / TRAINING)
-        except SafetensorError as error:  # its word for what the disk says
-            raise OSError(str(error)) from None
+        save_tensors(weights, partial / MODEL)
+        save_tensors(training or {}, partial / TRAINING)
         sums = {name: _sha256(partial / name) for name in (MODEL, TRAINING)}
         header = {"schema": SCHEMA, "frames": frames, "config": to_json(config), "sha256": sums}
         write_json(partial / HEADER, header | {"header_sha256": _header_sha256(header)})
-        for path in partial.iterdir():
-            _sync(path)
+        for path in (*partial.iterdir(), partial):
+            sync(path)
         shutil.rmtree(target, ignore_errors=True)
         partial.rename(target)
-        _sync(target.parent)
-        check_checkpoint(target)
+        sync(target.parent)
+        try:
+            check_checkpoint(target)
+        except BaseException:
+            shutil.rmtree(target, ignore_errors=True)
+            raise
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
-    for old in list_checkpoints(run_dir)[:-keep]:
+    others = [path for path in list_checkpoints(run_dir) if path != target]
+    for old in others[: len(others) + 1 - keep]:
         shutil.rmtree(old, ignore_errors=True)
     return target
 
@@ -100,8 +100,12 @@ def list_checkpoints(run_dir: Path) -> list[Path]:
     return sorted((run_dir / "checkpoints").glob(f"{_PREFIX}*"))
 
 
-def newest_checkpoint(run_dir: Path) -> Path:
+def newest_checkpoint(run_dir: Path, sets_aside: bool = False) -> Path:
     """Return the newest checkpoint that is whole; say so where a newer one is damaged.
+
+    Args:
+        run_dir: the run.
+        sets_aside: whether to rename those that are damaged, so that they do not count as saved.
 
     Raises:
         ValueError: when there is none.
@@ -111,17 +115,20 @@ def newest_checkpoint(run_dir: Path) -> Path:
         raise ValueError(
             f"{run_dir} has no checkpoint yet; train for longer, or set --checkpoint-every lower"
         )
-    damages = []
+    damages: list[tuple[Path, str]] = []
     for checkpoint in reversed(found):
         try:
             check_checkpoint(checkpoint)
-        except ValueError as error:
-            damages.append(str(error))
+        except (ValueError, OSError) as error:
+            damages.append((checkpoint, str(error)))
             continue
-        for damage in damages:
-            warnings.warn(f"{damage}. {checkpoint.name} is used", RuntimeWarning, stacklevel=2)
+        for damaged, reason in damages:
+            warnings.warn(f"{reason}. {checkpoint.name} is used", RuntimeWarning, stacklevel=2)
+            if sets_aside:
+                damaged.rename(damaged.with_name(f"damaged_{damaged.name}"))
         return checkpoint
-    raise ValueError(f"no checkpoint of {run_dir} is whole: {'; '.join(damages)}")
+    reasons = "; ".join(reason for _, reason in damages)
+    raise ValueError(f"no checkpoint of {run_dir} is whole: {reasons}")
 
 
 def check_checkpoint(checkpoint: Path) -> dict[str, Any]:
@@ -198,10 +205,6 @@ def _forms(path: Path) -> dict[str, _Form]:
     return forms
 
 
-def _on_host(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-
-
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -209,15 +212,6 @@ def _sha256(path: Path) -> str:
 
 def _header_sha256(header: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()
-
-
-def _sync(path: Path) -> None:
-    """Let the disk have a file, or a folder's list of files."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def load_start(run_dir: Path, config: TrainConfig, model: nn.Module) -> None:
@@ -256,7 +250,7 @@ def _check_same_network(checkpoint: Path, saved: TrainConfig, config: TrainConfi
         flat(config),
         "in the checkpoint",
         "in the run",
-        lambda name: name.startswith(_NETWORK_OPTIONS),
+        lambda name: name == "env" or name.startswith("core."),
         form=repr,
     )
     if different:

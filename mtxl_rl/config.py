@@ -8,7 +8,8 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import torch
 
@@ -250,12 +251,7 @@ def from_json(values: dict[str, Any]) -> TrainConfig:
     values = dict(values)
     core = _known(CoreConfig, values.pop("core", {}), "core.")
     ppo = _known(PPOConfig, values.pop("ppo", {}), "ppo.")
-    if core.get("memory_layers") is not None:
-        core["memory_layers"] = tuple(core["memory_layers"])
     values = _known(TrainConfig, values, "")
-    for name in ("run_dir", "init_from", "resume"):
-        if values.get(name) is not None:
-            values[name] = Path(values[name])
     return TrainConfig(**values, core=CoreConfig(**core), ppo=PPOConfig(**ppo))
 
 
@@ -312,11 +308,34 @@ def _check_seed(seed: int) -> None:
         raise ValueError(f"seed={seed} must be 0 or more and below 2^63; set --seed")
 
 
-def _known(config_class: type, values: dict[str, Any], prefix: str) -> dict[str, Any]:
+def _known(config_class: type, values: Any, prefix: str) -> dict[str, Any]:
+    """Return the options of a configuration from their JSON form."""
+    if not isinstance(values, dict):
+        raise ValueError(f"{prefix.rstrip('.')}={values!r} must be an object of options")
     names = [option.name for option in dataclasses.fields(config_class)]
+    kinds = get_type_hints(config_class)
     for name in values:
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1)
             hint = f"; did you mean {prefix}{near[0]}?" if near else ""
             raise ValueError(f"{prefix}{name} is not an option{hint} Allowed: {', '.join(names)}")
-    return dict(values)
+    return {
+        name: _from_plain(value, kinds[name], f"{prefix}{name}") for name, value in values.items()
+    }
+
+
+def _from_plain(value: Any, kind: Any, name: str) -> Any:
+    """Return a value of JSON as one of `kind`."""
+    for allowed in get_args(kind) if get_origin(kind) in (UnionType, Union) else (kind,):
+        if get_origin(allowed) is Literal and value in get_args(allowed):
+            return value
+        if get_origin(allowed) is tuple and isinstance(value, list):
+            return tuple(_from_plain(item, get_args(allowed)[0], name) for item in value)
+        if allowed is Path and isinstance(value, str):
+            return Path(value)
+        if allowed is float and type(value) is int:
+            return float(value)
+        if isinstance(allowed, type) and type(value) is allowed:
+            return value
+    words = kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
+    raise ValueError(f"{name}={value!r} must be {words}")

@@ -162,6 +162,8 @@ class _Film:
                 RuntimeWarning,
                 stacklevel=4,
             )
+            if self._path is not None:
+                self._path.unlink(missing_ok=True)  # half a film, or an older one
             self._path = None
 
 

@@ -143,6 +143,8 @@ class EpisodeWindow:
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Go on from `state_dict`."""
+        if state["episodes"].dim() != 2 or state["episodes"].shape[1] != 2:
+            raise ValueError(f"window.episodes is {tuple(state['episodes'].shape)}, not (n, 2)")
         self._rows.clear()
         self._rows.extend(tuple(row) for row in state["episodes"].tolist())
 

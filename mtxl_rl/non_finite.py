@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
-from safetensors.torch import save_file
+import torch
+from torch import Tensor
 
 from agents.finite import describe
 from agents.ppo import SKIPPED_TAG
 from agents.rollout import Rollout
 from agents.trees import named_tensors
 from mtxl_rl.command import RunFailed
-from mtxl_rl.run_directory import write_json
+from mtxl_rl.run_directory import save_tensors, write_json
 
 MAX_IN_A_ROW = 5
 """Updates in a row in which something was skipped, before the run stops."""
@@ -28,6 +30,14 @@ class NonFiniteGuard:
     def __init__(self, run_dir: Path):
         self._folder = run_dir / "non_finite"
         self._in_a_row = 0
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the count as a tensor."""
+        return {"in_a_row": torch.tensor(self._in_a_row)}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from `state_dict`."""
+        self._in_a_row = int(state["in_a_row"])
 
     def check(self, scalars: dict[str, float], rollout: Rollout, frames: int) -> None:
         """Warn of an update that was skipped.
@@ -59,13 +69,11 @@ class NonFiniteGuard:
 
     def _save(self, rollout: Rollout, frames: int, what: str) -> str:
         """Save the rollout and return where it is, for people."""
-        tensors = {
-            name: tensor.detach().cpu().clone().contiguous()
-            for name, tensor in named_tensors(rollout, "rollout").items()
-        }
+        # copies: a file cannot hold tensors that share their memory
+        tensors = {k: t.clone() for k, t in named_tensors(rollout, "rollout").items()}
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, self._folder / "rollout.safetensors")
+            save_tensors(tensors, self._folder / "rollout.safetensors")
             write_json(self._folder / "rollout.json", {"frames": frames, "what": what})
         except OSError as error:
             return f"The rollout could not be saved: {error}"

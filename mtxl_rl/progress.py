@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import suppress
 from types import TracebackType
 
 from rich.console import Console
@@ -56,8 +57,14 @@ class Progress:
         self._bar.update(self._task, completed=frames, description=text)
         if not self._console.is_terminal and time.monotonic() - self._last_line >= LINE_SECONDS:
             left = (self._total_frames - frames) / speed
-            print(f"{text}  left {left / 60:.1f} min", flush=True)
+            say(f"{text}  left {left / 60:.1f} min")
             self._last_line = time.monotonic()
+
+
+def say(text: str) -> None:
+    """Print a line; where it cannot be written, to a full disk or a closed pipe, it is lost."""
+    with suppress(OSError):
+        print(text, flush=True)
 
 
 def _number(value: float) -> str:

@@ -16,11 +16,18 @@ from envs import BatchedEnv
 from envs.guarded_env import EnvError
 from mtxl_rl import checkpoint
 from mtxl_rl.command import RunFailed
-from mtxl_rl.config import TrainConfig, differences, flat, pick_compile
+from mtxl_rl.config import TrainConfig, differences, flat, from_json, pick_compile
 from mtxl_rl.metrics import WINDOW_TAG, EpisodeWindow, ended_episodes
 from mtxl_rl.non_finite import NonFiniteGuard
-from mtxl_rl.progress import Progress
-from mtxl_rl.run_directory import check_place, create_run, load_config, lock_run, write_config
+from mtxl_rl.progress import Progress, say
+from mtxl_rl.run_directory import (
+    check_place,
+    create_run,
+    load_config,
+    lock_run,
+    read_json,
+    write_config,
+)
 from mtxl_rl.run_logger import RunLogger
 from mtxl_rl.schedule import Schedule
 from mtxl_rl.signals import Stopped, StopSignals
@@ -31,8 +38,6 @@ MAY_CHANGE = (
     "checkpoint_every", "keep", "eval_episodes", "env_timeout", "allow_changes",
 )  # fmt: skip
 """Options that a resumed run can change: they change nothing of what it has learned."""
-_OF_EPISODES = ("env", "backend", "num_envs", "core.")
-"""With a change of these, episodes and memories in progress cannot go on."""
 
 
 class Run:
@@ -55,6 +60,7 @@ class Run:
         self.schedule = Schedule(config.total_frames, config.frames_per_update)
         self.run_dir = config.resume or config.run_dir or default_run_dir(config)
         check_place(self.run_dir, "resume" if config.resume else "run_dir")
+        self._guard = NonFiniteGuard(self.run_dir)
         self._lock = lock_run(self.run_dir) if config.resume else None
         try:
             ppo = PPO(agent, config.ppo)
@@ -65,13 +71,15 @@ class Run:
             if self._lock is None:
                 create_run(self.run_dir, config)
                 self._lock = lock_run(self.run_dir)
+            elif of_run(config) != load_config(self.run_dir):
+                write_config(self.run_dir, of_run(config))
         except BaseException:
-            self.release()
+            if self._lock is not None:
+                self._lock.close()
             raise
         self._saved_frames = self.frames
         self._next_save = self.frames + config.checkpoint_every
         self._save_error: Exception | None = None
-        self._guard = NonFiniteGuard(self.run_dir)
         go_on_from = self.frames if config.resume else None
         self.logger = RunLogger(self.run_dir, config, go_on_from)
 
@@ -94,8 +102,9 @@ class Run:
                 self._save_last()  # between two updates; any other error may have torn one
                 raise
             self._save_last()
+            signals.check()  # it may have come with the last update
         minutes = (time.monotonic() - started) / 60
-        print(f"Trained:      {self.frames:,} frames in {minutes:.1f} minutes")
+        say(f"Trained:      {self.frames:,} frames in {minutes:.1f} minutes")
 
     @property
     def _is_done(self) -> bool:
@@ -131,6 +140,8 @@ class Run:
         """Save a checkpoint; where that fails say so: the next one is tried when it is due."""
         self._next_save = self.frames + self.config.checkpoint_every
         tensors = training_tensors(self.trainer, self.window, self.schedule)
+        tensors |= {f"guard.{name}": x for name, x in self._guard.state_dict().items()}
+        self.logger.flush()
         try:
             checkpoint.save_checkpoint(
                 self.run_dir, self.config, self.trainer.agent, self.frames, tensors,
@@ -156,30 +167,35 @@ class Run:
                 f"cause, then go on with --resume {self.run_dir}"
             )
 
-    def release(self) -> None:
-        """Let other processes have the run directory."""
-        if self._lock is not None:
-            self._lock.release()
+    def close(self) -> None:
+        """End the curves, and let other processes have the run directory."""
+        self.logger.close()
+        assert self._lock is not None
+        self._lock.close()
 
     def _restore(self, trainer: Trainer) -> None:
         """Put everything back that the last checkpoint holds."""
         run_dir, config = self.run_dir, self.config
-        saved = load_config(run_dir)
+        check_changes(config)
         if not checkpoint.list_checkpoints(run_dir):
-            print("Resumed:      from the start: it had no checkpoint yet")
+            say("Resumed:      from the start: it had no checkpoint yet")
+            self._say_changes(load_config(run_dir))
             return
-        changed = changes(saved, config) if config.allow_changes else ""
-        has_same_episodes = not differences(
-            flat(saved), flat(config), "", "", lambda name: name.startswith(_OF_EPISODES)
+        newest = checkpoint.newest_checkpoint(run_dir, sets_aside=True)
+        # that of the checkpoint: options may have changed since
+        saved = from_json(checkpoint.check_checkpoint(newest)["config"])
+        has_same_episodes = not differences(flat(saved), flat(config), "", "", _is_of_episodes)
+        is_changed = bool(changes(saved, config))
+        self.frames, tensors = checkpoint.load_checkpoint(
+            newest, saved if is_changed else config, trainer.agent
         )
-        newest = checkpoint.newest_checkpoint(run_dir)
-        of_run = saved if changed else config
-        self.frames, tensors = checkpoint.load_checkpoint(newest, of_run, trainer.agent)
         try:
             restore_training_(trainer, self.window, self.schedule, tensors, has_same_episodes)
         except ValueError as error:
             raise ValueError(f"{newest} does not fit this run: {error}") from None
-        if self._is_done and (run_dir / "evaluation.json").is_file():
+        if "guard.in_a_row" in tensors:
+            self._guard.load_state_dict({"in_a_row": tensors["guard.in_a_row"]})
+        if self._is_done and self._is_evaluated:
             remedy = "raise --total-frames to go on"
             if self.schedule.is_winding_down:
                 remedy = "start another run from it with --init-from"
@@ -194,23 +210,51 @@ class Run:
             )
         elif not has_same_episodes:
             exactly = "; all environments start fresh episodes"
-        print(f"Resumed:      from {self.frames:,} frames{exactly}")
+        say(f"Resumed:      from {self.frames:,} frames{exactly}")
+        self._say_changes(saved)
+
+    def _say_changes(self, saved: TrainConfig) -> None:
+        changed = changes(saved, self.config)
         if changed:
-            print(f"Changed:      {changed}")
-            write_config(
-                run_dir, replace(config, run_dir=saved.run_dir, resume=None, allow_changes=False)
-            )
+            say(f"Changed:      {changed}")
+
+    @property
+    def _is_evaluated(self) -> bool:
+        """Whether the evaluation that is there is of the frames trained so far."""
+        path = self.run_dir / "evaluation.json"
+        return path.is_file() and read_json(path).get("frames") == self.frames
 
 
 def changes(saved: TrainConfig, config: TrainConfig) -> str:
     """Return the options in which `config` would go on with another run than `saved`."""
+    left_out = ("resume", *MAY_CHANGE, *(("run_dir",) if config.run_dir is None else ()))
     return differences(
-        flat(saved),
-        flat(config),
-        "in the run",
-        "here",
-        lambda name: name not in (*MAY_CHANGE, "run_dir", "resume"),
+        flat(saved), flat(config), "in the run", "here", lambda name: name not in left_out
     )
+
+
+def check_changes(config: TrainConfig) -> None:
+    """Raise ValueError where a run would be resumed with other options, and nobody insists."""
+    assert config.resume is not None
+    different = changes(load_config(config.resume), config)
+    if different and not config.allow_changes:
+        raise ValueError(
+            f"resume={config.resume} is another run: {different}. Leave these options out, start a "
+            "new run with --init-from, or give --allow-changes to go on with them all the same"
+        )
+
+
+def of_run(config: TrainConfig) -> TrainConfig:
+    """Return the configuration as the run's own: without what only says how it is resumed."""
+    if config.resume is None:
+        return config
+    run_dir = config.run_dir or load_config(config.resume).run_dir
+    return replace(config, run_dir=run_dir, resume=None, allow_changes=False)
+
+
+def _is_of_episodes(name: str) -> bool:
+    """Return whether with a change of this option episodes and memories cannot go on."""
+    return name in ("env", "backend", "num_envs") or name.startswith("core.")
 
 
 def make_trainer(config: TrainConfig, trainer: Trainer) -> Trainer:
@@ -221,7 +265,7 @@ def make_trainer(config: TrainConfig, trainer: Trainer) -> Trainer:
     """
     if not pick_compile(config, trainer.agent.device):
         return trainer
-    print("Compiling:    takes a minute or two, less the next time")
+    say("Compiling:    takes a minute or two, less the next time")
     return accelerate(trainer, config.strict)
 
 

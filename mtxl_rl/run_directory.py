@@ -9,14 +9,19 @@ RUN/non_finite/                      the rollout that a run has stopped at, if i
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import shutil
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from filelock import FileLock, Timeout
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+from torch import Tensor
 
 from mtxl_rl.config import TrainConfig, from_json, to_json
 
@@ -30,23 +35,24 @@ def create_run(run_dir: Path, config: TrainConfig) -> None:
     Raises:
         ValueError: when it exists.
     """
-    run_dir.parent.mkdir(parents=True, exist_ok=True)
-    partial = run_dir.with_name(f".{run_dir.name}.{os.getpid()}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir()
-    write_config(partial, config)
+    partial = run_dir.with_name(f".{run_dir.name}.partial")
     try:
         if run_dir.exists():
             raise FileExistsError
+        run_dir.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        write_config(partial, config)
         partial.rename(run_dir)
-    except OSError:
-        shutil.rmtree(partial)
-        if not run_dir.exists():
-            raise
-        raise ValueError(
-            f"run_dir={run_dir} exists and is kept as it is; choose another --run-dir, go on with "
-            f"it by --resume {run_dir}, or move it away"
-        ) from None
+        sync(run_dir.parent)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if run_dir.exists():
+            raise ValueError(
+                f"run_dir={run_dir} exists and is kept as it is; choose another --run-dir, go on "
+                f"with it by --resume {run_dir}, or move it away"
+            ) from None
+        raise ValueError(f"run_dir={run_dir} cannot be made: {error}; choose another") from None
 
 
 def write_config(run_dir: Path, config: TrainConfig) -> None:
@@ -66,23 +72,28 @@ def load_config(run_dir: Path) -> TrainConfig:
     return from_json(read_json(path))
 
 
-def lock_run(run_dir: Path) -> FileLock:
-    """Take the run for this process, until the lock is released or the process ends.
+def lock_run(run_dir: Path) -> IO[str]:
+    """Take the run for this process, until the file is closed or the process ends.
 
     Raises:
         ValueError: when another process has it.
     """
-    lock = FileLock(run_dir / ".lock")
+    file = (run_dir / ".lock").open("w")
     try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise ValueError(
-            f"{run_dir} is in use: another process trains there; stop that one first, or start a "
-            "run of its own with another --run-dir"
-        ) from None
-    except NotImplementedError as error:
-        warnings.warn(f"{run_dir} cannot be locked: {error}", RuntimeWarning, stacklevel=2)
-    return lock
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EAGAIN, errno.EACCES):
+            file.close()
+            raise ValueError(
+                f"{run_dir} is in use: another process trains there; stop that one first, or "
+                "start a run of its own with another --run-dir"
+            ) from None
+        warnings.warn(
+            f"{run_dir} cannot be locked against other processes: {error}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return file
 
 
 def check_place(path: Path, option: str) -> None:
@@ -91,6 +102,8 @@ def check_place(path: Path, option: str) -> None:
     That is the folder of its first name ("runs" of runs/memory/seed1, which may be a link itself),
     or, for an absolute path, the one before its last.
     """
+    if not path.name:
+        raise ValueError(f"{option}={path} has no name; give a folder of its own")
     if ".." in path.parts:
         raise ValueError(f"{option}={path} goes up by '..'; write the path without it")
     if path.is_absolute():
@@ -128,4 +141,28 @@ def write_json(path: Path, values: dict[str, Any]) -> None:
     """Write an object; the file is there as a whole or not at all."""
     partial = path.with_name(f".{path.name}.partial")
     partial.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    sync(partial)
     partial.replace(path)
+    sync(path.parent)
+
+
+def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write tensors by name.
+
+    Raises:
+        OSError: when the disk does not take them.
+    """
+    on_host = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    try:
+        save_file(on_host, path)
+    except SafetensorError as error:  # its word for what the disk says
+        raise OSError(str(error)) from None
+
+
+def sync(path: Path) -> None:
+    """Let the disk have a file, or a folder's list of files."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

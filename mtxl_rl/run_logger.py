@@ -65,13 +65,19 @@ class RunLogger:
                 scalars["cue/steps_since_seen"] = float(saw_cue.cue_age.mean())
             self.log(scalars, frames)
 
+    def flush(self) -> None:
+        """Let the disk have what was logged."""
+        with self._one_warning():
+            if self._writer is not None:
+                self._writer.flush()
+
     def close(
         self,
         evaluation: Evaluation | None = None,
         intervened: Mapping[Memory, Evaluation] | None = None,
         frames: int = 0,
     ) -> None:
-        """Write the evaluations beside the hyperparameters, and close."""
+        """Write the evaluations beside the hyperparameters, and close; again: do nothing."""
         if evaluation is not None and self._writer is not None:
             results: dict[str, Any] = {
                 "eval/success_rate": evaluation.success_rate,
@@ -90,9 +96,10 @@ class RunLogger:
             }
             with self._one_warning():
                 self._writer.add_hparams(options, results, run_name=".", global_step=frames)
+        writer, self._writer = self._writer, None
         with self._one_warning():
-            if self._writer is not None:
-                self._writer.close()
+            if writer is not None:
+                writer.close()
         threading.excepthook = self._hook
 
     @contextmanager
@@ -111,5 +118,6 @@ class RunLogger:
 
     def _pass_over_writers(self, failed: threading.ExceptHookArgs) -> None:
         """Leave to `_one_warning` what TensorBoard's thread fails of: it raises that again."""
-        if not (isinstance(failed.thread, _AsyncWriterThread) and failed.exc_type is OSError):
+        is_writer = isinstance(failed.thread, _AsyncWriterThread)
+        if not (is_writer and issubclass(failed.exc_type, OSError)):
             self._hook(failed)

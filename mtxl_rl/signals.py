@@ -43,5 +43,5 @@ class StopSignals:
 
     def _receive(self, number: int, _: FrameType | None) -> None:
         if self._received is not None:
-            os._exit(128 + number)
+            os._exit(Stopped(number).exit_code)
         self._received = number

@@ -34,7 +34,8 @@ from mtxl_rl.evaluation import (
     level_seeds,
 )
 from mtxl_rl.metrics import Evaluation
-from mtxl_rl.run import Run, changes
+from mtxl_rl.progress import say
+from mtxl_rl.run import Run, check_changes
 from mtxl_rl.run_directory import load_config, write_json
 from mtxl_rl.signals import Stopped
 
@@ -91,11 +92,10 @@ def _train(config: TrainConfig, device: torch.device) -> Evaluation:
         finally:
             env.close()
         evaluation = _evaluate(run)
-        run.check_saved()
     finally:
-        run.release()
-    print(f"Curves:       {sys.executable} -m tensorboard.main --logdir {run.run_dir}")
-    print(f"Evaluate:     {sys.executable} -m mtxl_rl.evaluate {run.run_dir}")
+        run.close()
+    say(f"Curves:       {sys.executable} -m tensorboard.main --logdir {run.run_dir}")
+    say(f"Evaluate:     {sys.executable} -m mtxl_rl.evaluate {run.run_dir}")
     return evaluation
 
 
@@ -104,10 +104,10 @@ def _introduce(run: Run) -> None:
     config, agent = run.config, run.trainer.agent
     num_parameters = sum(parameter.numel() for parameter in agent.parameters())
     precision = str(agent.precision).removeprefix("torch.")
-    print(f"{config.env}: {config.num_envs} envs, {run.env.backend} backend, core "
+    say(f"{config.env}: {config.num_envs} envs, {run.env.backend} backend, core "
           f"{config.core.kind}, {num_parameters:,} parameters, {agent.device}, {precision}, "
           f"{run.trainer.form}")  # fmt: skip
-    print(f"Run:          {run.run_dir}")
+    say(f"Run:          {run.run_dir}")
 
 
 def _evaluate(run: Run) -> Evaluation:
@@ -120,17 +120,18 @@ def _evaluate(run: Run) -> Evaluation:
         env_timeout=config.env_timeout,
     )
     evaluation = evaluate_agent(agent, config.env, options, config.backend)
-    print(f"Evaluated:    {evaluation.episodes} episodes on new levels")
-    print(f"Success rate: {evaluation.describe_success()}")
+    say(f"Evaluated:    {evaluation.episodes} episodes on new levels")
+    say(f"Success rate: {evaluation.describe_success()}")
     intervened: dict[Memory, Evaluation] = {}
     if evaluation.success_rate is not None:
         intervened = evaluate_interventions(agent, config.env, options, config.backend)
     for memory, each in intervened.items():
-        print(f"  the same agent, {WORDS[memory]}: {each.describe_success()}")
+        say(f"  the same agent, {WORDS[memory]}: {each.describe_success()}")
     if evaluation.cue_seen_rate is not None:
-        print(f"Cue:          {evaluation.describe_cue()}")
-    print(f"Mean return:  {evaluation.mean_return:.3f}, mean length {evaluation.mean_length:.1f}")
+        say(f"Cue:          {evaluation.describe_cue()}")
+    say(f"Mean return:  {evaluation.mean_return:.3f}, mean length {evaluation.mean_length:.1f}")
     run.logger.close(evaluation, intervened, run.frames)
+    run.check_saved()  # only then is it finished, for those who look at what it has written
     interventions = {memory: dataclasses.asdict(each) for memory, each in intervened.items()}
     counts = {"frames": run.frames, "interventions": interventions}
     write_json(run.run_dir / "evaluation.json", dataclasses.asdict(evaluation) | counts)
@@ -157,7 +158,7 @@ def _out_of_memory_words(config: TrainConfig) -> Iterator[None]:
             f"out of memory with num_envs={config.num_envs}, rollout_len={ppo.rollout_len}, "
             f"num_minibatches={ppo.num_minibatches}, dim={core.dim}, depth={core.depth}, "
             f"seq_len={core.seq_len}, mem_len={core.mem_len}: {lines[0]}. Raise "
-            "--ppo.num-minibatches, which changes the memory of an update alone, or lower "
+            "--ppo.num-minibatches, which makes the steps of an update smaller, or lower "
             "--num-envs or --ppo.rollout-len"
         ) from error
 
@@ -173,12 +174,7 @@ def read_options(arguments: Sequence[str]) -> TrainConfig:
         return tyro.cli(TrainConfig, prog=PROGRAM, args=arguments)
     saved = dataclasses.replace(load_config(run_dir), resume=run_dir)
     config = tyro.cli(TrainConfig, prog=PROGRAM, args=arguments, default=saved)
-    different = changes(saved, config)
-    if different and not config.allow_changes:
-        raise ValueError(
-            f"resume={run_dir} is another run: {different}. Leave these options out, start a new "
-            "run with --init-from, or give --allow-changes to go on with them all the same"
-        )
+    check_changes(config)
     return config
 
 

@@ -71,9 +71,12 @@ def restore_training_(
             trainer.env.load_state_dict(_under("env.", tensors))
     except KeyError as error:
         raise ValueError(f"{error} is missing") from None
-    torch.set_rng_state(_of(tensors, "random.cpu"))
-    if trainer.agent.device.type == "cuda":
-        torch.cuda.set_rng_state(_of(tensors, "random.cuda").cpu())
+    try:
+        torch.set_rng_state(_of(tensors, "random.cpu"))
+        if trainer.agent.device.type == "cuda":
+            torch.cuda.set_rng_state(_of(tensors, "random.cuda").cpu())
+    except (TypeError, RuntimeError) as error:
+        raise ValueError(f"random is no state of the generators: {error}") from None
 
 
 def _place(name: str, trainer: Trainer) -> torch.device:
@@ -92,6 +95,8 @@ def _moments(trainer: Trainer) -> dict[str, Tensor]:
 
 def _load_moments_(trainer: Trainer, tensors: Mapping[str, Tensor]) -> None:
     moments = _under("optimizer.", tensors)
+    if not moments:
+        raise ValueError("optimizer is missing")
     for name, parameter in trainer.agent.named_parameters():
         kinds = ("step", "exp_avg", "exp_avg_sq")
         found = {kind: moments[f"{name}.{kind}"] for kind in kinds if f"{name}.{kind}" in moments}
@@ -99,8 +104,11 @@ def _load_moments_(trainer: Trainer, tensors: Mapping[str, Tensor]) -> None:
             continue
         for kind in kinds:
             shape = () if kind == "step" else parameter.shape
-            if kind not in found or found[kind].shape != shape:
-                raise ValueError(f"optimizer.{name}.{kind} is missing, or not {tuple(shape)}")
+            part = found.get(kind)
+            if part is None or part.shape != shape or part.dtype != torch.float32:
+                raise ValueError(
+                    f"optimizer.{name}.{kind} is missing, or not {tuple(shape)} torch.float32"
+                )
         trainer.ppo.optimizer.state[parameter] = {kind: t.clone() for kind, t in found.items()}
 
 

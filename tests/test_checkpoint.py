@@ -97,7 +97,7 @@ def test_a_damaged_checkpoint_is_found_and_the_older_one_used(
         checkpoint.newest_checkpoint(run_dir)
 
 
-@pytest.mark.parametrize("failing", ["save_file", "write_json", "_sync", "check_checkpoint"])
+@pytest.mark.parametrize("failing", ["save_tensors", "write_json", "sync", "check_checkpoint"])
 def test_a_save_that_fails_keeps_what_was_there(
     failing: str, run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,6 +10,7 @@ import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,9 @@ from mtxl_rl import checkpoint, command, train
 from mtxl_rl.command import RunFailed
 from mtxl_rl.config import EvaluateConfig, TrainConfig
 from mtxl_rl.evaluate import evaluate
+from mtxl_rl.run import MAY_CHANGE, Run
 from mtxl_rl.run_directory import check_place, create_run, load_config, lock_run
+from mtxl_rl.signals import Stopped
 
 ROOT = Path(__file__).parents[1]
 FRAMES = 4 * 16
@@ -72,14 +75,11 @@ def at_update(
     monkeypatch.setattr(Trainer, "collect", collect_and_act)
 
 
-# A disk that fails
-
-
 def test_a_checkpoint_that_cannot_be_saved_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of four, the second and the third fail."""
-    save, calls = checkpoint.save_file, []
+    save, calls = checkpoint.save_tensors, []
 
     def fail_twice(tensors: Any, path: Path) -> None:
         calls.append(path)
@@ -87,7 +87,7 @@ def test_a_checkpoint_that_cannot_be_saved_is_tried_again(
             raise OSError(errno.ENOSPC, "No space left on device")
         save(tensors, path)
 
-    monkeypatch.setattr(checkpoint, "save_file", fail_twice)
+    monkeypatch.setattr(checkpoint, "save_tensors", fail_twice)
     with pytest.warns(RuntimeWarning, match="no checkpoint after .*No space left") as caught:
         train.train(make_config(tmp_path / "run", keep=9))
     assert len([w for w in caught if "no checkpoint after" in str(w.message)]) == 2
@@ -98,8 +98,8 @@ def test_a_checkpoint_that_cannot_be_saved_is_tried_again(
 def test_a_last_checkpoint_that_cannot_be_saved_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The evaluation is there all the same, and the exit code says so."""
-    save, calls = checkpoint.save_file, []
+    """The evaluation is printed all the same, and the exit code says so."""
+    save, calls = checkpoint.save_tensors, []
 
     def fail_from_the_third_on(tensors: Any, path: Path) -> None:
         calls.append(path)
@@ -107,15 +107,19 @@ def test_a_last_checkpoint_that_cannot_be_saved_is_an_error(
             raise OSError(errno.EIO, "Input/output error")
         save(tensors, path)
 
-    monkeypatch.setattr(checkpoint, "save_file", fail_from_the_third_on)
+    monkeypatch.setattr(checkpoint, "save_tensors", fail_from_the_third_on)
     failing = command.fail_with_one_line()(train.train)
     with pytest.warns(RuntimeWarning, match="no checkpoint"), pytest.raises(SystemExit) as stop:
         failing(make_config(tmp_path / "run"))
     assert stop.value.code == 1
-    said = capsys.readouterr().err
+    out, said = capsys.readouterr()
     assert "could not be saved ([Errno 5] Input/output error); the newest one is of 256" in said
+    assert "Mean return:" in out
     assert frames_saved(tmp_path / "run") == [2, 4]
-    assert (tmp_path / "run" / "evaluation.json").is_file()
+    assert not (tmp_path / "run" / "evaluation.json").exists()  # it is not finished
+    monkeypatch.setattr(checkpoint, "save_tensors", save)
+    train.train(train.read_options(["--resume", str(tmp_path / "run")]))
+    assert frames_saved(tmp_path / "run")[-1] == NUM_UPDATES
 
 
 @pytest.mark.slow
@@ -126,8 +130,8 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
         "from test_faults import *\n"
         "def limit(size): resource.setrlimit(resource.RLIMIT_FSIZE, (size, -1))\n"
         "def act(trainer):\n"
-        "    n = len(done); done.append(1); limit({3: 4000, 5: -1}.get(n, -1) if n in (3, 5) else "
-        "resource.getrlimit(resource.RLIMIT_FSIZE)[0])\n"
+        "    n = len(done); done.append(1)\n"
+        "    if n in (3, 5): limit({3: 4000, 5: -1}[n])\n"
         "done = []\n"
         "collect = Trainer.collect\n"
         "Trainer.collect = lambda trainer: (act(trainer), collect(trainer))[1]\n"
@@ -164,13 +168,17 @@ def test_without_a_place_for_curves_training_goes_on(
     assert "Traceback" not in capsys.readouterr().err
 
 
-STAGES = ("mkdir", "save_file", "write_json", "_sync", "rename", "check_checkpoint", "rmtree")
+STAGES = (
+    ("mkdir", 1), ("save_tensors", 1), ("save_tensors", 2), ("write_json", 1), ("sync", 1),
+    ("sync", 4), ("rename", 1), ("sync", 5), ("check_checkpoint", 1), ("rmtree", 2),
+)  # fmt: skip
+"""Calls within a save, in their order; the last deletes the oldest."""
 
 
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_killed_at_any_stage_of_saving_the_newest_whole_checkpoint_loads(
-    stage: str, moment: str, tmp_path: Path
+    stage: tuple[str, int], moment: str, tmp_path: Path
 ) -> None:
     config, run_dir = make_config(tmp_path), tmp_path / "run"
     create_run(run_dir, config)
@@ -179,31 +187,33 @@ def test_killed_at_any_stage_of_saving_the_newest_whole_checkpoint_loads(
         checkpoint.save_checkpoint(run_dir, config, model, frames)
     child = os.fork()
     if child == 0:
+        name, number = stage
         owner: Any = {"mkdir": Path, "rename": Path, "rmtree": checkpoint.shutil}.get(
-            stage, checkpoint
+            name, checkpoint
         )
-        call = getattr(owner, stage)
+        call, calls = getattr(owner, name), []
 
-        def die(*arguments: Any, **options: Any) -> None:
+        def die(*arguments: Any, **options: Any) -> Any:
+            calls.append(1)
+            if len(calls) < number:
+                return call(*arguments, **options)
             if moment == "after":
                 call(*arguments, **options)
             os.kill(os.getpid(), signal.SIGKILL)
 
-        setattr(owner, stage, die)
+        setattr(owner, name, die)
         checkpoint.save_checkpoint(run_dir, config, model, 3)
         os._exit(0)
     _, status = os.waitpid(child, 0)
     assert os.WTERMSIG(status) == signal.SIGKILL
     newest = checkpoint.newest_checkpoint(run_dir)
     frames, _ = checkpoint.load_checkpoint(newest, config, torch.nn.Linear(2, 2))
-    was_renamed = stage == "check_checkpoint" or (stage, moment) == ("rename", "after")
+    rename = STAGES.index(("rename", 1))
+    was_renamed = STAGES.index(stage) + (moment == "after") > rename
     assert frames == (3 if was_renamed else 2)
     checkpoint.save_checkpoint(run_dir, config, model, 4)
     assert checkpoint.newest_checkpoint(run_dir).name == "frames_000000000004"
     assert not list((run_dir / "checkpoints").glob(".*000003*"))
-
-
-# Numbers that are not finite
 
 
 class NanEnv(FaultyEnv):
@@ -269,9 +279,6 @@ def test_weights_that_are_not_finite_are_never_saved(
     assert any("weights are not finite (critic.weight)" in str(w.message) for w in caught)
 
 
-# Two processes, and places
-
-
 def test_a_run_is_written_by_one_process_at_a_time(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -285,7 +292,7 @@ def test_a_run_is_written_by_one_process_at_a_time(
     assert done.returncode == 2
     assert f"error: {run_dir} is in use: another process trains there" in done.stderr
     assert (run_dir / "config.json").read_bytes() == before
-    lock.release()
+    lock.close()
     train.train(train.read_options([*arguments[:2], "--total-frames", str(9 * FRAMES)]))
     assert frames_saved(run_dir)[-1] == 9
 
@@ -304,7 +311,7 @@ def test_a_run_that_is_killed_is_free(tmp_path: Path) -> None:
         lock_run(tmp_path)
     holder.kill()
     holder.communicate()
-    lock_run(tmp_path).release()
+    lock_run(tmp_path).close()
 
 
 def test_paths_that_lead_elsewhere_are_refused(
@@ -328,9 +335,6 @@ def test_paths_that_lead_elsewhere_are_refused(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "outside", "runs"]
 
 
-# Resuming with other options
-
-
 def test_other_options_are_taken_when_one_insists(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -350,6 +354,134 @@ def test_other_options_are_taken_when_one_insists(
     assert (config.env, config.ppo.learning_rate) == ("MiniGrid-MemoryS9-v0", 0.5)
     assert (config.resume, config.allow_changes, config.run_dir) == (None, False, run_dir)
     assert frames_saved(run_dir)[-1] == 12
+
+
+def test_changes_hold_when_the_run_is_killed_before_its_next_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run_dir = tmp_path / "run"
+    train.train(make_config(run_dir, env="MiniGrid-MemoryS7-v0"))
+    resume = ["--resume", str(run_dir)]
+    changed = ["--env", "MiniGrid-MemoryS9-v0", "--num-envs", "8", "--total-frames", "1024"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Run, "learn", lambda _: 1 / 0)  # killed at once
+        with pytest.raises(ZeroDivisionError):
+            train.train(train.read_options([*resume, *changed, "--allow-changes"]))
+    train.train(train.read_options(resume))
+    evaluation = json.loads((run_dir / "evaluation.json").read_text())
+    assert evaluation["frames"] == 1024
+    assert load_config(run_dir).env == "MiniGrid-MemoryS9-v0"
+
+
+def test_changes_of_a_run_without_a_checkpoint_hold(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    create_run(run_dir, make_config(run_dir))
+    resume = ["--resume", str(run_dir)]
+    train.train(train.read_options([*resume, "--core.dim", "16", "--allow-changes"]))
+    assert load_config(run_dir).core.dim == 16
+    assert evaluate(run_dir, EvaluateConfig(episodes=1)).episodes == 1
+
+
+def test_every_option_that_may_change_is_taken(tmp_path: Path) -> None:
+    """Also on tensors, whose episodes go on."""
+    run_dir = tmp_path / "run"
+    train.train(make_config(run_dir, env="MiniGrid-MemoryS7-v0"))
+    options = ["--total-frames", "640", "--stop-at-success", "1.0", "--compile", "auto",
+               "--num-threads", "2", "--checkpoint-every", "64", "--keep", "3", "--eval-episodes",
+               "1", "--env-timeout", "5", "--device", "auto"]  # fmt: skip
+    named = {option.removeprefix("--").replace("-", "_") for option in options[::2]}
+    assert named | {"strict", "allow_changes"} == set(MAY_CHANGE)
+    train.train(train.read_options(["--resume", str(run_dir), *options]))
+    config = load_config(run_dir)
+    assert (config.total_frames, config.env_timeout, config.keep) == (640, 5.0, 3)
+    assert frames_saved(run_dir) == [8, 9, 10]
+    torch.set_num_threads(1)
+
+
+def test_an_extended_run_is_evaluated_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The evaluation that is there is of fewer frames."""
+    run_dir = tmp_path / "run"
+    train.train(make_config(run_dir))
+    resume = ["--resume", str(run_dir)]
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "evaluate_agent", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train.train(train.read_options([*resume, "--total-frames", "640"]))
+    train.train(train.read_options(resume))
+    assert json.loads((run_dir / "evaluation.json").read_text())["frames"] == 640
+    with pytest.raises(ValueError, match="640 of 640 frames: it is finished"):
+        train.train(train.read_options(resume))
+    with pytest.raises(ValueError, match=r"run_dir is .*run in the run and elsewhere here"):
+        train.read_options([*resume, "--run-dir", "elsewhere"])
+
+
+def test_a_signal_in_the_last_update_is_heard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_update(monkeypatch, NUM_UPDATES, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(Stopped):
+        train.train(make_config(tmp_path / "run"))
+    assert frames_saved(tmp_path / "run")[-1] == NUM_UPDATES
+    assert not (tmp_path / "run" / "evaluation.json").exists()
+
+
+def test_output_that_cannot_be_written_does_not_end_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mtxl_rl.progress.LINE_SECONDS", 0)
+    with (
+        suppress(OSError),  # of closing the file
+        Path("/dev/full").open("w") as full,
+        monkeypatch.context() as patch,
+    ):
+        patch.setattr(sys, "stdout", full)
+        train.train(make_config(tmp_path / "run"))
+    assert (tmp_path / "run" / "evaluation.json").is_file()
+
+
+def test_a_checkpoint_that_reads_back_wrong_does_not_push_out_a_whole_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, model = make_config(tmp_path), torch.nn.Linear(2, 2)
+    checkpoint.save_checkpoint(tmp_path, config, model, 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "check_checkpoint", lambda _: int("x"))
+        with pytest.raises(ValueError, match="invalid literal"):
+            checkpoint.save_checkpoint(tmp_path, config, model, 2)
+    names = [path.name[-1] for path in checkpoint.list_checkpoints(tmp_path)]
+    assert names == ["1"]
+    for frames in (7, 8):
+        checkpoint.save_checkpoint(tmp_path, config, model, frames)
+    saved = checkpoint.save_checkpoint(tmp_path, config, model, 3)  # after those, damaged, say
+    assert saved in checkpoint.list_checkpoints(tmp_path)
+
+
+def test_damaged_checkpoints_are_set_aside_by_a_run_that_goes_on(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    train.train(make_config(run_dir))
+    newest = checkpoint.newest_checkpoint(run_dir)
+    (newest / checkpoint.MODEL).write_bytes(b"")
+    with pytest.warns(RuntimeWarning, match="is damaged"):
+        train.train(train.read_options(["--resume", str(run_dir)]))
+    assert frames_saved(run_dir) == [6, 8]
+    assert newest.with_name(f"damaged_{newest.name}").is_dir()
+
+
+def test_a_checkpoint_that_cannot_be_read_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for frames in (1, 2):
+        checkpoint.save_checkpoint(tmp_path, make_config(tmp_path), torch.nn.Linear(2, 2), frames)
+    check = checkpoint.check_checkpoint
+
+    def fail(path: Path) -> dict[str, Any]:
+        if path.name.endswith("2"):
+            raise OSError(errno.EIO, "Input/output error")
+        return check(path)
+
+    monkeypatch.setattr(checkpoint, "check_checkpoint", fail)
+    with pytest.warns(RuntimeWarning, match="Input/output error. frames_000000000001 is used"):
+        assert checkpoint.newest_checkpoint(tmp_path).name.endswith("1")
 
 
 def test_a_network_of_another_shape_cannot_go_on(tmp_path: Path) -> None:
@@ -374,9 +506,6 @@ def test_a_run_that_was_stopped_before_its_evaluation_is_evaluated(
     assert not (run_dir / "evaluation.json").exists()
     train.train(train.read_options(["--resume", str(run_dir)]))
     assert json.loads((run_dir / "evaluation.json").read_text())["frames"] == NUM_UPDATES * FRAMES
-
-
-# Files that are no checkpoints
 
 
 def rewritten(saved: Path, **changes: Any) -> None:
@@ -508,9 +637,6 @@ def test_a_json_file_that_is_too_large_is_not_read(tmp_path: Path) -> None:
     path.write_text("[" * 100_000)
     with pytest.raises(ValueError, match="is not valid JSON"):
         load_config(tmp_path)
-
-
-# Environments, and what the machine lacks
 
 
 @pytest.mark.slow

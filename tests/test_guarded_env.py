@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from envs.guarded_env import EnvError, GuardedEnv
 from envs.gymnasium_adapter import GymnasiumEnv
 
 TESTS = Path(__file__).parent
+Register = Callable[[type[FaultyEnv]], str]
 
 
 class OneFaultyEnv(FaultyEnv):
@@ -40,6 +43,21 @@ def make_batch(fault: Any, timeout: float | None = None) -> GymnasiumEnv:
         del gymnasium.registry["OneFaulty-v0"]
     assert isinstance(env, GymnasiumEnv)
     return env
+
+
+@pytest.fixture
+def register() -> Iterator[Register]:
+    """Register a class as an environment for one test."""
+    names = []
+
+    def add(kind: type[FaultyEnv]) -> str:
+        names.append(f"{kind.__name__}-v0")
+        gymnasium.register(names[-1], lambda **_: kind())
+        return names[-1]
+
+    yield add
+    for name in names:
+        del gymnasium.registry[name]
 
 
 def step_until_it_fails(env: GymnasiumEnv) -> str:
@@ -68,7 +86,7 @@ def step_until_it_fails(env: GymnasiumEnv) -> str:
         ({"observation": 7}, "returned no observation"),
         ({"reward": None}, "step 3 returned the reward None, not a number"),
         ({"reward": np.zeros(2)}, "step 3 returned the reward an array of shape (2,) and"),
-        ({"result": (0, 1)}, "step 3 returned (0, 1), not five values"),
+        ({"result": (0, 1)}, "step 3 returned (0, 1), not 5 values"),
     ],
 )  # fmt: skip
 def test_what_goes_wrong_is_named(fault: Any, message: str) -> None:
@@ -93,17 +111,15 @@ def test_a_box_may_be_overstepped() -> None:
     env.close()
 
 
-def test_the_first_observation_is_looked_at_too() -> None:
+def test_the_first_observation_is_looked_at_too(register: Register) -> None:
     class Wrong(FaultyEnv):
         def reset(self, **_: Any) -> Any:
             return {"vector": np.zeros((2, 2), np.float32), "symbol": 0}, {}
 
-    gymnasium.register("Wrong-v0", lambda **_: Wrong())
-    env = envs.make("Wrong-v0", 2)
-    with pytest.raises(EnvError, match=r"Wrong-v0, env 0 of 2: step 0 returned for observation"):
+    env = envs.make(register(Wrong), 2)
+    with pytest.raises(EnvError, match=r"Wrong-v0, env 0 of 2: reset after 0 returned for obs"):
         env.reset()
     env.close()
-    del gymnasium.registry["Wrong-v0"]
 
 
 def test_one_that_hangs_is_interrupted_and_named() -> None:
@@ -130,18 +146,70 @@ def test_a_batch_that_is_slow_as_a_whole_is_not() -> None:
     env.close()
 
 
-@pytest.mark.slow
+def test_one_that_ends_the_process_is_an_error(register: Register) -> None:
+    """As those do whose window is closed."""
+
+    class Leaving(FaultyEnv):
+        def step(self, action: Any) -> Any:
+            sys.exit()
+
+    env = envs.make(register(Leaving), 2)
+    env.reset()
+    with pytest.raises(EnvError, match="env 0 of 2: step 1 failed: SystemExit"):
+        env.step(torch.zeros(2, dtype=torch.int64))
+    env.close()
+
+
+def test_the_last_observation_of_an_episode_is_looked_at(register: Register) -> None:
+    class Wrong(FaultyEnv):
+        def step(self, action: Any) -> Any:
+            return self._observe() | {"symbol": 7}, 0.0, False, True, {}
+
+    env = envs.make(register(Wrong), 2)
+    env.reset()
+    with pytest.raises(
+        EnvError, match=r"Wrong-v0, env 0: observation 'symbol' holds the category 7"
+    ):
+        env.step(torch.zeros(2, dtype=torch.int64))
+    env.close()
+
+
 @pytest.mark.parametrize(
-    ("fault", "said"),
-    [
-        ("hangs-in-C", "Faulty-hangs-in-C-v0, env 0 of 2: step 3 has not ended after 1 s and "
-         "cannot be interrupted: the process ends"),
-        ("holds-the-lock", "Timeout (0:00:11)!"),
-    ],
+    ("result", "message"),
+    [((0, {}, 1), "reset after 0 returned (0, {}, 1), not 2 values"),
+     (({"vector": np.zeros(2, np.float32), "symbol": 0}, None), "returned the info None, not a d")],
 )  # fmt: skip
-def test_one_that_never_returns_to_python_ends_the_process(fault: str, said: str) -> None:
+def test_what_reset_returns_is_looked_at(result: Any, message: str, register: Register) -> None:
+    class Wrong(FaultyEnv):
+        def reset(self, **_: Any) -> Any:
+            return result
+
+    env = envs.make(register(Wrong), 2)
+    with pytest.raises(EnvError) as error:
+        env.reset()
+    assert message in str(error.value)
+    env.close()
+
+
+def test_one_that_fails_to_close_is_a_warning(register: Register) -> None:
+    class Stuck(FaultyEnv):
+        is_probe = True
+
+        def close(self) -> None:
+            if not self.is_probe:
+                raise RuntimeError("the simulator is gone")
+
+    env = envs.make(register(Stuck), 2)
+    Stuck.is_probe = False
+    env.reset()
+    with pytest.warns(RuntimeWarning, match=r"env \d of 2: close after 0 failed: .*is gone"):
+        env.close()
+
+
+@pytest.mark.slow
+def test_one_that_never_returns_to_python_ends_the_process() -> None:
     program = (
-        f"import torch, envs; env = envs.make('faulty_env:Faulty-{fault}-v0', 2, timeout=1.0)\n"
+        "import torch, envs; env = envs.make('faulty_env:Faulty-hangs-in-C-v0', 2, timeout=1.0)\n"
         "env.reset()\n"
         "while True: env.step(torch.zeros(2, dtype=torch.int64))\n"
     )
@@ -151,5 +219,28 @@ def test_one_that_never_returns_to_python_ends_the_process(fault: str, said: str
         check=False,
     )  # fmt: skip
     assert done.returncode == 1
-    assert said in done.stderr
-    assert "faulty_env.py" in done.stderr or fault == "hangs-in-C"
+    assert "Faulty-hangs-in-C-v0, env 0 of 2: step 3 has not ended after 1 s and cannot be " in (
+        done.stderr
+    )
+
+
+@pytest.mark.slow
+def test_a_process_that_was_stopped_does_not_hang() -> None:
+    """Ctrl-Z, or a container that was paused."""
+    program = (
+        "import torch, envs; env = envs.make('CartPole-v1', 2, timeout=1.0)\n"
+        "import time; env.reset(); end = time.monotonic() + 12\n"
+        "print('ready', flush=True)\n"
+        "while time.monotonic() < end: env.step(torch.zeros(2, dtype=torch.int64))\n"
+        "print('done')\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], cwd=TESTS.parent, text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    time.sleep(1)
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(8)
+    process.send_signal(signal.SIGCONT)
+    assert process.communicate(timeout=60)[0] == "done\n"
+    assert process.returncode == 0

@@ -74,7 +74,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, num_updates: int) -> None:
 def test_a_resumed_run_is_the_run_that_was_never_stopped(
     env_id: str, kind: CoreKind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where it was killed four updates after its last checkpoint."""
+    """Also where it was killed after its last checkpoint."""
     whole = make_config(tmp_path / "whole", kind, env=env_id, stop_at_success=1.0)
     train.train(whole)
     stopped = replace(whole, run_dir=tmp_path / "stopped")
