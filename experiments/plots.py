@@ -42,9 +42,17 @@ NAMES = {
 SHORT_MEMORY, LONG_MEMORY = "core.mem_len", "core.lmem_len"
 
 
-def band(curves: list[Curve], num_points: int = 200) -> tuple[np.ndarray, np.ndarray]:
-    """Return frames (N,) and success (seeds, N), up to where the first seed ends."""
-    frames = np.linspace(0, min(x[-1] for x, _ in curves), num_points)
+def band(
+    curves: list[Curve], has_ended: list[bool], num_points: int = 200
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return frames (N,) and success (seeds, N).
+
+    A run that has ended, at its target say, keeps its last value to where the last one ends; one
+    that is still running ends them all.
+    """
+    ends = [x[-1] for x, _ in curves]
+    running = [end for end, ended in zip(ends, has_ended, strict=True) if not ended]
+    frames = np.linspace(0, min(running, default=max(ends)), num_points)
     return frames, np.stack([np.interp(frames, x, y) for x, y in curves])
 
 
@@ -72,7 +80,8 @@ def draw_curves(runs: list[Run], by: Sequence[str], smooth: int = 1) -> Figure:
         curves = [smoothed(run.curve, smooth) for run in group if run.curve is not None]
         if not curves:
             continue
-        frames, success = band(curves)
+        has_ended = [run.evaluation is not None for run in group if run.curve is not None]
+        frames, success = band(curves, has_ended)
         mean = stats.trim_mean(success, 0.25, axis=0)
         seeds = f"{len(curves)} seed{'s' * (len(curves) > 1)}"
         (line,) = axes.plot(frames / 1e6, mean, label=f"{label(values, by)}, {seeds}")

@@ -60,9 +60,18 @@ def test_groups_runs_that_differ_in_their_seed_only(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="by='sead' must be an option: env, "):
         grouped(runs, ["sead"])
     curves = [run.curve for run in groups["mtxl",] if run.curve is not None]
-    frames, success = plots.band(curves, num_points=3)
+    frames, success = plots.band(curves, [False, False], num_points=3)
     assert frames.tolist() == [0, 100, 200]
     assert success.tolist() == [[0, 0, 0.5], [0.5, 0.5, 0.5]]
+    shorter = (np.array([50, 100]), np.array([0.5, 1.0]))
+    for has_ended, expected in (
+        ([False, True], [0, 150, 300]),  # it keeps its last value
+        ([True, False], [0, 50, 100]),
+        ([True, True], [0, 150, 300]),
+    ):
+        frames, success = plots.band([curves[0], shorter], has_ended, num_points=3)
+        assert frames.tolist() == expected
+        assert success[1, -1] == 1.0
     plots.plot(tmp_path, tmp_path / "new" / "curves.png", smooth=2)
     assert iio.imread(tmp_path / "new" / "curves.png").std() > 0
 
