@@ -27,12 +27,14 @@ from mtxl_rl.run_directory import read_json
 
 FRAMES_PER_UPDATE = 6 * 20
 UPDATES_PER_CHECKPOINT = 3
-UPDATES_PER_KILL = 12
-"""Length of the run: at random moments of the first second, a kill lets it make a few updates."""
+UPDATES_PER_LIFE = 4
+"""On average, of those lives that get as far as to train."""
+UPDATES_PER_KILL = 6
+"""Length of the run: long enough for all kills."""
 OPTIONS = (
     "--env", "MiniGrid-MemoryS7-v0", "--num-envs", "6", "--ppo.rollout-len", "20",
-    "--ppo.num-minibatches", "2", "--core.dim", "8", "--core.heads", "2", "--core.depth", "1",
-    "--core.seq-len", "8", "--device", "cpu", "--num-threads", "1", "--compile", "off",
+    "--ppo.num-minibatches", "2", "--ppo.num-epochs", "1", "--core.dim", "8", "--core.heads", "2",
+    "--core.depth", "1", "--core.seq-len", "10", "--core.mem-len", "5", "--device", "cpu", "--num-threads", "1", "--compile", "off",
     "--eval-episodes", "2", "--checkpoint-every", str(UPDATES_PER_CHECKPOINT * FRAMES_PER_UPDATE),
 )  # fmt: skip
 
@@ -68,14 +70,16 @@ def kills(config: KillsConfig) -> str | None:
         _run([*options, "--run-dir", str(whole)])
         seconds = time.monotonic() - started
         print(f"never stopped: {num_updates} updates in {seconds:.0f} s", flush=True)
-        num_starts = _kill_and_resume(killed, options, config)
+        num_starts = _kill_and_resume(killed, options, config, seconds / num_updates)
         print(f"killed {config.kills} times, started {num_starts} times")
         found = difference(whole, killed)
     print("equal to the bit" if found is None else f"DIFFERENT: {found}")
     return found
 
 
-def _kill_and_resume(run_dir: Path, options: list[str], config: KillsConfig) -> int:
+def _kill_and_resume(
+    run_dir: Path, options: list[str], config: KillsConfig, seconds_per_update: float
+) -> int:
     """Start and kill the run until it has been killed often enough, then let it end.
 
     Returns how often it was started.
@@ -97,7 +101,7 @@ def _kill_and_resume(run_dir: Path, options: list[str], config: KillsConfig) -> 
                 if line.startswith("Run:"):  # it is about to train
                     break
             startup = time.monotonic() - started
-            time.sleep(moments.expovariate(3.0))
+            time.sleep(moments.expovariate(1 / (UPDATES_PER_LIFE * seconds_per_update)))
         process.kill()
         output = process.communicate()[0]
         if process.returncode > 0:
