@@ -34,8 +34,9 @@ UPDATES_PER_KILL = 6
 OPTIONS = (
     "--env", "MiniGrid-MemoryS7-v0", "--num-envs", "6", "--ppo.rollout-len", "20",
     "--ppo.num-minibatches", "2", "--ppo.num-epochs", "1", "--core.dim", "8", "--core.heads", "2",
-    "--core.depth", "1", "--core.seq-len", "10", "--core.mem-len", "5", "--device", "cpu", "--num-threads", "1", "--compile", "off",
-    "--eval-episodes", "2", "--checkpoint-every", str(UPDATES_PER_CHECKPOINT * FRAMES_PER_UPDATE),
+    "--core.depth", "1", "--core.seq-len", "10", "--core.mem-len", "5", "--device", "cpu",
+    "--num-threads", "1", "--compile", "off", "--eval-episodes", "2", "--checkpoint-every",
+    str(UPDATES_PER_CHECKPOINT * FRAMES_PER_UPDATE),
 )  # fmt: skip
 
 
