@@ -44,7 +44,7 @@ OWN = {
 SKIPPED = ("run_dir", "init_from", "resume", "compile", "strict", "allow_changes", "env_timeout")
 """Paths, and what takes minutes: they have tests of their own."""
 TINY: dict[str, Any] = {
-    "env": "CartPole-v1", "total_frames": 224, "num_envs": 4, "eval_episodes": 1,
+    "env": "CartPole-v1", "total_frames": 96, "num_envs": 4, "eval_episodes": 1,
     "num_threads": 1, "compile": "off", "device": "cpu",
     "core.dim": 8, "core.heads": 2, "core.depth": 1, "core.seq_len": 4, "core.mem_len": 4,
     "ppo.rollout_len": 8, "ppo.num_minibatches": 2, "ppo.num_epochs": 1,
@@ -136,7 +136,7 @@ def _without_interventions() -> Iterator[None]:
 
 @pytest.mark.slow
 @given(changes)
-@settings(max_examples=150, deadline=None, derandomize=True, database=None)
+@settings(max_examples=60, deadline=None, derandomize=True, database=None)
 def test_what_is_accepted_runs_and_what_is_not_says_why(named: dict[str, Any]) -> None:
     check(named)
 
