@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, SupportsFloat, TypeVar
 
 import gymnasium
@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium import spaces
 from minigrid.core.mission import MissionSpace
 
-from envs.observation_fields import Fields
+from envs.observation_fields import Fields, leaves, pick
 from envs.watchdog import Watchdog
 
 T = TypeVar("T")
@@ -35,7 +35,7 @@ class GuardedEnv(gymnasium.Wrapper):
         self._name = name
         self._watchdog = watchdog
         self._num_steps = 0
-        self._checks = _structure(env.observation_space, "observation")
+        self._leaves = leaves(env.observation_space)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -77,19 +77,17 @@ class GuardedEnv(gymnasium.Wrapper):
             raise EnvError(f"{where} returned {_shown(result)}, not {num_values} values")
         if not isinstance(result[-1], dict):
             raise EnvError(f"{where} returned the info {_shown(result[-1])}, not a dict")
-        for name, path, space in self._checks:
-            value = result[0]
+        for name, space in self._leaves:
             try:
-                for key in path:
-                    value = value[key]
-            except (KeyError, IndexError, TypeError):
+                value = pick(result[0], name, self.env.observation_space)
+            except (KeyError, IndexError, TypeError, ValueError):
                 raise EnvError(
-                    f"{where} returned no {name}, which its observation space has"
+                    f"{where} returned no observation {name!r}, which its observation space has"
                 ) from None
             if not _fits(value, space):
                 raise EnvError(
-                    f"{where} returned for {name} {_shown(value)}, which its space {space} does "
-                    "not hold"
+                    f"{where} returned for observation {name!r} {_shown(value)}, which its space "
+                    f"{space} does not hold"
                 )
 
     def _where(self, what: str) -> str:
@@ -121,24 +119,6 @@ def check_categories(fields: Fields, flat: spaces.Dict, name: str, names_rows: b
                 f"{which}: observation {field!r} holds the category {values[tuple(index)]}, which "
                 "its space does not have"
             )
-
-
-def _structure(
-    space: spaces.Space, name: str, path: tuple[Any, ...] = ()
-) -> list[tuple[str, tuple[Any, ...], spaces.Space]]:
-    """Return every leaf of a space: its name, the keys to it, and itself."""
-    children: Mapping[Any, spaces.Space] = {}
-    if isinstance(space, spaces.Dict):
-        children = space.spaces
-    elif isinstance(space, spaces.Tuple):
-        children = dict(enumerate(space.spaces))
-    if not children:
-        return [(name, path, space)]
-    return [
-        leaf
-        for key, child in children.items()
-        for leaf in _structure(child, f"{name} {key!r}", (*path, key))
-    ]
 
 
 def _fits(value: Any, space: spaces.Space) -> bool:

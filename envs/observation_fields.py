@@ -30,7 +30,7 @@ def flat_space(space: spaces.Space, is_minigrid: bool) -> spaces.Dict:
         ValueError: for a space that cannot be taken.
     """
     fields: dict[str, spaces.Space] = {}
-    for name, leaf in _leaves(space, ""):
+    for name, leaf in leaves(space):
         field = _field(name, leaf, is_minigrid)
         if field is not None:
             fields[name] = field
@@ -45,12 +45,12 @@ def make_flattener(space: spaces.Space, flat: spaces.Dict) -> Callable[[Any], Fi
     A batch is what a Gymnasium vector environment returns: arrays with a leading batch axis,
     tuples of texts.
     """
-    originals = dict(_leaves(space, ""))
+    originals = dict(leaves(space))
 
     def flatten(batch: Any) -> Fields:
         arrays: Fields = {}
         for name, field in flat.spaces.items():
-            values = _pick(batch, name, space)
+            values = pick(batch, name, space)
             original = originals[name]
             if isinstance(original, MissionSpace | spaces.Text):
                 arrays[name] = np.stack([word_ids(text) for text in values])
@@ -65,7 +65,8 @@ def make_flattener(space: spaces.Space, flat: spaces.Dict) -> Callable[[Any], Fi
     return flatten
 
 
-def _leaves(space: spaces.Space, prefix: str) -> list[tuple[str, spaces.Space]]:
+def leaves(space: spaces.Space, prefix: str = "") -> list[tuple[str, spaces.Space]]:
+    """Return the parts of a space that hold no others, by their names joined by dots."""
     children: list[tuple[str, spaces.Space]]
     if isinstance(space, spaces.Dict):
         children = list(space.spaces.items())
@@ -74,10 +75,11 @@ def _leaves(space: spaces.Space, prefix: str) -> list[tuple[str, spaces.Space]]:
     else:
         return [(prefix or "observation", space)]
     joined = [(f"{prefix}.{name}" if prefix else name, child) for name, child in children]
-    return [leaf for name, child in joined for leaf in _leaves(child, name)]
+    return [leaf for name, child in joined for leaf in leaves(child, name)]
 
 
-def _pick(batch: Any, name: str, space: spaces.Space) -> Any:
+def pick(batch: Any, name: str, space: spaces.Space) -> Any:
+    """Return a leaf of an observation of `space`, or of a batch of them."""
     if not isinstance(space, spaces.Dict | spaces.Tuple):
         return batch
     for key in name.split("."):

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import tyro
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from experiments.runs import read_events
 from mtxl_rl import checkpoint
 from mtxl_rl.command import fail_with_one_line
 from mtxl_rl.run_directory import read_json
@@ -153,7 +153,7 @@ def difference(one: Path, other: Path) -> str | None:
 
 def curves(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
     """Return every curve but that of the speed."""
-    events = EventAccumulator(str(run_dir), size_guidance={"scalars": 0}).Reload()
+    events = read_events(run_dir)
     return {
         tag: [(event.step, event.value) for event in events.Scalars(tag)]
         for tag in events.Tags()["scalars"]

@@ -53,8 +53,7 @@ class Run:
 
     @cached_property
     def _events(self) -> EventAccumulator:
-        events = EventAccumulator(str(self.path), size_guidance={"scalars": 0})
-        return events.Reload()
+        return read_events(self.path)
 
     @cached_property
     def curve(self) -> Curve | None:
@@ -73,6 +72,11 @@ class Run:
             if point.value >= rate:
                 return point.step, (point.wall_time - started) / 60
         return None
+
+
+def read_events(run_dir: Path) -> EventAccumulator:
+    """Return a run's TensorBoard events, with every point of each curve."""
+    return EventAccumulator(str(run_dir), size_guidance={"scalars": 0}).Reload()
 
 
 def gap_of(env_id: str) -> int | None:

@@ -137,6 +137,20 @@ def check_checkpoint(checkpoint: Path) -> dict[str, Any]:
     Raises:
         ValueError: for one that is not a checkpoint, of another release, or damaged.
     """
+    header = read_header(checkpoint)
+    for name in (MODEL, TRAINING):
+        path = checkpoint / name
+        if not path.is_file() or _sha256(path) != header["sha256"].get(name):
+            raise ValueError(f"{path} is damaged or missing: its checksum does not fit")
+    return header
+
+
+def read_header(checkpoint: Path) -> dict[str, Any]:
+    """Return the header of a checkpoint: frames, config, and the checksums of its files.
+
+    Raises:
+        ValueError: for one that is not a checkpoint, of another release, or with a damaged header.
+    """
     if checkpoint.is_file():
         raise ValueError(
             f"{checkpoint} is a file, and a checkpoint is a folder such as RUN/checkpoints/"
@@ -159,10 +173,6 @@ def check_checkpoint(checkpoint: Path) -> dict[str, Any]:
                 f"{checkpoint / HEADER} has {name}={header.get(name)!r}, which must be "
                 f"{kind.__name__}; use another checkpoint"
             )
-    for name in (MODEL, TRAINING):
-        path = checkpoint / name
-        if not path.is_file() or _sha256(path) != header["sha256"].get(name):
-            raise ValueError(f"{path} is damaged or missing: its checksum does not fit")
     return header
 
 

@@ -37,7 +37,7 @@ class NonFiniteGuard:
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Go on from `state_dict`."""
-        self._in_a_row = int(state["in_a_row"])
+        self._in_a_row = int(state.get("in_a_row", 0))  # earlier checkpoints have none
 
     def check(self, scalars: dict[str, float], rollout: Rollout, frames: int) -> None:
         """Warn of an update that was skipped.

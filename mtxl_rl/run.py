@@ -31,7 +31,7 @@ from mtxl_rl.run_directory import (
 from mtxl_rl.run_logger import RunLogger
 from mtxl_rl.schedule import Schedule
 from mtxl_rl.signals import Stopped, StopSignals
-from mtxl_rl.training_state import restore_training_, training_tensors
+from mtxl_rl.training_state import Stateful, restore_training_, training_tensors
 
 MAY_CHANGE = (
     "total_frames", "stop_at_success", "device", "compile", "strict", "num_threads",
@@ -132,6 +132,11 @@ class Run:
         if self.frames >= self._next_save:
             self.save()
 
+    @property
+    def _parts(self) -> dict[str, Stateful]:
+        """What a checkpoint holds beside weights, optimizer, memories and environments."""
+        return {"window": self.window, "schedule": self.schedule, "guard": self._guard}
+
     def _save_last(self) -> None:
         if self.frames > self._saved_frames:
             self.save()
@@ -139,8 +144,7 @@ class Run:
     def save(self) -> None:
         """Save a checkpoint; where that fails say so: the next one is tried when it is due."""
         self._next_save = self.frames + self.config.checkpoint_every
-        tensors = training_tensors(self.trainer, self.window, self.schedule)
-        tensors |= {f"guard.{name}": x for name, x in self._guard.state_dict().items()}
+        tensors = training_tensors(self.trainer, self._parts)
         self.logger.flush()
         try:
             checkpoint.save_checkpoint(
@@ -183,18 +187,16 @@ class Run:
             return
         newest = checkpoint.newest_checkpoint(run_dir, sets_aside=True)
         # that of the checkpoint: options may have changed since
-        saved = from_json(checkpoint.check_checkpoint(newest)["config"])
+        saved = from_json(checkpoint.read_header(newest)["config"])
         has_same_episodes = not differences(flat(saved), flat(config), "", "", _is_of_episodes)
         is_changed = bool(changes(saved, config))
         self.frames, tensors = checkpoint.load_checkpoint(
             newest, saved if is_changed else config, trainer.agent
         )
         try:
-            restore_training_(trainer, self.window, self.schedule, tensors, has_same_episodes)
+            restore_training_(trainer, self._parts, tensors, has_same_episodes)
         except ValueError as error:
             raise ValueError(f"{newest} does not fit this run: {error}") from None
-        if "guard.in_a_row" in tensors:
-            self._guard.load_state_dict({"in_a_row": tensors["guard.in_a_row"]})
         if self._is_done and self._is_evaluated:
             remedy = "raise --total-frames to go on"
             if self.schedule.is_winding_down:

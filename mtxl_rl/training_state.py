@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -16,20 +17,28 @@ from torch import Tensor
 from agents.acceleration import Trainer
 from agents.trees import named_tensors, with_tensors
 from envs.tensor_env import TensorEnv
-from mtxl_rl.metrics import EpisodeWindow
-from mtxl_rl.schedule import Schedule
 
 
-def training_tensors(
-    trainer: Trainer, window: EpisodeWindow, schedule: Schedule
-) -> dict[str, Tensor]:
-    """Return the state of a run between two updates.
+@runtime_checkable
+class Stateful(Protocol):
+    """A part of a run that says its state as tensors."""
+
+    def state_dict(self) -> dict[str, Tensor]: ...
+
+    def load_state_dict(self, state: Mapping[str, Tensor], /) -> None: ...
+
+
+def training_tensors(trainer: Trainer, parts: Mapping[str, Stateful]) -> dict[str, Tensor]:
+    """Return the state of a run between two updates; `parts` by the names they are saved under.
 
     Environments that are no tensors cannot say their state: theirs, and the episodes in progress,
     are left out.
     """
-    named = {f"window.{name}": tensor for name, tensor in window.state_dict().items()}
-    named |= {f"schedule.{name}": tensor for name, tensor in schedule.state_dict().items()}
+    named = {
+        f"{prefix}.{name}": tensor
+        for prefix, part in parts.items()
+        for name, tensor in part.state_dict().items()
+    }
     named |= _moments(trainer)
     if isinstance(trainer.env, TensorEnv):
         carry = replace(trainer.carry, state=trainer.carry.state.without_cache())
@@ -43,8 +52,7 @@ def training_tensors(
 
 def restore_training_(
     trainer: Trainer,
-    window: EpisodeWindow,
-    schedule: Schedule,
+    parts: Mapping[str, Stateful],
     tensors: Mapping[str, Tensor],
     with_episodes: bool = True,
 ) -> None:
@@ -52,8 +60,7 @@ def restore_training_(
 
     Args:
         trainer: of the run.
-        window: of the run.
-        schedule: of the run.
+        parts: of the run, by the names they were saved under.
         tensors: from `training_tensors`.
         with_episodes: whether episodes and memories in progress go on.
 
@@ -62,8 +69,8 @@ def restore_training_(
     """
     tensors = {name: tensor.to(_place(name, trainer)) for name, tensor in tensors.items()}
     try:
-        window.load_state_dict(_under("window.", tensors))
-        schedule.load_state_dict(_under("schedule.", tensors))
+        for prefix, part in parts.items():
+            part.load_state_dict(_under(f"{prefix}.", tensors))
         _load_moments_(trainer, tensors)
         if with_episodes and isinstance(trainer.env, TensorEnv):
             state = trainer.carry.state.without_cache()
