@@ -27,6 +27,7 @@ from experiments.grid import make_cells, parse_axes, run_cells
 from experiments.plots import plot
 from mtxl_rl.command import fail_with_one_line
 from mtxl_rl.config import TrainConfig, num_cores, pick_device, short_name
+from mtxl_rl.signals import heeded
 
 Base = Annotated[TrainConfig, tyro.conf.arg(name="")]
 
@@ -127,7 +128,8 @@ def _stop(*_: object) -> None:
 
 def main() -> None:
     """Read the options and run the grid."""
-    signal.signal(signal.SIGTERM, _stop)
+    for number in heeded():
+        signal.signal(number, _stop)
     with fail_with_one_line():
         tyro.extras.subcommand_cli_from_dict(
             {"memory_lengths": memory_lengths, "grid": grid},

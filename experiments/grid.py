@@ -182,6 +182,7 @@ def _start(cell: Cell, lock: Any, num_threads: int) -> _Job:
             stdout=log,
             stderr=subprocess.STDOUT,
             pass_fds=[lock.fileno()],
+            process_group=0,  # a terminal's Ctrl-C is for the grid, which hands it on once
         )
     return _Job(cell, process, lock)
 

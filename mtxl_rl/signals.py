@@ -7,7 +7,13 @@ import signal
 import threading
 from types import FrameType
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
+
+
+def heeded() -> list[signal.Signals]:
+    """Return those of `SIGNALS` to listen to: SIGHUP stays ignored where nohup has said so."""
+    is_kept = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [number for number in SIGNALS if not (is_kept and number == signal.SIGHUP)]
 
 
 class Stopped(Exception):  # noqa: N818
@@ -20,7 +26,10 @@ class Stopped(Exception):  # noqa: N818
 
 
 class StopSignals:
-    """While it is entered, the first signal is remembered for `check`; a second exits at once."""
+    """While it is entered, the first signal is remembered for `check`; a second exits at once.
+
+    But not a second SIGHUP: a terminal that is closed sends one, and so does its shell.
+    """
 
     def __init__(self) -> None:
         self._received: int | None = None
@@ -28,7 +37,7 @@ class StopSignals:
 
     def __enter__(self) -> StopSignals:
         if threading.current_thread() is threading.main_thread():  # others cannot handle signals
-            for number in SIGNALS:
+            for number in heeded():
                 self._before[number] = signal.signal(number, self._receive)
         return self
 
@@ -42,6 +51,7 @@ class StopSignals:
             raise Stopped(self._received)
 
     def _receive(self, number: int, _: FrameType | None) -> None:
-        if self._received is not None:
+        if self._received is None:
+            self._received = number
+        elif number != signal.SIGHUP:
             os._exit(Stopped(number).exit_code)
-        self._received = number

@@ -48,6 +48,7 @@ def ablation(*arguments: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        process_group=0,
     )
 
 
@@ -109,20 +110,20 @@ def test_a_cell_that_fails_stays_alone(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 @pytest.mark.slow
-def test_terminated_it_stops_its_runs_and_they_go_on_later(tmp_path: Path) -> None:
+def test_stopped_it_stops_its_runs_and_they_go_on_later(tmp_path: Path) -> None:
     arguments = ("grid", *OPTIONS, "--total-frames", "100000000", "--compile", "off",
                  "--over", "core.mem-len", "0", "--seeds", "1",
                  "--folder", str(tmp_path))  # fmt: skip
     process = ablation(*arguments)
     log = tmp_path / ".cells" / "mem_len=0,seed=1.log"
 
-    def stop_when_it_trains(process: subprocess.Popen[str]) -> str:
+    def stop_when_it_trains(process: subprocess.Popen[str], number: signal.Signals) -> str:
         for _ in range(600):
             if log.is_file() and "Run:" in log.read_text():
                 break
             time.sleep(0.1)
         time.sleep(1)
-        process.send_signal(signal.SIGTERM)
+        os.killpg(process.pid, number)  # as a terminal does
         process.communicate(timeout=60)
         assert process.returncode == 130
         said = log.read_text()
@@ -130,10 +131,10 @@ def test_terminated_it_stops_its_runs_and_they_go_on_later(tmp_path: Path) -> No
         assert "stopped by SIGINT; what was trained" in said
         return said
 
-    assert "Resumed:" not in stop_when_it_trains(process)
+    assert "Resumed:" not in stop_when_it_trains(process, signal.SIGINT)
     (saved,) = list_checkpoints(tmp_path / "mem_len=0,seed=1")
     frames = int(saved.name.removeprefix("frames_"))
-    said = stop_when_it_trains(ablation(*arguments))
+    said = stop_when_it_trains(ablation(*arguments), signal.SIGHUP)
     assert f"Resumed:      from {frames:,} frames" in said
     assert int(list_checkpoints(saved.parents[1])[-1].name.removeprefix("frames_")) > frames
 

@@ -22,7 +22,7 @@ from experiments.kills import KillsConfig, curves, difference, kills
 from mtxl_rl import checkpoint, train
 from mtxl_rl.config import TrainConfig
 from mtxl_rl.run_logger import RunLogger
-from mtxl_rl.signals import Stopped
+from mtxl_rl.signals import Stopped, StopSignals
 
 ROOT = Path(__file__).parents[1]
 NUM_UPDATES, STOPPED_AFTER = 12, 7
@@ -126,7 +126,7 @@ def test_a_run_that_winds_down_goes_on_winding_down(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 143)]
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 143), (signal.SIGHUP, 143)]
 )
 def test_a_signal_saves_and_a_resumed_run_ends(
     number: signal.Signals, code: int, tmp_path: Path
@@ -180,6 +180,21 @@ def test_a_second_signal_exits_at_once() -> None:
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=20) == 143
     process.stdout.close()
+
+
+def test_a_closed_terminal_says_so_twice_and_one_under_nohup_not_at_all() -> None:
+    with StopSignals() as signals:
+        for _ in range(2):  # the second is no reason to exit without saving
+            os.kill(os.getpid(), signal.SIGHUP)
+        with pytest.raises(Stopped, match="SIGHUP"):
+            signals.check()
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopSignals() as signals:
+            os.kill(os.getpid(), signal.SIGHUP)
+            signals.check()
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_refuses_other_options_and_lists_them(tmp_path: Path) -> None:
