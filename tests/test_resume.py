@@ -126,7 +126,13 @@ def test_a_run_that_winds_down_goes_on_winding_down(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 143), (signal.SIGHUP, 143)]
+    ("number", "code"),
+    [
+        (signal.SIGTERM, 143),
+        (signal.SIGINT, 130),
+        (signal.SIGUSR1, 143),
+        (signal.SIGHUP, 143),
+    ],
 )
 def test_a_signal_saves_and_a_resumed_run_ends(
     number: signal.Signals, code: int, tmp_path: Path
