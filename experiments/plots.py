@@ -21,6 +21,7 @@ from typing import Annotated
 import matplotlib as mpl
 import numpy as np
 import tyro
+from cycler import cycler
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -75,7 +76,7 @@ def label(values: Sequence[str], names: Sequence[str]) -> str:
 
 def draw_curves(runs: list[Run], by: Sequence[str], smooth: int = 1) -> Figure:
     """Draw success against frames, with bootstrap intervals, of those runs that have episodes."""
-    figure, axes = _figure()
+    figure, axes = _success_figure("million frames")
     for values, group in grouped(runs, by).items():
         curves = [smoothed(run.curve, smooth) for run in group if run.curve is not None]
         if not curves:
@@ -95,8 +96,7 @@ def draw_curves(runs: list[Run], by: Sequence[str], smooth: int = 1) -> Figure:
                 rng=np.random.default_rng(0),
             ).confidence_interval
             axes.fill_between(frames / 1e6, low, high, color=line.get_color(), alpha=0.2)
-    axes.set(xlabel="million frames", ylabel="success rate", ylim=(0, 1.02))
-    axes.legend(loc="best", fontsize="small")
+    _add_legend(figure, axes)
     return figure
 
 
@@ -121,7 +121,6 @@ def draw_heat_map(runs: list[Run]) -> Figure:
     axes.set(xlabel="slots of long memory", ylabel="steps of short memory")
     envs = sorted({run.options["env"] for run in runs})
     axes.set_title(f"success rate in {', '.join(envs)}", fontsize="medium")
-    axes.grid(visible=False)
     return figure
 
 
@@ -131,24 +130,39 @@ def draw_gaps(lines: Mapping[str, Mapping[int, Sequence[float]]]) -> Figure:
     Args:
         lines: the success rates of the seeds, by the line's name and by the gap.
     """
-    figure, axes = _figure()
+    figure, axes = _success_figure("steps from the cue to the choice")
     for name, at_gap in lines.items():
         points = {gap: interquartile_mean([scores]) for gap, scores in sorted(at_gap.items())}
         values = [each.value for each in points.values()]
         (line,) = axes.plot(list(points), values, marker="o", label=name)
         low, high = zip(*((each.low, each.high) for each in points.values()), strict=True)
         axes.fill_between(list(points), low, high, color=line.get_color(), alpha=0.2)
-    axes.set(xlabel="steps from the cue to the choice", ylabel="success rate", ylim=(0, 1.02))
     axes.set_xscale("log")
-    axes.legend(loc="best", fontsize="small")
+    _add_legend(figure, axes)
     return figure
 
 
 def _figure() -> tuple[Figure, Axes]:
-    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    return plt.subplots(figsize=(7, 4), layout="constrained")
+
+
+def _success_figure(xlabel: str) -> tuple[Figure, Axes]:
+    """Return axes of success rates, with a line where chance is."""
+    figure, axes = _figure()
     axes.axhline(0.5, color="grey", linestyle=":", linewidth=1)
     axes.grid(alpha=0.3)
+    colors = mpl.rcParams["axes.prop_cycle"]
+    axes.set_prop_cycle(cycler(linestyle=["-", "--", ":", "-."]) * colors)
+    axes.set(xlabel=xlabel, ylabel="success rate", ylim=(0, 1.02))
     return figure, axes
+
+
+def _add_legend(figure: Figure, axes: Axes) -> None:
+    """Name the lines: among them where they are few, beside them where they are many."""
+    if len(axes.get_legend_handles_labels()[1]) <= 6:
+        axes.legend(loc="best", fontsize="small")
+    else:
+        figure.legend(loc="outside right upper", fontsize="small")
 
 
 def save(figure: Figure, path: Path) -> None:
