@@ -54,10 +54,16 @@ def init_memory_writes(long_memory: LongMemory, key_gain: float) -> None:
 
 
 def _init_rnn(rnn: nn.GRU | nn.LSTM) -> None:
-    """Draw the weights of each gate orthogonal, with gain 1, and clear the biases."""
+    """Draw the weights of each gate orthogonal, with gain 1, and clear the biases.
+
+    But the bias of an LSTM's forget gate is 1, so that it keeps what it has at the start
+    (Jozefowicz et al. 2015).
+    """
     for name, parameter in rnn.named_parameters():
         if "bias" in name:
             nn.init.zeros_(parameter)
+            if isinstance(rnn, nn.LSTM) and name.startswith("bias_ih"):
+                nn.init.ones_(parameter.data[rnn.hidden_size : 2 * rnn.hidden_size])
         else:
             for gate in parameter.data.split(rnn.hidden_size):
                 nn.init.orthogonal_(gate)

@@ -128,6 +128,16 @@ def test_weights_start_orthogonal(kind: CoreKind) -> None:
     assert linears or gates
 
 
+def test_lstm_starts_with_an_open_forget_gate() -> None:
+    core = make_core(config("lstm"))
+    state = core.initial_state(1)
+    state.tensors[1].fill_(1.0)  # cells; no input, no output before
+    blank, no_reset = torch.zeros(1, 1, DIM), torch.zeros(1, 1, dtype=torch.bool)
+    _, after = core(blank, state, no_reset)
+    first_layer = after.tensors[1][:, 0]
+    assert_close(first_layer, torch.full((1, DIM), torch.tensor(1.0).sigmoid().item()))
+
+
 def test_memory_writes_start_sharp_and_as_in_the_seed_if_asked() -> None:
     def long_memory(**options: Any) -> LongMemory:
         torch.manual_seed(0)
