@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
+
+import pytest
 import torch
 
 # On a machine with a busy neighbour, two threads are many times slower than one.
 torch.set_num_threads(1)
+
+
+@pytest.fixture
+def hears_hangups() -> Iterator[None]:
+    """Let SIGHUP reach the test and its processes, also where all of it runs under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)

@@ -109,6 +109,7 @@ def test_a_cell_that_fails_stays_alone(tmp_path: Path, monkeypatch: pytest.Monke
     assert len(rows) == 1
 
 
+@pytest.mark.usefixtures("hears_hangups")
 @pytest.mark.slow
 def test_stopped_it_stops_its_runs_and_they_go_on_later(tmp_path: Path) -> None:
     arguments = ("grid", *OPTIONS, "--total-frames", "100000000", "--compile", "off",

@@ -124,6 +124,7 @@ def test_a_run_that_winds_down_goes_on_winding_down(
         train.train(replace(config, run_dir=None, resume=tmp_path / "run"))
 
 
+@pytest.mark.usefixtures("hears_hangups")
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "code"),
@@ -188,6 +189,7 @@ def test_a_second_signal_exits_at_once() -> None:
     process.stdout.close()
 
 
+@pytest.mark.usefixtures("hears_hangups")
 def test_a_closed_terminal_says_so_twice_and_one_under_nohup_not_at_all() -> None:
     with StopSignals() as signals:
         for _ in range(2):  # the second is no reason to exit without saving
