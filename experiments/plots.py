@@ -21,8 +21,8 @@ from typing import Annotated
 import matplotlib as mpl
 import numpy as np
 import tyro
-from cycler import cycler
 from matplotlib import pyplot as plt
+from matplotlib import rcsetup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
@@ -152,7 +152,7 @@ def _success_figure(xlabel: str) -> tuple[Figure, Axes]:
     axes.axhline(0.5, color="grey", linestyle=":", linewidth=1)
     axes.grid(alpha=0.3)
     colors = mpl.rcParams["axes.prop_cycle"]
-    axes.set_prop_cycle(cycler(linestyle=["-", "--", ":", "-."]) * colors)
+    axes.set_prop_cycle(rcsetup.cycler(linestyle=["-", "--", ":", "-."]) * colors)
     axes.set(xlabel=xlabel, ylabel="success rate", ylim=(0, 1.02))
     return figure, axes
 

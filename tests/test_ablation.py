@@ -135,9 +135,12 @@ def test_stopped_it_stops_its_runs_and_they_go_on_later(tmp_path: Path) -> None:
     assert "Resumed:" not in stop_when_it_trains(process, signal.SIGINT)
     (saved,) = list_checkpoints(tmp_path / "mem_len=0,seed=1")
     frames = int(saved.name.removeprefix("frames_"))
-    said = stop_when_it_trains(ablation(*arguments), signal.SIGHUP)
-    assert f"Resumed:      from {frames:,} frames" in said
-    assert int(list_checkpoints(saved.parents[1])[-1].name.removeprefix("frames_")) > frames
+    for number in (signal.SIGHUP, signal.SIGTERM):
+        said = stop_when_it_trains(ablation(*arguments), number)
+        assert f"Resumed:      from {frames:,} frames" in said
+        frames_before = frames
+        frames = int(list_checkpoints(saved.parents[1])[-1].name.removeprefix("frames_"))
+        assert frames > frames_before
 
 
 def test_names_and_orders_cells_by_seed() -> None:
