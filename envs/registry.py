@@ -22,12 +22,14 @@ from envs.vector_env import TensorVectorEnv
 
 Backend = Literal["auto", "tensor", "gymnasium"]
 
-_RECALL = re.compile(r"mtxl/Recall(?P<first>\d+)(?:to(?P<last>\d+))?-v0")
+_RECALL = re.compile(r"mtxl/Recall(?P<first>\d+)(?:to(?P<last>\d+))?(?:x(?P<items>\d+))?-v0")
 _T_MAZE = re.compile(r"mtxl/TMaze(?P<first>\d+)(?:to(?P<last>\d+))?(?P<active>Active)?-v0")
 _MEMORY = re.compile(
     r"mtxl/MemoryS(?P<size>\d+)(?:to(?P<last>\d+))?(?P<random>Random)?(?P<cue>Cue)?-v0"
 )
-_PATTERNS = "mtxl/MemoryS65-v0, mtxl/MemoryS9to17RandomCue-v0, mtxl/TMaze100Active-v0"
+_PATTERNS = (
+    "mtxl/MemoryS65-v0, mtxl/MemoryS9to17RandomCue-v0, mtxl/TMaze100Active-v0, mtxl/Recall20x8-v0"
+)
 
 
 def make(
@@ -117,7 +119,10 @@ def _own_task(env_id: str) -> tuple[str, dict[str, Any]] | None:
     if match := _RECALL.fullmatch(env_id):
         first, last = int(match["first"]), int(match["last"] or match["first"])
         _check_order(env_id, first, last)
-        return "envs.recall:RecallEnv", {"delays": t_maze.doubled(first, last)}
+        num_items = int(match["items"] or 1)
+        recall.check_num_items(num_items)
+        options = {"delays": t_maze.doubled(first, last), "num_items": num_items}
+        return "envs.recall:RecallEnv", options
     return None
 
 

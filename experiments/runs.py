@@ -84,8 +84,8 @@ def gap_of(env_id: str) -> int | None:
     if match := re.search(r"MemoryS(\d+)(?:Cue)?-v0$", env_id):
         size = int(match[1])
         return size - 5 if size >= 11 else None  # in smaller ones cue and ends share a view
-    if match := re.search(r"Recall(\d+)-v0$", env_id):
-        return int(match[1]) + 1
+    if match := re.search(r"Recall(\d+)(?:x(\d+))?-v0$", env_id):
+        return int(match[1]) + int(match[2] or 1)  # from each cue to its question
     match = re.search(r"TMaze(\d+)(?:Active)?-v0$", env_id)
     return int(match[1]) if match else None
 

@@ -126,6 +126,7 @@ def test_reads_when_the_last_episodes_succeeded(tmp_path: Path) -> None:
         ("mtxl/MemoryS65Cue-v0", 60),
         ("mtxl/TMaze300Active-v0", 300),
         ("mtxl/Recall20-v0", 21),
+        ("mtxl/Recall20x8-v0", 28),
         ("MiniGrid-MemoryS9-v0", None),
         ("MiniGrid-MemoryS17Random-v0", None),
         ("CartPole-v1", None),

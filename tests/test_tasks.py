@@ -16,7 +16,7 @@ from envs.registry import check_id
 from envs.t_maze import TMazeEnv, doubled
 
 IDS = [
-    *(f"mtxl/Recall{n}-v0" for n in (*DELAYS, "3to20")),
+    *(f"mtxl/Recall{n}-v0" for n in (*DELAYS, "3to20", "3to20x2", "5x62")),
     *(f"mtxl/TMaze{n}{variant}-v0" for n in (7, 10, 300) for variant in ("", "Active")),
     *(f"mtxl/MemoryS{size}{variant}-v0" for size in (7, "9to13") for variant in ("", "RandomCue")),
 ]
@@ -45,6 +45,36 @@ def test_recall_shows_the_cue_once_and_rewards_it_at_the_end(delay: int) -> None
         assert reward == seed % 2
         assert info == {"is_success": bool(seed % 2)}
     assert cues == {0, 1}
+
+
+@pytest.mark.parametrize(("delay", "num_items"), [(0, 2), (3, 1), (3, 8)])
+def test_recall_asks_for_each_cue_in_turn(delay: int, num_items: int) -> None:
+    env = RecallEnv([delay], num_items)
+    codes = set()
+    for seed in range(20):
+        observation, _ = env.reset(seed=seed)
+        shown = [observation]
+        codes_in_view = [env.cue_in_view]
+        for _ in range(num_items + delay):
+            observation, reward, *ends, _ = env.step(0)
+            assert (reward, ends) == (0, [False, False])
+            shown.append(observation)
+            codes_in_view.append(env.cue_in_view)
+        cues = [int(cue) for cue in shown[:num_items]]
+        assert shown[num_items:] == [2] * delay + [3]
+        code = sum(cue << place for place, cue in enumerate(reversed(cues)))
+        others = [-1] * (num_items + delay)
+        expected = [*others[: num_items - 1], code, *others[num_items - 1 :]]
+        assert codes_in_view == expected
+        codes.add(code)
+
+        wrong = seed % (num_items + 1)  # the question to answer wrongly; at num_items none
+        steps = [env.step(cue if i != wrong else 1 - cue) for i, cue in enumerate(cues)]
+        assert [step[0] for step in steps[:-1]] == list(range(4, 3 + num_items))
+        assert [step[1] for step in steps] == [(i != wrong) / num_items for i in range(num_items)]
+        assert [step[2] for step in steps] == [False] * (num_items - 1) + [True]
+        assert steps[-1][4] == {"is_success": wrong == num_items}
+    assert len(codes) > 1
 
 
 def walk(env: TMazeEnv, seed: int, turn: int) -> tuple[bool, float, list[np.ndarray]]:
@@ -108,6 +138,14 @@ def test_the_cue_cannot_be_picked_up() -> None:
 def test_rejects_sizes_that_make_no_task(task: type, size: Any) -> None:
     with pytest.raises(ValueError, match=r"=(-1|6) must be"):
         task(size)
+
+
+@pytest.mark.parametrize("num_items", [0, 63])
+def test_rejects_numbers_of_cues_that_make_no_task(num_items: int) -> None:
+    with pytest.raises(ValueError, match=rf"num_items={num_items} must be from 1 to 62"):
+        RecallEnv([6], num_items)
+    with pytest.raises(ValueError, match=rf"num_items={num_items} must be from 1 to 62"):
+        check_id(f"mtxl/Recall6x{num_items}-v0")
 
 
 def test_lengths_double_up_to_the_last() -> None:
