@@ -107,6 +107,9 @@ class CoreConfig:
     """Learned persistent key-value slots."""
     mem_write_iters: int = 2
     """Refinements of the slots in one memory write."""
+    mem_write_positions: bool = False
+    """Let a memory write see in which order steps came, by a learned vector for each place (not in
+    Memory Transformer-XL): for tasks with more than one thing to keep."""
     mem_write_gain: float | None = 4.0
     """Size of the memory network's keys at the start: how sharply a write picks what it stores.
     None: the start of Memory Transformer-XL, small and even."""
@@ -198,6 +201,7 @@ def _memory_transformer(config: CoreConfig) -> MemoryCore:
         memory_layers=config.memory_layers,
         num_mem_kv=config.num_mem_kv,
         mem_write_iters=config.mem_write_iters,
+        mem_write_positions=config.mem_write_positions,
         gate=config.gate,
         mogrify=config.mogrify,
         ff_glu=config.ff_glu,

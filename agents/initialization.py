@@ -51,6 +51,8 @@ def init_memory_writes(long_memory: LongMemory, key_gain: float) -> None:
         (long_memory.out.data, GAIN),
     ):
         weights.copy_(nn.init.orthogonal_(torch.empty_like(weights), gain))
+    if long_memory.position_embedding is not None:
+        nn.init.normal_(long_memory.position_embedding, std=SMALL_GAIN)
 
 
 def _init_rnn(rnn: nn.GRU | nn.LSTM) -> None:

@@ -3,7 +3,10 @@
 Linear attention (Shen et al. 2018, arXiv 1812.01243) of the slots over themselves, the short
 memory, the segment's layer inputs and persistent slots, `mem_write_iters` times, each time joined
 to the slots by an nBRC. Layer inputs enter detached: gradient flows through the slots, from
-segment to segment, as in Memory Transformer-XL.
+segment to segment, as in Memory Transformer-XL. A write sees a set of layer inputs; with a vector
+for each place it sees in which order they came, too (not in Memory Transformer-XL). Places are
+counted from the oldest position that is valid, so that it does not matter to an episode at which
+step of a segment it began.
 
 Shapes: B envs, P memory layers, M short-memory length, W segment length, S long-memory slots,
 N persistent slots, D model width, H heads, K head width.
@@ -75,6 +78,7 @@ class LongMemory(nn.Module):
         lmem_len: int,
         num_mem_kv: int,
         mem_write_iters: int,
+        num_positions: int = 0,
     ):
         super().__init__()
         self.heads = heads
@@ -82,6 +86,9 @@ class LongMemory(nn.Module):
         self.initial_slot = init_uniform(dim, dim=dim)
         self.slot_embedding = init_uniform(lmem_len, dim, dim=dim)
         self.layer_embedding = init_uniform(num_memory_layers, 1, dim, dim=dim)
+        self.position_embedding = (
+            init_uniform(num_positions, dim, dim=dim) if num_positions else None
+        )
         self.persistent = init_uniform(num_mem_kv, dim, dim=dim)
         self.query = init_uniform(dim, dim, dim=dim)
         self.key_value = init_uniform(dim, 2 * dim, dim=dim)
@@ -94,8 +101,7 @@ class LongMemory(nn.Module):
 
     def project(self, hidden: Float[Tensor, "B P J D"]) -> Float[Tensor, "2 B P J D"]:
         """Return keys and values of layer inputs, which are used detached."""
-        pairs = (hidden.detach() + self.layer_embedding) @ self.key_value
-        return pairs.unflatten(-1, (2, -1)).movedim(-2, 0)
+        return self._key_value(hidden.detach() + self.layer_embedding)
 
     def forward(
         self,
@@ -113,6 +119,9 @@ class LongMemory(nn.Module):
         Returns:
             The new slots, and the mean retention of the gate (1 keeps the slots as they were).
         """
+        if self.position_embedding is not None:
+            place = (valid.long().cumsum(dim=1) - 1).clamp_min(0)
+            context = context + self._key_value(self.position_embedding)[:, place][:, :, None]
         keys, values = (self._split_heads(pair) for pair in context.flatten(2, 3))
         summary = KeySummary.of(keys, values, valid.repeat(1, context.shape[2]))
         if len(self.persistent):
@@ -128,9 +137,12 @@ class LongMemory(nn.Module):
             retentions.append(retention)
         return slots, torch.stack(retentions).mean(dim=0)
 
+    def _key_value(self, x: Float[Tensor, "*B D"]) -> Float[Tensor, "2 *B D"]:
+        return (x @ self.key_value).unflatten(-1, (2, -1)).movedim(-2, 0)
+
     def _split_heads(self, x: Float[Tensor, "B J D"]) -> Float[Tensor, "B H J K"]:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
     def _summarise(self, x: Float[Tensor, "B J D"]) -> KeySummary:
-        keys, values = (x @ self.key_value).chunk(2, dim=-1)
+        keys, values = self._key_value(x)
         return KeySummary.of(self._split_heads(keys), self._split_heads(values))

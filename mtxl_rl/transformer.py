@@ -101,6 +101,9 @@ class MemoryTransformerXL(nn.Module):
         memory_layers: which layers, counted from 1, see and feed the memories; None for all.
         num_mem_kv: learned persistent key-value slots N, per layer and in the memory network.
         mem_write_iters: how often the memory network refines the slots in one write.
+        mem_write_positions: whether the memory network sees in which order steps came, by a
+            learned vector for each place of the short memory and the segment, counted from the
+            oldest step of the episode there (not in Memory Transformer-XL).
         gate: what joins a sub-layer to its input: nbrc, gru or residual.
         mogrify: whether the gate's inputs scale each other first.
         ff_glu: whether the feed-forward layer is gated.
@@ -124,6 +127,7 @@ class MemoryTransformerXL(nn.Module):
         memory_layers: Sequence[int] | None = None,
         num_mem_kv: int = 0,
         mem_write_iters: int = 2,
+        mem_write_positions: bool = False,
         gate: Gate = "nbrc",
         mogrify: bool = False,
         ff_glu: bool = False,
@@ -172,7 +176,15 @@ class MemoryTransformerXL(nn.Module):
         ]
         self.layers = cast(Sequence[Layer], nn.ModuleList(layers))
         self.long_memory = (
-            LongMemory(dim, heads, len(self.memory_layers), lmem_len, num_mem_kv, mem_write_iters)
+            LongMemory(
+                dim,
+                heads,
+                len(self.memory_layers),
+                lmem_len,
+                num_mem_kv,
+                mem_write_iters,
+                num_positions=(mem_len + seq_len) * mem_write_positions,
+            )
             if lmem_len
             else None
         )

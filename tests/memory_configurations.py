@@ -27,6 +27,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "one_kv_head": {"one_kv_head": True},
     "memory_layers": {"memory_layers": [2]},
     "persistent slots": {"num_mem_kv": 2},
+    "places in the write": {"mem_write_positions": True},
     "residual": {"gate": "residual"},
     "gru": {"gate": "gru"},
     "mogrify": {"mogrify": True},

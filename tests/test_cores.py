@@ -153,3 +153,20 @@ def test_memory_writes_start_sharp_and_as_in_the_seed_if_asked() -> None:
     assert long_memory(mem_write_gain=None).key_value.abs().max() <= bound
     with pytest.raises(ValueError, match=r"mem_write_gain=2\.0 has no effect without"):
         CoreConfig(lmem_len=0, mem_write_gain=2.0)
+
+
+def test_memory_writes_see_places_if_asked() -> None:
+    def places(**options: Any) -> torch.Tensor | None:
+        core = make_core(CoreConfig(dim=32, mem_len=3, seq_len=5, **options))
+        assert isinstance(core, MemoryCore)
+        assert core.transformer.long_memory is not None
+        return core.transformer.long_memory.position_embedding
+
+    assert places() is None
+    started_as_told = places(mem_write_positions=True)
+    assert started_as_told is not None
+    assert started_as_told.shape == (3 + 5, 32)
+    assert started_as_told.std().item() == pytest.approx(0.4, rel=0.15)
+    small = places(mem_write_positions=True, mem_write_gain=None)
+    assert small is not None
+    assert small.abs().max() <= 32**-0.5

@@ -10,9 +10,11 @@ from mtxl_rl.long_memory import KeySummary, LongMemory
 BATCH_SIZE, NUM_LAYERS, NUM_SLOTS, NUM_POSITIONS, DIM, HEADS = 2, 3, 5, 7, 12, 4
 
 
-def make_network() -> LongMemory:
+def make_network(num_positions: int = 0) -> LongMemory:
     torch.manual_seed(0)
-    return LongMemory(DIM, HEADS, NUM_LAYERS, NUM_SLOTS, num_mem_kv=2, mem_write_iters=2)
+    return LongMemory(
+        DIM, HEADS, NUM_LAYERS, NUM_SLOTS, 2, mem_write_iters=2, num_positions=num_positions
+    )
 
 
 def inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -54,6 +56,22 @@ def test_is_invariant_to_a_permutation_of_the_positions() -> None:
     assert_close(
         network(slots, network.project(memories[:, :, order]), valid[:, order])[0], expected
     )
+
+
+def test_places_are_told_apart_by_a_vector_that_is_added_to_the_inputs() -> None:
+    network = make_network(num_positions=NUM_POSITIONS)
+    plain = make_network()
+    plain.load_state_dict(network.state_dict(), strict=False)
+    slots, memories, _ = inputs()
+    valid = torch.tensor([[True] * NUM_POSITIONS, [False] * 3 + [True] * (NUM_POSITIONS - 3)])
+    vectors = network.position_embedding
+    assert vectors is not None
+    # the second env has three places that are not valid: its fourth is the first that counts
+    by_env = torch.stack((vectors, torch.cat((vectors[:3], vectors[: NUM_POSITIONS - 3]))))
+    written = network(slots, network.project(memories), valid)[0]
+    expected = plain(slots, plain.project(memories + by_env[:, None]), valid)[0]
+    assert_close(written, expected)
+    assert not torch.allclose(written, plain(slots, plain.project(memories), valid)[0])
 
 
 def test_what_is_not_valid_is_not_written() -> None:
