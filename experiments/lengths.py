@@ -82,7 +82,7 @@ def lengths(
     (out / "lengths.md").write_text("\n".join(table) + "\n")
     print("\n".join(table))
     if lines:
-        save(draw_gaps(lines), out / "lengths.png")
+        save(draw_gaps(lines, envs), out / "lengths.png")
 
 
 def _key(env_id: str, memory: str) -> str:

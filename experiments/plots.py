@@ -14,7 +14,7 @@ seeds, the mean), its bootstrap interval of 95 %, and the probability of improve
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +28,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from experiments.intervals import interquartile_mean
-from experiments.runs import Curve, Run, find_runs, gap_of, grouped, varying_options
+from experiments.runs import Curve, Run, chance_of, find_runs, gap_of, grouped, varying_options
 from experiments.table import final_scores, write_tables
 from mtxl_rl.command import fail_with_one_line
 from mtxl_rl.config import short_name
@@ -76,7 +76,7 @@ def label(values: Sequence[str], names: Sequence[str]) -> str:
 
 def draw_curves(runs: list[Run], by: Sequence[str], smooth: int = 1) -> Figure:
     """Draw success against frames, with bootstrap intervals, of those runs that have episodes."""
-    figure, axes = _success_figure("million frames")
+    figure, axes = _success_figure("million frames", (run.options["env"] for run in runs))
     for values, group in grouped(runs, by).items():
         curves = [smoothed(run.curve, smooth) for run in group if run.curve is not None]
         if not curves:
@@ -124,13 +124,14 @@ def draw_heat_map(runs: list[Run]) -> Figure:
     return figure
 
 
-def draw_gaps(lines: Mapping[str, Mapping[int, Sequence[float]]]) -> Figure:
+def draw_gaps(lines: Mapping[str, Mapping[int, Sequence[float]]], env_ids: Iterable[str]) -> Figure:
     """Draw success against the steps from the cue to the choice.
 
     Args:
         lines: the success rates of the seeds, by the line's name and by the gap.
+        env_ids: where they were reached.
     """
-    figure, axes = _success_figure("steps from the cue to the choice")
+    figure, axes = _success_figure("steps from the cue to the choice", env_ids)
     for name, at_gap in lines.items():
         points = {gap: interquartile_mean([scores]) for gap, scores in sorted(at_gap.items())}
         values = [each.value for each in points.values()]
@@ -146,10 +147,12 @@ def _figure() -> tuple[Figure, Axes]:
     return plt.subplots(figsize=(7, 4), layout="constrained")
 
 
-def _success_figure(xlabel: str) -> tuple[Figure, Axes]:
-    """Return axes of success rates, with a line where chance is."""
+def _success_figure(xlabel: str, env_ids: Iterable[str]) -> tuple[Figure, Axes]:
+    """Return axes of success rates, with a line where chance is in these environments."""
     figure, axes = _figure()
-    axes.axhline(0.5, color="grey", linestyle=":", linewidth=1)
+    chances = {chance_of(env_id) for env_id in env_ids}
+    for chance in (chance for chance in chances if chance is not None):
+        axes.axhline(chance, color="grey", linestyle=":", linewidth=1)
     axes.grid(alpha=0.3)
     colors = mpl.rcParams["axes.prop_cycle"]
     axes.set_prop_cycle(rcsetup.cycler(linestyle=["-", "--", ":", "-."]) * colors)
@@ -213,7 +216,7 @@ def plot(
         save(draw_heat_map(runs), out / "heat_map.png")
     lines = _scores_by_gap(runs, [name for name in by if name != "env"])
     if any(len(at_gap) > 1 for at_gap in lines.values()):
-        save(draw_gaps(lines), out / "gaps.png")
+        save(draw_gaps(lines, (run.options["env"] for run in runs)), out / "gaps.png")
 
 
 def _scores_by_gap(runs: list[Run], by: Sequence[str]) -> dict[str, dict[int, list[float]]]:

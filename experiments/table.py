@@ -40,6 +40,7 @@ def table_rows(runs: Sequence[Run], by: Sequence[str]) -> list[dict[str, str]]:
         row["success (IQM, 95 % interval)"] = (
             str(interquartile_mean(list(scores.values()))) if scores else ""
         )
+        row["return"] = _mean(group, "mean_return")
         row |= _cue_columns(group)
         solved = [when for run in group if (when := run.when_solved())]
         row[f"reached {SOLVED}"] = f"{len(solved)} of {len(group)}"

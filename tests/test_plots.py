@@ -35,6 +35,7 @@ def finish(folder: Path, success_rate: float, **interventions: float) -> None:
     """Write an evaluation with a cue that was seen in every second episode."""
     evaluation = {
         "success_rate": success_rate,
+        "mean_return": 2 * success_rate,
         "cue_seen_rate": 0.5,
         "success_rate_cue_seen": None,
         "interventions": {name: {"success_rate": rate} for name, rate in interventions.items()},
@@ -95,6 +96,7 @@ def test_the_table_says_what_the_memory_did(tmp_path: Path) -> None:
     assert gru["kind"] == "gru"
     assert mtxl["seeds"] == "2"
     assert mtxl["success (IQM, 95 % interval)"] == "0.950 (0.900 to 1.000)"
+    assert mtxl["return"] == "1.900"
     assert mtxl["cue seen"] == "0.500"
     assert mtxl["success if seen"] == ""
     assert mtxl["memory cleared"] == "0.375"
@@ -136,6 +138,27 @@ def test_knows_the_gap_of_a_task(env_id: str, gap: int | None) -> None:
     assert gap_of(env_id) == gap
 
 
+@pytest.mark.parametrize(
+    ("env_id", "chance"),
+    [
+        ("MiniGrid-MemoryS17Random-v0", 0.5),
+        ("mtxl/MiniGrid-MemoryS7-v0", 0.5),
+        ("mtxl/MemoryS9to13Cue-v0", 0.5),
+        ("mtxl/TMaze10to40-v0", 0.5),
+        ("mtxl/Recall10to160-v0", 0.5),
+        ("mtxl/Recall20x4-v0", 0.0625),
+        ("MiniGrid-Empty-5x5-v0", None),
+        ("CartPole-v1", None),
+    ],
+)
+def test_chance_is_a_line_where_it_is_known(env_id: str, chance: float | None) -> None:
+    figure = plots.draw_gaps({"ours": {10: [1.0, 1.0]}}, [env_id, env_id])
+    dotted = [line for line in figure.axes[0].lines if line.get_linestyle() == ":"]
+    heights = [np.asarray(line.get_ydata()).tolist() for line in dotted]
+    assert heights == ([] if chance is None else [[chance, chance]])
+    plt.close("all")
+
+
 def test_draws_the_gaps_and_the_heat_map(tmp_path: Path) -> None:
     for index, (length, mem_len, lmem_len) in enumerate(product((10, 20), (0, 8), (0, 4))):
         core = CoreConfig(mem_len=mem_len, lmem_len=lmem_len)
@@ -163,7 +186,9 @@ def test_the_heat_map_has_short_memory_by_row(tmp_path: Path) -> None:
 
 
 def test_gaps_are_lines_of_interquartile_means() -> None:
-    figure = plots.draw_gaps({"ours": {100: [0.5, 0.7], 10: [1.0, 1.0]}, "theirs": {10: [0.5]}})
+    figure = plots.draw_gaps(
+        {"ours": {100: [0.5, 0.7], 10: [1.0, 1.0]}, "theirs": {10: [0.5]}}, ["CartPole-v1"]
+    )
     lines = {str(line.get_label()): line.get_xydata() for line in figure.axes[0].lines}
     assert_allclose(np.asarray(lines["ours"]), [[10, 1], [100, 0.6]])
     assert_allclose(np.asarray(lines["theirs"]), [[10, 0.5]])
