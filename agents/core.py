@@ -112,7 +112,7 @@ class CoreConfig:
     Memory Transformer-XL): for tasks with more than one thing to keep."""
     mem_write_gain: float | None = 4.0
     """Size of the memory network's keys at the start: how sharply a write picks what it stores.
-    None: the start of Memory Transformer-XL, small and even."""
+    None: the start of Memory Transformer-XL, small and even (vectors of places, too)."""
     mogrify: bool = False
     """Let the inputs of each gate scale each other first."""
     ff_glu: bool = False
@@ -136,6 +136,11 @@ class CoreConfig:
                 raise ValueError(
                     f"mem_write_gain={self.mem_write_gain} has no effect without a long memory; "
                     "leave it out, or set --core.lmem-len"
+                )
+            if not has_long_memory and self.mem_write_positions:
+                raise ValueError(
+                    "mem_write_positions=True has no effect without a long memory; leave it out, "
+                    "or set --core.lmem-len"
                 )
             if self.kind == "gtrxl" and self.lmem_len:
                 raise ValueError(

@@ -9,8 +9,9 @@ Observations: Discrete(3 + num_items): 0 and 1 are the cues, 2 is blank, 3 asks 
 Rewards: 1 / num_items for each right answer, 0 otherwise.
 Termination: after the last answer. The info then says `is_success`: all were right.
 Registered ids: mtxl/Recall6-v0, mtxl/Recall20-v0, mtxl/Recall50-v0, mtxl/Recall100-v0: the number
-    is `delay`. mtxl/Recall10to160-v0: one of 10, 20, 40, 80 and 160 for each episode.
-    mtxl/Recall20x8-v0, mtxl/Recall10to160x8-v0: eight cues.
+    is `delay`. Others are registered by `envs.make` and the commands when they are asked for:
+    mtxl/Recall10to160-v0 (one of 10, 20, 40, 80 and 160 for each episode), mtxl/Recall20x8-v0 and
+    mtxl/Recall10to160x8-v0 (eight cues).
 
 Nothing that the agent does shows in what it sees before the answers, so that it cannot keep a cue
 in its own behaviour, as it can in a maze (nor in its previous actions, if they are hidden from it):
@@ -29,7 +30,7 @@ from gymnasium import spaces
 DELAYS = (6, 20, 50, 100)
 NUM_CUES = 2
 BLANK, QUESTION = NUM_CUES, NUM_CUES + 1
-MAX_ITEMS = 62  # all cues of an episode make one number of 64 bits
+MAX_ITEMS = 63  # all cues of an episode make one number, an int64
 
 
 class RecallEnv(gymnasium.Env[int | np.int64, int | np.int64]):
@@ -38,7 +39,7 @@ class RecallEnv(gymnasium.Env[int | np.int64, int | np.int64]):
     Args:
         delays: blank steps between the cues and the questions, 0 or more, one of which is drawn
             for each episode.
-        num_items: cues to keep, and questions: from 1 to 62.
+        num_items: cues to keep, and questions: from 1 to 63.
         render_mode: none is supported.
 
     Raises:
@@ -63,7 +64,7 @@ class RecallEnv(gymnasium.Env[int | np.int64, int | np.int64]):
         """The cues as one number, at the step that shows the last of them; else -1."""
         if self._time != self.num_items - 1:
             return -1
-        return int("".join(str(cue) for cue in self._cues), NUM_CUES)
+        return sum(cue * NUM_CUES**item for item, cue in enumerate(self._cues))
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

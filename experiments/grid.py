@@ -243,8 +243,17 @@ def _changed(base: TrainConfig, options: Mapping[str, str]) -> TrainConfig:
 
 def _as_control(core: CoreConfig, kind: CoreKind) -> CoreConfig:
     """Return a core of another kind, without those options that this kind does not have."""
-    if kind in ("mtxl", "gtrxl"):
-        return replace(core, kind=kind, lmem_len=core.lmem_len if kind == "mtxl" else None)
+    if kind == "mtxl":
+        return replace(core, kind=kind)
+    if kind == "gtrxl":
+        default = CoreConfig()
+        return replace(
+            core,
+            kind=kind,
+            lmem_len=None,
+            mem_write_gain=default.mem_write_gain,
+            mem_write_positions=default.mem_write_positions,
+        )
     return CoreConfig(kind=kind, dim=core.dim, depth=core.depth, past_action=core.past_action)
 
 

@@ -68,8 +68,8 @@ class Intervention:
             )
         if memory == "swapped-long" and not has_cue:
             raise InterventionError(
-                f"memory={memory!r} needs an environment that says which cue is in view: Memory "
-                "and T-mazes do, see docs/environments.md; set --memory without-long"
+                f"memory={memory!r} needs an environment that says which cue is in view: Memory, "
+                "T-mazes and Recall do, see docs/environments.md; set --memory without-long"
             )
         if memory == "swapped-long" and num_envs < 2:
             raise InterventionError(

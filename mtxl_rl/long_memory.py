@@ -5,8 +5,8 @@ memory, the segment's layer inputs and persistent slots, `mem_write_iters` times
 to the slots by an nBRC. Layer inputs enter detached: gradient flows through the slots, from
 segment to segment, as in Memory Transformer-XL. A write sees a set of layer inputs; with a vector
 for each place it sees in which order they came, too (not in Memory Transformer-XL). Places are
-counted from the oldest position that is valid, so that it does not matter to an episode at which
-step of a segment it began.
+counted from the oldest position that is valid: at which step of a segment an episode began does not
+matter to a write that reaches back to its first step.
 
 Shapes: B envs, P memory layers, M short-memory length, W segment length, S long-memory slots,
 N persistent slots, D model width, H heads, K head width.
@@ -121,7 +121,10 @@ class LongMemory(nn.Module):
         """
         if self.position_embedding is not None:
             place = (valid.long().cumsum(dim=1) - 1).clamp_min(0)
-            context = context + self._key_value(self.position_embedding)[:, place][:, :, None]
+            vectors = self._key_value(self.position_embedding)
+            # not in bfloat16: the gradient of each vector is a sum over all envs
+            vectors = vectors.to(torch.promote_types(vectors.dtype, torch.float32))
+            context = context + vectors[:, place][:, :, None].to(context.dtype)
         keys, values = (self._split_heads(pair) for pair in context.flatten(2, 3))
         summary = KeySummary.of(keys, values, valid.repeat(1, context.shape[2]))
         if len(self.persistent):

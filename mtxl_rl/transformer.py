@@ -183,7 +183,7 @@ class MemoryTransformerXL(nn.Module):
                 lmem_len,
                 num_mem_kv,
                 mem_write_iters,
-                num_positions=(mem_len + seq_len) * mem_write_positions,
+                num_positions=mem_len + seq_len if mem_write_positions else 0,
             )
             if lmem_len
             else None

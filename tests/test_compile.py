@@ -18,7 +18,9 @@ from mtxl_rl import MemoryTransformerXL
 
 backend = {backend!r}
 torch.manual_seed(0)
-core = MemoryTransformerXL(dim=8, depth=1, seq_len=2, mem_len=3, lmem_len=2, heads=2)
+core = MemoryTransformerXL(
+    dim=8, depth=1, seq_len=2, mem_len=3, lmem_len=2, heads=2, mem_write_positions={places}
+)
 x = torch.randn(2, 5, 8)
 reset = torch.rand(2, 5) < 0.2
 y, state = core(x, core.initial_state(2), reset)
@@ -50,10 +52,10 @@ print("equal")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["aot_eager", "inductor"])
-def test_compiled_forms_equal_eager_ones(backend: str) -> None:
+@pytest.mark.parametrize(("backend", "places"), [("aot_eager", False), ("inductor", True)])
+def test_compiled_forms_equal_eager_ones(backend: str, places: bool) -> None:
     run = subprocess.run(
-        [sys.executable, "-c", PROGRAM.format(backend=backend)],
+        [sys.executable, "-c", PROGRAM.format(backend=backend, places=places)],
         cwd=Path(__file__).parents[1],
         capture_output=True,
         text=True,

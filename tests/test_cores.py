@@ -157,6 +157,7 @@ def test_memory_writes_start_sharp_and_as_in_the_seed_if_asked() -> None:
 
 def test_memory_writes_see_places_if_asked() -> None:
     def places(**options: Any) -> torch.Tensor | None:
+        torch.manual_seed(0)
         core = make_core(CoreConfig(dim=32, mem_len=3, seq_len=5, **options))
         assert isinstance(core, MemoryCore)
         assert core.transformer.long_memory is not None
@@ -170,3 +171,6 @@ def test_memory_writes_see_places_if_asked() -> None:
     small = places(mem_write_positions=True, mem_write_gain=None)
     assert small is not None
     assert small.abs().max() <= 32**-0.5
+    for without in ({"lmem_len": 0}, {"kind": "gtrxl"}):
+        with pytest.raises(ValueError, match="mem_write_positions=True has no effect without"):
+            places(mem_write_positions=True, **without)

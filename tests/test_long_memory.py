@@ -74,6 +74,23 @@ def test_places_are_told_apart_by_a_vector_that_is_added_to_the_inputs() -> None
     assert not torch.allclose(written, plain(slots, plain.project(memories), valid)[0])
 
 
+def test_the_gradient_of_a_place_is_summed_over_envs_without_bfloat16() -> None:
+    def gradient(dtype: torch.dtype) -> torch.Tensor:
+        network = make_network(num_positions=NUM_POSITIONS)
+        generator = torch.Generator().manual_seed(1)
+        slots = torch.randn(1024, NUM_SLOTS, DIM, generator=generator)
+        memories = torch.randn(1024, NUM_LAYERS, NUM_POSITIONS, DIM, generator=generator)
+        valid = torch.ones(1024, NUM_POSITIONS, dtype=torch.bool)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+            network(slots, network.project(memories), valid)[0].float().mean(dim=0).sum().backward()
+        assert network.position_embedding is not None
+        assert network.position_embedding.grad is not None
+        return network.position_embedding.grad
+
+    exact = gradient(torch.float32)
+    assert (gradient(torch.bfloat16) - exact).norm() < 0.03 * exact.norm()
+
+
 def test_what_is_not_valid_is_not_written() -> None:
     network = make_network()
     slots, memories, valid = inputs()

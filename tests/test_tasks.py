@@ -16,7 +16,7 @@ from envs.registry import check_id
 from envs.t_maze import TMazeEnv, doubled
 
 IDS = [
-    *(f"mtxl/Recall{n}-v0" for n in (*DELAYS, "3to20", "3to20x2", "5x62")),
+    *(f"mtxl/Recall{n}-v0" for n in (*DELAYS, "3to20", "3to20x2", "5x63")),
     *(f"mtxl/TMaze{n}{variant}-v0" for n in (7, 10, 300) for variant in ("", "Active")),
     *(f"mtxl/MemoryS{size}{variant}-v0" for size in (7, "9to13") for variant in ("", "RandomCue")),
 ]
@@ -56,13 +56,13 @@ def test_recall_asks_for_each_cue_in_turn(delay: int, num_items: int) -> None:
         shown = [observation]
         codes_in_view = [env.cue_in_view]
         for _ in range(num_items + delay):
-            observation, reward, *ends, _ = env.step(0)
+            observation, reward, *ends, _ = env.step(seed % 2)  # not an answer
             assert (reward, ends) == (0, [False, False])
             shown.append(observation)
             codes_in_view.append(env.cue_in_view)
         cues = [int(cue) for cue in shown[:num_items]]
         assert shown[num_items:] == [2] * delay + [3]
-        code = sum(cue << place for place, cue in enumerate(reversed(cues)))
+        code = sum(cue << place for place, cue in enumerate(cues))
         others = [-1] * (num_items + delay)
         expected = [*others[: num_items - 1], code, *others[num_items - 1 :]]
         assert codes_in_view == expected
@@ -140,11 +140,11 @@ def test_rejects_sizes_that_make_no_task(task: type, size: Any) -> None:
         task(size)
 
 
-@pytest.mark.parametrize("num_items", [0, 63])
+@pytest.mark.parametrize("num_items", [0, 64])
 def test_rejects_numbers_of_cues_that_make_no_task(num_items: int) -> None:
-    with pytest.raises(ValueError, match=rf"num_items={num_items} must be from 1 to 62"):
+    with pytest.raises(ValueError, match=rf"num_items={num_items} must be from 1 to 63"):
         RecallEnv([6], num_items)
-    with pytest.raises(ValueError, match=rf"num_items={num_items} must be from 1 to 62"):
+    with pytest.raises(ValueError, match=rf"num_items={num_items} must be from 1 to 63"):
         check_id(f"mtxl/Recall6x{num_items}-v0")
 
 

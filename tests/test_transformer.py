@@ -341,7 +341,9 @@ def test_dropout_acts_in_training_only() -> None:
 
 
 def test_runs_under_bfloat16_autocast() -> None:
-    for name in ("mem_len above seq_len", "gru", "mogrify", "one_kv_head", "persistent slots"):
+    names = ("mem_len above seq_len", "places in the write", "gru", "mogrify", "one_kv_head",
+             "persistent slots")  # fmt: skip
+    for name in names:
         core = make_core(name)
         x, reset = random_inputs(core, NUM_STEPS, reset_rate=0.1)
         expected, _ = core(x, core.initial_state(BATCH_SIZE), reset)
