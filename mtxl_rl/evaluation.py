@@ -14,6 +14,7 @@ import torch
 
 import envs
 from agents.actor_critic import ActorCritic
+from agents.memory_core import MemoryCore
 from agents.rollout import act_, start
 from agents.uncompiled import uncompiled
 from envs import Backend, BatchedEnv
@@ -22,6 +23,7 @@ from mtxl_rl.interventions import Intervention, InterventionError, fitting_inter
 from mtxl_rl.metrics import EPISODE_COLUMNS, Episodes, Evaluation
 
 TRAINING_STREAM, EVALUATION_STREAM = 0, 1
+MAX_START_PLACES = 4
 MAX_VIDEO_FRAMES = 600
 VIDEO_FPS = 10
 
@@ -36,7 +38,9 @@ def evaluate_agent(
 ) -> Evaluation:
     """Play `config.episodes` episodes on levels of the evaluation's stream and summarise them.
 
-    The levels are the same whatever the backend and the number of envs.
+    The levels are the same whatever the backend and the number of envs. Where the core has
+    segments, a quarter of the episodes each meets the segment at its start, a quarter on, and so
+    on: in training an episode may start at any step of it.
 
     Raises:
         InterventionError: when it cannot be made, or no episode was long enough for it.
@@ -68,25 +72,44 @@ def _play_levels(
     agent: ActorCritic, env_id: str, config: EvaluateConfig, backend: Backend
 ) -> Episodes:
     levels = level_seeds(config.seed, EVALUATION_STREAM).generate_state(config.episodes)
-    if config.memory == "swapped-long":
-        # envs with odd numbers, which count, play the levels, and those that give play them too
-        levels = np.stack((np.roll(levels, 1), levels), axis=1).flatten()
-    num_envs = min(config.num_envs, config.episodes)
-    env = envs.make(
-        env_id,
-        num_envs,
-        device=agent.device,
-        seed=level_seeds(config.seed, EVALUATION_STREAM),
-        render_mode="rgb_array" if config.video else None,
-        backend=backend,
-        level_seeds=levels.tolist(),
-        timeout=config.env_timeout,
-    )
-    try:
-        _check_spaces(agent, env, env_id)
-        return play(agent, env, config)
-    finally:
-        env.close()
+    places = start_places(agent, config.episodes)
+    played = []
+    for place, share in zip(places, np.array_split(levels, len(places)), strict=True):
+        if config.memory == "swapped-long":
+            # envs with odd numbers, which count, play the levels, and those that give play them too
+            env_levels = np.stack((np.roll(share, 1), share), axis=1).flatten()
+        else:
+            env_levels = share
+        video = config.video if not played else None
+        env = envs.make(
+            env_id,
+            min(config.num_envs, len(share)),
+            device=agent.device,
+            seed=level_seeds(config.seed, EVALUATION_STREAM),
+            render_mode="rgb_array" if video else None,
+            backend=backend,
+            level_seeds=env_levels.tolist(),
+            timeout=config.env_timeout,
+        )
+        try:
+            _check_spaces(agent, env, env_id)
+            options = replace(config, episodes=len(share), video=video)
+            played.append(play(agent, env, options, place))
+        finally:
+            env.close()
+    return Episodes.joined(played)
+
+
+def start_places(agent: ActorCritic, episodes: int) -> list[int]:
+    """Return the steps of a segment at which an evaluation starts its first episodes.
+
+    There are fewer where there are few episodes, so that each has two or more.
+    """
+    if not isinstance(agent.core, MemoryCore):
+        return [0]
+    seq_len = agent.core.transformer.seq_len
+    num_places = max(1, min(MAX_START_PLACES, seq_len, episodes // 2))
+    return [seq_len * index // num_places for index in range(num_places)]
 
 
 def _check_spaces(agent: ActorCritic, env: BatchedEnv, env_id: str) -> None:
@@ -99,10 +122,18 @@ def _check_spaces(agent: ActorCritic, env: BatchedEnv, env_id: str) -> None:
         )
 
 
-def play(agent: ActorCritic, env: BatchedEnv, config: EvaluateConfig) -> Episodes:
+def play(
+    agent: ActorCritic, env: BatchedEnv, config: EvaluateConfig, start_place: int = 0
+) -> Episodes:
     """Play `config.episodes` episodes and return those that count: all, but for swapped-long.
 
     Every env plays an equal share of the episodes, so that short ones are not counted too often.
+
+    Args:
+        agent: who plays.
+        env: where.
+        config: episodes, seed of the actions, intervention, film.
+        start_place: the step of a segment at which the first episodes start.
 
     Raises:
         ValueError: for an intervention that cannot be made.
@@ -112,8 +143,10 @@ def play(agent: ActorCritic, env: BatchedEnv, config: EvaluateConfig) -> Episode
     quota = torch.zeros(env.num_envs, dtype=torch.int64)
     quota[players] = config.episodes // len(players)
     quota[players[: config.episodes % len(players)]] += 1
-    torch.manual_seed(config.seed)
+    torch.manual_seed(config.seed + start_place)
     carry = start(agent, env)
+    for _ in range(start_place):  # the first step of the episode clears what this leaves
+        carry = replace(carry, state=agent.step_(carry.inputs, carry.state)[2])
     rows: list[torch.Tensor] = []
     film = _Film(config.video)
     while quota.any():
