@@ -47,6 +47,13 @@ def test_ended_episodes_are_those_with_a_flag() -> None:
     assert np.isnan(unknown.cue_age).all()
 
 
+def test_joined_episodes_keep_their_order() -> None:
+    joined = Episodes.joined([episodes(1, 0), episodes(), episodes(0)])
+    assert joined.success.tolist() == [1, 0, 0]
+    assert joined.return_.tolist() == [0.5, 0, 0]
+    assert joined.length.tolist() == [7, 7, 7]
+
+
 def test_evaluation_has_wilsons_interval() -> None:
     evaluation = Evaluation.of(episodes(*[1.0] * 8, 0.0, 0.0))
     assert evaluation.success_rate == 0.8

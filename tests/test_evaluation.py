@@ -1,0 +1,93 @@
+"""Evaluation starts its episodes at several steps of a segment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from recall_env import RecallEnv
+
+from agents.actor_critic import ActorCritic
+from agents.core import CoreConfig
+from mtxl_rl import evaluation
+from mtxl_rl.config import EvaluateConfig
+from mtxl_rl.evaluation import evaluate_agent, play, start_places
+
+
+def make_agent(env: Any, kind: Any = "mtxl", **options: Any) -> ActorCritic:
+    torch.manual_seed(0)
+    memory: dict[str, Any] = {"seq_len": 8, "mem_len": 2, "heads": 2}
+    options = (memory if kind in ("mtxl", "gtrxl") else {}) | options
+    config = CoreConfig(kind=kind, dim=8, depth=1, past_action=False, **options)
+    return ActorCritic(env.observation_space, env.action_space, config)
+
+
+@pytest.mark.parametrize(
+    ("kind", "seq_len", "episodes", "places"),
+    [
+        ("mtxl", 16, 200, [0, 4, 8, 12]),
+        ("gtrxl", 6, 200, [0, 1, 3, 4]),
+        ("mtxl", 2, 200, [0, 1]),
+        ("mtxl", 16, 5, [0, 8]),
+        ("mtxl", 16, 1, [0]),
+        ("gru", None, 200, [0]),
+    ],
+)
+def test_places_are_spread_over_the_segment(
+    kind: str, seq_len: int | None, episodes: int, places: list[int]
+) -> None:
+    options = {} if seq_len is None else {"seq_len": seq_len}
+    assert start_places(make_agent(RecallEnv(1, delay=2), kind, **options), episodes) == places
+
+
+def spy(agent: ActorCritic, env: RecallEnv, place: int) -> list[tuple[int, bool, torch.Tensor]]:
+    """Play one episode in each env; return position, reset and logits of each step of the agent."""
+    seen = []
+    original: Callable[..., Any] = agent.step_
+
+    def step_(inputs: Any, state: Any) -> Any:
+        position = state.position
+        policy, value, after = original(inputs, state)
+        seen.append((position, bool(inputs.reset.all()), value))
+        return policy, value, after
+
+    agent.step_ = step_
+    try:
+        play(agent, env, EvaluateConfig(episodes=env.num_envs), place)
+    finally:
+        agent.step_ = original
+    return seen
+
+
+def test_an_episode_starts_at_its_place_and_sees_nothing_earlier() -> None:
+    env = RecallEnv(3, delay=2, is_staggered=False)  # episodes of 4 steps
+    agent = make_agent(env)
+    seen = spy(agent, env, place=5)
+    assert [(position, reset) for position, reset, _ in seen] == [
+        *((step, True) for step in range(5)),  # on the way to the place
+        (5, True), (6, False), (7, False), (0, False),
+    ]  # fmt: skip
+    first = [value for _, _, value in spy(agent, RecallEnv(3, 2, is_staggered=False), place=0)]
+    torch.testing.assert_close(seen[5][2], first[0])
+    torch.testing.assert_close(seen[7][2], first[2])  # before a write the place makes no difference
+
+
+@pytest.mark.parametrize("memory", ["kept", "swapped-long"])
+def test_all_episodes_are_played_between_the_places(
+    memory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env_id = "mtxl/Recall20-v0"
+    agent = make_agent(evaluation.envs.make(env_id, 1))
+    played: list[tuple[int, int, int]] = []
+
+    def recorded(agent: ActorCritic, env: Any, config: EvaluateConfig, place: int) -> Any:
+        played.append((config.episodes, env.num_envs, place))
+        return play(agent, env, config, place)
+
+    monkeypatch.setattr(evaluation, "play", recorded)
+    options = EvaluateConfig(episodes=10, num_envs=2, memory=memory)
+    evaluated = evaluate_agent(agent, env_id, options).episodes
+    assert evaluated == 10 if memory == "kept" else 0 < evaluated <= 10  # those that received
+    assert played == [(3, 2, 0), (3, 2, 2), (2, 2, 4), (2, 2, 6)]
