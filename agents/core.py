@@ -132,16 +132,13 @@ class CoreConfig:
             if gain is not None and not 0 < gain < math.inf:
                 raise ValueError(f"mem_write_gain={gain} must be above 0, or None")
             has_long_memory = self.kind == "mtxl" and self.lmem_len != 0
-            if not has_long_memory and self.mem_write_gain not in (CoreConfig.mem_write_gain, None):
-                raise ValueError(
-                    f"mem_write_gain={self.mem_write_gain} has no effect without a long memory; "
-                    "leave it out, or set --core.lmem-len"
-                )
-            if not has_long_memory and self.mem_write_positions:
-                raise ValueError(
-                    "mem_write_positions=True has no effect without a long memory; leave it out, "
-                    "or set --core.lmem-len"
-                )
+            for name, default in LONG_MEMORY_OPTIONS.items():
+                value = getattr(self, name)
+                if not has_long_memory and value not in (default, None):
+                    raise ValueError(
+                        f"{name}={value} has no effect without a long memory; leave it out, or set "
+                        "--core.lmem-len"
+                    )
             if self.kind == "gtrxl" and self.lmem_len:
                 raise ValueError(
                     f"lmem_len={self.lmem_len} must be 0 for the core gtrxl, which has no long "
@@ -174,6 +171,12 @@ class CoreConfig:
     def has_attention(self) -> bool:
         """Whether the core is a memory transformer."""
         return self.kind in ("mtxl", "gtrxl")
+
+
+LONG_MEMORY_OPTIONS = {
+    name: getattr(CoreConfig, name) for name in ("mem_write_gain", "mem_write_positions")
+}
+"""Options, with their defaults, that must be left out where there is no long memory."""
 
 
 def make_core(config: CoreConfig) -> Core:

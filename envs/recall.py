@@ -75,29 +75,26 @@ class RecallEnv(gymnasium.Env[int | np.int64, int | np.int64]):
         is_mixed = len(self.delays) > 1
         self.delay = int(self.np_random.choice(self.delays)) if is_mixed else self.delays[0]
         self._cues = self.np_random.integers(NUM_CUES, size=self.num_items).tolist()
-        self._answers: list[bool] = []
+        questions = range(QUESTION, QUESTION + self.num_items)
+        self._shown = [*self._cues, *[BLANK] * self.delay, *questions]
+        self._is_success = True  # until an answer is wrong
         self._time = 0
-        return self._cues[0], {}
+        return self._shown[0], {}
 
     def step(
         self, action: int | np.int64
     ) -> tuple[int | np.int64, float, bool, bool, dict[str, Any]]:
         """Take an answer; after a question it counts, and after the last the episode ends."""
-        first_question = self.num_items + self.delay
+        item = self._shown[self._time] - QUESTION
         reward = 0.0
-        if self._time >= first_question:
-            is_right = int(action) == self._cues[self._time - first_question]
-            self._answers.append(is_right)
+        if item >= 0:
+            is_right = int(action) == self._cues[item]
+            self._is_success &= is_right
             reward = is_right / self.num_items
         self._time += 1
-        if len(self._answers) == self.num_items:
-            info = {"is_success": all(self._answers)}
-            return QUESTION + self.num_items - 1, reward, True, False, info
-        if self._time < self.num_items:
-            return self._cues[self._time], reward, False, False, {}
-        if self._time < first_question:
-            return BLANK, reward, False, False, {}
-        return QUESTION + self._time - first_question, reward, False, False, {}
+        if self._time == len(self._shown):
+            return self._shown[-1], reward, True, False, {"is_success": self._is_success}
+        return self._shown[self._time], reward, False, False, {}
 
 
 def check_num_items(num_items: int) -> None:

@@ -25,7 +25,7 @@ from typing import Any
 
 import tyro
 
-from agents.core import CORES, CoreConfig, CoreKind, make_core
+from agents.core import CORES, LONG_MEMORY_OPTIONS, CoreConfig, CoreKind, make_core
 from envs.registry import check_id
 from mtxl_rl.config import TrainConfig, differences, flat, num_cores, short_name, to_json
 from mtxl_rl.run_directory import load_config
@@ -246,14 +246,7 @@ def _as_control(core: CoreConfig, kind: CoreKind) -> CoreConfig:
     if kind == "mtxl":
         return replace(core, kind=kind)
     if kind == "gtrxl":
-        default = CoreConfig()
-        return replace(
-            core,
-            kind=kind,
-            lmem_len=None,
-            mem_write_gain=default.mem_write_gain,
-            mem_write_positions=default.mem_write_positions,
-        )
+        return replace(core, kind=kind, lmem_len=None, **LONG_MEMORY_OPTIONS)
     return CoreConfig(kind=kind, dim=core.dim, depth=core.depth, past_action=core.past_action)
 
 

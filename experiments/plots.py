@@ -150,9 +150,9 @@ def _figure() -> tuple[Figure, Axes]:
 def _success_figure(xlabel: str, env_ids: Iterable[str]) -> tuple[Figure, Axes]:
     """Return axes of success rates, with a line where chance is in these environments."""
     figure, axes = _figure()
-    chances = {chance_of(env_id) for env_id in env_ids}
-    for chance in (chance for chance in chances if chance is not None):
-        axes.axhline(chance, color="grey", linestyle=":", linewidth=1)
+    for chance in {chance_of(env_id) for env_id in env_ids}:
+        if chance is not None:
+            axes.axhline(chance, color="grey", linestyle=":", linewidth=1)
     axes.grid(alpha=0.3)
     colors = mpl.rcParams["axes.prop_cycle"]
     axes.set_prop_cycle(rcsetup.cycler(linestyle=["-", "--", ":", "-."]) * colors)

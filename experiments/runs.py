@@ -94,7 +94,7 @@ def chance_of(env_id: str) -> float | None:
     """Return the success rate of an agent that guesses at the end, where the task is known."""
     if match := re.search(r"mtxl/Recall\d+(?:to\d+)?(?:x(\d+))?-v0$", env_id):
         return 0.5 ** int(match[1] or 1)
-    return 0.5 if re.search(r"(?:MiniGrid-|mtxl/)(?:MiniGrid-)?(?:Memory|TMaze)", env_id) else None
+    return 0.5 if re.search(r"(?:MiniGrid-|mtxl/)(?:Memory|TMaze)", env_id) else None
 
 
 def find_runs(folder: Path) -> list[Run]:

@@ -43,7 +43,7 @@ def test_places_are_spread_over_the_segment(
 
 
 def spy(agent: ActorCritic, env: RecallEnv, place: int) -> list[tuple[int, bool, torch.Tensor]]:
-    """Play one episode in each env; return position, reset and logits of each step of the agent."""
+    """Play one episode in each env; return position, reset and value of each step of the agent."""
     seen = []
     original: Callable[..., Any] = agent.step_
 
