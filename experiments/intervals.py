@@ -35,11 +35,23 @@ def interquartile_mean(tasks: Sequence[Sequence[float]]) -> Estimate:
     Args:
         tasks: the scores of each task's runs.
     """
+    return _estimate(_middle_mean, [np.array(task, dtype=float) for task in tasks])
 
-    def mean(*samples: np.ndarray, axis: int = -1) -> np.ndarray:
-        return stats.trim_mean(np.concatenate(samples, axis=axis), 0.25, axis=axis)
 
-    return _estimate(mean, [np.array(task, dtype=float) for task in tasks])
+def interquartile_curve(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the interquartile mean at each point, and the ends of its interval: (N,) each.
+
+    Args:
+        scores: (runs, N); with a single run all three are its scores.
+    """
+    mean = _middle_mean(scores, axis=0)
+    if len(scores) < 2:
+        return mean, mean, mean
+    return mean, *_interval([scores], _middle_mean, axis=0)
+
+
+def _middle_mean(*samples: np.ndarray, axis: int = -1) -> np.ndarray:
+    return stats.trim_mean(np.concatenate(samples, axis=axis), 0.25, axis=axis)
 
 
 def probability_of_improvement(
@@ -87,12 +99,20 @@ def _estimate(statistic: Callable[..., np.ndarray], samples: list[np.ndarray]) -
         ]
         return statistic(*every)
 
+    low, high = _interval(several, redrawn)
+    return Estimate(value, float(low), float(high))
+
+
+def _interval(
+    samples: Sequence[np.ndarray], statistic: Callable[..., np.ndarray], axis: int = -1
+) -> tuple[np.ndarray, np.ndarray]:
     interval = stats.bootstrap(
-        several,
-        redrawn,
+        samples,
+        statistic,
         n_resamples=NUM_RESAMPLES,
         method="percentile",
         vectorized=True,
+        axis=axis,
         rng=np.random.default_rng(0),
     ).confidence_interval
-    return Estimate(value, float(interval.low), float(interval.high))
+    return interval.low, interval.high

@@ -25,9 +25,8 @@ from matplotlib import pyplot as plt
 from matplotlib import rcsetup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy import stats
 
-from experiments.intervals import interquartile_mean
+from experiments.intervals import interquartile_curve, interquartile_mean
 from experiments.runs import Curve, Run, chance_of, find_runs, gap_of, grouped, varying_options
 from experiments.table import final_scores, write_tables
 from mtxl_rl.command import fail_with_one_line
@@ -83,18 +82,10 @@ def draw_curves(runs: list[Run], by: Sequence[str], smooth: int = 1) -> Figure:
             continue
         has_ended = [run.evaluation is not None for run in group if run.curve is not None]
         frames, success = band(curves, has_ended)
-        mean = stats.trim_mean(success, 0.25, axis=0)
+        mean, low, high = interquartile_curve(success)
         seeds = f"{len(curves)} seed{'s' * (len(curves) > 1)}"
         (line,) = axes.plot(frames / 1e6, mean, label=f"{label(values, by)}, {seeds}")
         if len(curves) > 1:
-            low, high = stats.bootstrap(
-                (success,),
-                lambda sample, axis: stats.trim_mean(sample, 0.25, axis=axis),
-                axis=0,
-                n_resamples=500,
-                method="percentile",
-                rng=np.random.default_rng(0),
-            ).confidence_interval
             axes.fill_between(frames / 1e6, low, high, color=line.get_color(), alpha=0.2)
     _add_legend(figure, axes)
     return figure

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
-from experiments.intervals import interquartile_mean, probability_of_improvement
+from experiments.intervals import (
+    interquartile_curve,
+    interquartile_mean,
+    probability_of_improvement,
+)
 
 
 def test_interquartile_mean_is_that_of_the_middle_half_over_all_tasks() -> None:
@@ -34,6 +39,18 @@ def test_a_single_run_has_no_interval() -> None:
 def test_a_task_with_a_single_run_is_never_redrawn(tasks: list[list[float]]) -> None:
     estimate = interquartile_mean(tasks)
     assert estimate.low <= estimate.value <= estimate.high
+
+
+def test_a_curve_has_the_estimate_of_each_of_its_points() -> None:
+    scores = np.random.default_rng(1).random((5, 3))
+    for point, curve in enumerate(zip(*interquartile_curve(scores), strict=True)):
+        estimate = interquartile_mean([scores[:, point].tolist()])
+        assert curve == pytest.approx((estimate.value, estimate.low, estimate.high))
+
+
+def test_a_curve_of_a_single_run_is_its_own_interval() -> None:
+    scores = np.array([[0.25, 0.5]])
+    assert [each.tolist() for each in interquartile_curve(scores)] == [[0.25, 0.5]] * 3
 
 
 def test_probability_of_improvement_counts_pairs_and_ties() -> None:
