@@ -17,6 +17,7 @@ import tyro
 
 import envs
 from agents.actor_critic import ActorCritic
+from agents.memory_core import MemoryCore
 from mtxl_rl import checkpoint
 from mtxl_rl.command import RunFailed, fail_with_one_line
 from mtxl_rl.config import (
@@ -107,6 +108,11 @@ def _introduce(run: Run) -> None:
     say(f"{config.env}: {config.num_envs} envs, {run.env.backend} backend, core "
           f"{config.core.kind}, {num_parameters:,} parameters, {agent.device}, {precision}, "
           f"{run.trainer.form}")  # fmt: skip
+    if isinstance(agent.core, MemoryCore):
+        transformer = agent.core.transformer
+        first, last = transformer.reach
+        slots = transformer.lmem_len or "no"
+        say(f"Memory:       of the last {first} to {last} steps, and {slots} slots of long memory")
     say(f"Run:          {run.run_dir}")
 
 

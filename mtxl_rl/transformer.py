@@ -189,6 +189,19 @@ class MemoryTransformerXL(nn.Module):
             else None
         )
 
+    @property
+    def reach(self) -> tuple[int, int]:
+        """How many steps back a step sees without long memory, at a segment's first and last.
+
+        Deeper layers see further: what a layer remembers of an earlier segment had seen what was
+        remembered there.
+        """
+        first = 0  # the earliest step seen, counted from the start of the segment
+        for layer in range(len(self.layers), 0, -1):
+            start = first // self.seq_len * self.seq_len
+            first = start - self.mem_len if layer in self.memory_layers else start
+        return -first, self.seq_len - 1 - first
+
     def initial_state(self, batch_size: int) -> MemoryState:
         """Return the state of `batch_size` envs that have seen nothing."""
         weights = self.positions

@@ -200,6 +200,28 @@ def test_segment_only_forgets_what_is_before_the_segment() -> None:
     assert_close(y[:, 15:], fresh, **TOLERANCE)
 
 
+@pytest.mark.parametrize("memory_layers", [None, [2], [1, 3]])
+@pytest.mark.parametrize("mem_len", [0, 2, 5, 7, 13])
+def test_reach_is_how_far_back_an_input_matters(
+    mem_len: int, memory_layers: list[int] | None
+) -> None:
+    options = {"mem_len": mem_len, "lmem_len": 0, "memory_layers": memory_layers}
+    torch.manual_seed(0)
+    core = MemoryTransformerXL(**(BASE | options)).double()
+    num_steps = core.seq_len * (core.reach[1] // core.seq_len + 2)  # the last segment is seen
+    x = torch.randn(1, num_steps, core.input_dim, dtype=torch.float64)
+    # row t has another input at step t, the last row none
+    changed = x.repeat(num_steps + 1, 1, 1)
+    steps = torch.arange(num_steps)
+    changed[steps, steps] += torch.randn(num_steps, core.input_dim, dtype=torch.float64)
+    reset = torch.zeros(changed.shape[:2], dtype=torch.bool)
+    y, _ = core(changed, core.initial_state(len(changed)), reset)
+    matters = (y[:-1] - y[-1]).abs().amax(dim=2) > 1e-12  # (step of the input, of the output)
+    last_segment = range(num_steps - core.seq_len, num_steps)
+    furthest = [step - int(matters[:, step].nonzero().min()) for step in last_segment]
+    assert (furthest[0], furthest[-1]) == core.reach
+
+
 @pytest.mark.parametrize("in_place", [False, True])
 @pytest.mark.parametrize("mem_len", [0, 3, 7, 17])
 def test_memory_changes_when_fed_one_step_at_a_time(mem_len: int, in_place: bool) -> None:
