@@ -126,7 +126,7 @@ def _evaluate(run: Run) -> Evaluation:
         env_timeout=config.env_timeout,
     )
     evaluation = evaluate_agent(agent, config.env, options, config.backend)
-    say(f"Evaluated:    {evaluation.episodes} episodes on new levels")
+    say(f"Evaluated:    {evaluation.episodes} new episodes")
     say(f"Success rate: {evaluation.describe_success()}")
     intervened: dict[Memory, Evaluation] = {}
     if evaluation.success_rate is not None:
