@@ -164,9 +164,9 @@ def test_starts_from_the_weights_of_another_task(
 def test_evaluates_in_another_environment(trained: Path, command: Command) -> None:
     """Its own is of size 7: with a time limit of 245 steps."""
     options = ("--episodes", 8, "--num-envs", 4)
-    code, out, err = command(evaluate.main, trained, *options, "--env", "mtxl/MemoryS33Cue-v0")
+    code, out, err = command(evaluate.main, trained, *options, "--env", "mtxl/MemoryS9Cue-v0")
     assert code == 0, err
-    assert out.startswith("mtxl/MemoryS33Cue-v0, mtxl after 512 frames, 8 episodes, memory kept")
+    assert out.startswith("mtxl/MemoryS9Cue-v0, mtxl after 512 frames, 8 episodes, memory kept")
     assert "Cue:          seen in 1.000 of the episodes" in out
     code, _, err = command(evaluate.main, trained, *options, "--env", "CartPole-v1")
     assert code == 2
