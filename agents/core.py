@@ -110,6 +110,9 @@ class CoreConfig:
     mem_write_positions: bool = False
     """Let a memory write see in which order steps came, by a learned vector for each place (not in
     Memory Transformer-XL): for tasks with more than one thing to keep."""
+    mem_write_holds: bool = False
+    """Let a memory write leave the slots as they are (in Memory Transformer-XL each write adds the
+    vectors that tell them apart): for what must be kept much longer than in training."""
     mem_write_gain: float | None = 4.0
     """Size of the memory network's keys at the start: how sharply a write picks what it stores.
     None: the start of Memory Transformer-XL, small and even (vectors of places, too)."""
@@ -174,7 +177,8 @@ class CoreConfig:
 
 
 LONG_MEMORY_OPTIONS = {
-    name: getattr(CoreConfig, name) for name in ("mem_write_gain", "mem_write_positions")
+    name: getattr(CoreConfig, name)
+    for name in ("mem_write_gain", "mem_write_positions", "mem_write_holds")
 }
 """Options, with their defaults, that must be left out where there is no long memory."""
 
@@ -210,6 +214,7 @@ def _memory_transformer(config: CoreConfig) -> MemoryCore:
         num_mem_kv=config.num_mem_kv,
         mem_write_iters=config.mem_write_iters,
         mem_write_positions=config.mem_write_positions,
+        mem_write_holds=config.mem_write_holds,
         gate=config.gate,
         mogrify=config.mogrify,
         ff_glu=config.ff_glu,

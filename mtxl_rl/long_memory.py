@@ -8,6 +8,10 @@ for each place it sees in which order they came, too (not in Memory Transformer-
 counted from the oldest position that is valid: at which step of a segment an episode began does not
 matter to a write that reaches back to its first step.
 
+Vectors tell the slots apart. Memory Transformer-XL adds them to the slots at every write, so that
+slots drift that the gate keeps; where a write holds, the vectors enter its attention only, and a
+gate of retention 1 leaves the slots as they are.
+
 Shapes: B envs, P memory layers, M short-memory length, W segment length, S long-memory slots,
 N persistent slots, D model width, H heads, K head width.
 """
@@ -79,10 +83,12 @@ class LongMemory(nn.Module):
         num_mem_kv: int,
         mem_write_iters: int,
         num_positions: int = 0,
+        holds: bool = False,
     ):
         super().__init__()
         self.heads = heads
         self.mem_write_iters = mem_write_iters
+        self.holds = holds
         self.initial_slot = init_uniform(dim, dim=dim)
         self.slot_embedding = init_uniform(lmem_len, dim, dim=dim)
         self.layer_embedding = init_uniform(num_memory_layers, 1, dim, dim=dim)
@@ -129,10 +135,12 @@ class LongMemory(nn.Module):
         summary = KeySummary.of(keys, values, valid.repeat(1, context.shape[2]))
         if len(self.persistent):
             summary += self._summarise(self.persistent.expand(len(slots), -1, -1))
-        slots = slots + self.slot_embedding
+        if not self.holds:
+            slots = slots + self.slot_embedding
         retentions = []
         for _ in range(self.mem_write_iters):
-            normed = F.layer_norm(slots, slots.shape[-1:])
+            named = slots + self.slot_embedding if self.holds else slots
+            normed = F.layer_norm(named, slots.shape[-1:])
             seen = summary + self._summarise(normed)
             mixed = seen.attend(self._split_heads(normed @ self.query))
             mixed = mixed.transpose(1, 2).reshape(slots.shape)

@@ -104,6 +104,8 @@ class MemoryTransformerXL(nn.Module):
         mem_write_positions: whether the memory network sees in which order steps came, by a
             learned vector for each place of the short memory and the segment, counted from the
             oldest step of the episode there (not in Memory Transformer-XL).
+        mem_write_holds: whether a write can leave the slots as they are. In Memory Transformer-XL
+            each write adds to the slots the vectors that tell them apart.
         gate: what joins a sub-layer to its input: nbrc, gru or residual.
         mogrify: whether the gate's inputs scale each other first.
         ff_glu: whether the feed-forward layer is gated.
@@ -128,6 +130,7 @@ class MemoryTransformerXL(nn.Module):
         num_mem_kv: int = 0,
         mem_write_iters: int = 2,
         mem_write_positions: bool = False,
+        mem_write_holds: bool = False,
         gate: Gate = "nbrc",
         mogrify: bool = False,
         ff_glu: bool = False,
@@ -184,6 +187,7 @@ class MemoryTransformerXL(nn.Module):
                 num_mem_kv,
                 mem_write_iters,
                 num_positions=mem_len + seq_len if mem_write_positions else 0,
+                holds=mem_write_holds,
             )
             if lmem_len
             else None

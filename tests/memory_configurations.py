@@ -28,6 +28,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "memory_layers": {"memory_layers": [2]},
     "persistent slots": {"num_mem_kv": 2},
     "places in the write": {"mem_write_positions": True},
+    "writes that hold": {"mem_write_holds": True},
     "residual": {"gate": "residual"},
     "gru": {"gate": "gru"},
     "mogrify": {"mogrify": True},

@@ -163,7 +163,14 @@ def test_goes_on_from_the_cells_of_another_grid() -> None:
 
 def test_controls_leave_out_what_they_do_not_have() -> None:
     core = CoreConfig(
-        dim=8, heads=2, depth=1, seq_len=4, lmem_len=2, mem_write_gain=2.0, mem_write_positions=True
+        dim=8,
+        heads=2,
+        depth=1,
+        seq_len=4,
+        lmem_len=2,
+        mem_write_gain=2.0,
+        mem_write_positions=True,
+        mem_write_holds=True,
     )
     base = replace(TINY, core=core)
     kinds = ["mtxl", "gtrxl", "gru"]

@@ -174,3 +174,13 @@ def test_memory_writes_see_places_if_asked() -> None:
     for without in ({"lmem_len": 0}, {"kind": "gtrxl"}):
         with pytest.raises(ValueError, match="mem_write_positions=True has no effect without"):
             places(mem_write_positions=True, **without)
+
+
+@pytest.mark.parametrize("holds", [False, True])
+def test_memory_writes_hold_if_asked(holds: bool) -> None:
+    core = make_core(CoreConfig(dim=32, mem_write_holds=holds))
+    assert isinstance(core, MemoryCore)
+    assert core.transformer.long_memory is not None
+    assert core.transformer.long_memory.holds == holds
+    with pytest.raises(ValueError, match="mem_write_holds=True has no effect without"):
+        CoreConfig(lmem_len=0, mem_write_holds=True)

@@ -10,10 +10,17 @@ from mtxl_rl.long_memory import KeySummary, LongMemory
 BATCH_SIZE, NUM_LAYERS, NUM_SLOTS, NUM_POSITIONS, DIM, HEADS = 2, 3, 5, 7, 12, 4
 
 
-def make_network(num_positions: int = 0) -> LongMemory:
+def make_network(num_positions: int = 0, holds: bool = False) -> LongMemory:
     torch.manual_seed(0)
     return LongMemory(
-        DIM, HEADS, NUM_LAYERS, NUM_SLOTS, 2, mem_write_iters=2, num_positions=num_positions
+        DIM,
+        HEADS,
+        NUM_LAYERS,
+        NUM_SLOTS,
+        2,
+        mem_write_iters=2,
+        num_positions=num_positions,
+        holds=holds,
     )
 
 
@@ -72,6 +79,27 @@ def test_places_are_told_apart_by_a_vector_that_is_added_to_the_inputs() -> None
     expected = plain(slots, plain.project(memories + by_env[:, None]), valid)[0]
     assert_close(written, expected)
     assert not torch.allclose(written, plain(slots, plain.project(memories), valid)[0])
+
+
+def test_a_write_that_holds_leaves_the_slots_as_they_are_where_the_gate_keeps_them() -> None:
+    slots, memories, valid = inputs()
+    moved = []
+    for holds in (True, False):
+        network = make_network(holds=holds)
+        with torch.no_grad():
+            for parameter in network.gate.parameters():
+                parameter.zero_()
+            network.gate.hidden_proj.bias.fill_(20.0)  # retention 1
+        moved.append(network(slots, network.project(memories), valid)[0] - slots)
+    assert_close(moved[0], torch.zeros_like(slots), atol=1e-6, rtol=0)
+    assert_close(moved[1], network.slot_embedding.expand_as(slots), atol=1e-6, rtol=0)
+
+
+def test_a_write_that_holds_tells_slots_apart() -> None:
+    network = make_network(holds=True)
+    slots, memories, valid = inputs()
+    written = network(slots[:, :1].expand_as(slots), network.project(memories), valid)[0]
+    assert not torch.allclose(written[:, 0], written[:, 1])
 
 
 def test_the_gradient_of_a_place_is_summed_over_envs_without_bfloat16() -> None:
