@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from agents.baseline_cores import FeedForwardCore, RNNCore
-from agents.initialization import init_memory_writes, init_weights
+from agents.initialization import init_memory_writes, init_retention, init_weights
 from agents.memory_core import MemoryCore
 from mtxl_rl import MemoryTransformerXL
 
@@ -116,6 +116,8 @@ class CoreConfig:
     mem_write_gain: float | None = 4.0
     """Size of the memory network's keys at the start: how sharply a write picks what it stores.
     None: the start of Memory Transformer-XL, small and even (vectors of places, too)."""
+    mem_write_retention: float = 0.5
+    """Share of the slots that a refinement keeps at the start, between 0 and 1."""
     mogrify: bool = False
     """Let the inputs of each gate scale each other first."""
     ff_glu: bool = False
@@ -134,6 +136,11 @@ class CoreConfig:
             gain = self.mem_write_gain
             if gain is not None and not 0 < gain < math.inf:
                 raise ValueError(f"mem_write_gain={gain} must be above 0, or None")
+            if not 0 < self.mem_write_retention < 1:
+                raise ValueError(
+                    f"mem_write_retention={self.mem_write_retention} must be between 0 and 1; it "
+                    "is a share, such as 0.9"
+                )
             has_long_memory = self.kind == "mtxl" and self.lmem_len != 0
             for name, default in LONG_MEMORY_OPTIONS.items():
                 value = getattr(self, name)
@@ -178,7 +185,7 @@ class CoreConfig:
 
 LONG_MEMORY_OPTIONS = {
     name: getattr(CoreConfig, name)
-    for name in ("mem_write_gain", "mem_write_positions", "mem_write_holds")
+    for name in ("mem_write_gain", "mem_write_positions", "mem_write_holds", "mem_write_retention")
 }
 """Options, with their defaults, that must be left out where there is no long memory."""
 
@@ -192,10 +199,10 @@ def make_core(config: CoreConfig) -> Core:
     core = CORES[config.kind](config)
     assert isinstance(core, nn.Module)
     init_weights(core)
-    if isinstance(core, MemoryCore) and config.mem_write_gain is not None:
-        long_memory = core.transformer.long_memory
-        if long_memory is not None:
-            init_memory_writes(long_memory, config.mem_write_gain)
+    if isinstance(core, MemoryCore) and core.transformer.long_memory is not None:
+        if config.mem_write_gain is not None:
+            init_memory_writes(core.transformer.long_memory, config.mem_write_gain)
+        init_retention(core.transformer.long_memory, config.mem_write_retention)
     return core
 
 

@@ -7,6 +7,8 @@ orthogonal weights (Saxe et al. 2013, arXiv 1312.6120) it is 7 percent (experime
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import nn
 
@@ -53,6 +55,12 @@ def init_memory_writes(long_memory: LongMemory, key_gain: float) -> None:
         weights.copy_(nn.init.orthogonal_(torch.empty_like(weights), gain))
     if long_memory.position_embedding is not None:
         nn.init.normal_(long_memory.position_embedding, std=SMALL_GAIN)
+
+
+def init_retention(long_memory: LongMemory, retention: float) -> None:
+    """Set the share of the slots that a refinement keeps at the start, by the bias of its gate."""
+    _, keeps, _ = long_memory.gate.input_proj.bias.data.chunk(3)
+    keeps.fill_(math.log(retention / (1 - retention)))
 
 
 def _init_rnn(rnn: nn.GRU | nn.LSTM) -> None:

@@ -171,6 +171,7 @@ def test_controls_leave_out_what_they_do_not_have() -> None:
         mem_write_gain=2.0,
         mem_write_positions=True,
         mem_write_holds=True,
+        mem_write_retention=0.9,
     )
     base = replace(TINY, core=core)
     kinds = ["mtxl", "gtrxl", "gru"]

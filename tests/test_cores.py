@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -184,3 +185,19 @@ def test_memory_writes_hold_if_asked(holds: bool) -> None:
     assert core.transformer.long_memory.holds == holds
     with pytest.raises(ValueError, match="mem_write_holds=True has no effect without"):
         CoreConfig(lmem_len=0, mem_write_holds=True)
+
+
+@pytest.mark.parametrize("retention", [0.5, 0.9])
+def test_memory_writes_keep_the_share_of_the_slots_that_is_asked_for(retention: float) -> None:
+    torch.manual_seed(0)
+    core = make_core(CoreConfig(dim=32, mem_write_retention=retention))
+    assert isinstance(core, MemoryCore)
+    assert core.transformer.long_memory is not None
+    nothing = torch.zeros(1, 32)
+    kept = core.transformer.long_memory.gate.with_retention(nothing, nothing)[1]
+    assert_close(kept, torch.full((1, 32), retention))
+    for impossible in (0.0, 1.0, math.nan):
+        with pytest.raises(ValueError, match=r"mem_write_retention=.* must be between 0 and 1"):
+            CoreConfig(mem_write_retention=impossible)
+    with pytest.raises(ValueError, match=r"mem_write_retention=0\.9 has no effect without"):
+        CoreConfig(lmem_len=0, mem_write_retention=0.9)
