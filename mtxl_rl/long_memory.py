@@ -9,8 +9,8 @@ counted from the oldest position that is valid: at which step of a segment an ep
 matter to a write that reaches back to its first step.
 
 Vectors tell the slots apart. Memory Transformer-XL adds them to the slots at every write, so that
-slots drift that the gate keeps; where a write holds, the vectors enter its attention only, and a
-gate of retention 1 leaves the slots as they are.
+slots drift that the gate keeps; where writes hold, the vectors are part of the initial slots and
+enter the attention of a write only, and a gate of retention 1 leaves the slots as they are.
 
 Shapes: B envs, P memory layers, M short-memory length, W segment length, S long-memory slots,
 N persistent slots, D model width, H heads, K head width.
@@ -103,7 +103,8 @@ class LongMemory(nn.Module):
 
     def slots(self, state: MemoryState) -> Float[Tensor, "B S D"]:
         """Return the slots of `state`, the learned initial ones where none have been written."""
-        return torch.where(state.long_valid[:, None, None], state.long, self.initial_slot)
+        initial = self.initial_slot + self.slot_embedding if self.holds else self.initial_slot
+        return torch.where(state.long_valid[:, None, None], state.long, initial)
 
     def project(self, hidden: Float[Tensor, "B P J D"]) -> Float[Tensor, "2 B P J D"]:
         """Return keys and values of layer inputs, which are used detached."""

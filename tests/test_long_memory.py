@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch.testing import assert_close
 
+from mtxl_rl import MemoryTransformerXL
 from mtxl_rl.long_memory import KeySummary, LongMemory
 
 BATCH_SIZE, NUM_LAYERS, NUM_SLOTS, NUM_POSITIONS, DIM, HEADS = 2, 3, 5, 7, 12, 4
@@ -100,6 +101,11 @@ def test_a_write_that_holds_tells_slots_apart() -> None:
     slots, memories, valid = inputs()
     written = network(slots[:, :1].expand_as(slots), network.project(memories), valid)[0]
     assert not torch.allclose(written[:, 0], written[:, 1])
+    core = MemoryTransformerXL(DIM, 1, 2, 2, NUM_SLOTS, heads=HEADS, mem_write_holds=True)
+    assert core.long_memory is not None
+    initial = core.long_memory.slots(core.initial_state(BATCH_SIZE))
+    expected = core.long_memory.initial_slot + core.long_memory.slot_embedding
+    assert_close(initial, expected.expand(BATCH_SIZE, -1, -1))
 
 
 def test_the_gradient_of_a_place_is_summed_over_envs_without_bfloat16() -> None:
