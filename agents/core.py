@@ -117,7 +117,8 @@ class CoreConfig:
     """Size of the memory network's keys at the start: how sharply a write picks what it stores.
     None: the start of Memory Transformer-XL, small and even (vectors of places, too)."""
     mem_write_retention: float = 0.5
-    """Share of the slots that a refinement keeps at the start, between 0 and 1."""
+    """Share of the slots that a refinement keeps at the start, between 0 and 1; it sets the bias of
+    the write's gate."""
     mogrify: bool = False
     """Let the inputs of each gate scale each other first."""
     ff_glu: bool = False
