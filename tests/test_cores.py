@@ -17,6 +17,14 @@ BATCH_SIZE, NUM_STEPS, DIM = 3, 11, 8
 KINDS = list(CORES)
 
 
+def long_memory(**options: Any) -> LongMemory:
+    torch.manual_seed(0)
+    core = make_core(CoreConfig(dim=32, **options))
+    assert isinstance(core, MemoryCore)
+    assert core.transformer.long_memory is not None
+    return core.transformer.long_memory
+
+
 def config(kind: CoreKind) -> CoreConfig:
     if kind in ("mtxl", "gtrxl"):
         return CoreConfig(kind=kind, dim=DIM, heads=2, seq_len=4, mem_len=5)
@@ -140,13 +148,6 @@ def test_lstm_starts_with_an_open_forget_gate() -> None:
 
 
 def test_memory_writes_start_sharp_and_as_in_the_seed_if_asked() -> None:
-    def long_memory(**options: Any) -> LongMemory:
-        torch.manual_seed(0)
-        core = make_core(CoreConfig(dim=32, **options))
-        assert isinstance(core, MemoryCore)
-        assert core.transformer.long_memory is not None
-        return core.transformer.long_memory
-
     keys, values = long_memory(mem_write_gain=3.0).key_value.detach().chunk(2, dim=1)
     assert keys.norm().item() == pytest.approx(3 * values.norm().item())
     assert_close(values.T @ values, 2 * torch.eye(32), atol=1e-5, rtol=0)
@@ -158,11 +159,7 @@ def test_memory_writes_start_sharp_and_as_in_the_seed_if_asked() -> None:
 
 def test_memory_writes_see_places_if_asked() -> None:
     def places(**options: Any) -> torch.Tensor | None:
-        torch.manual_seed(0)
-        core = make_core(CoreConfig(dim=32, mem_len=3, seq_len=5, **options))
-        assert isinstance(core, MemoryCore)
-        assert core.transformer.long_memory is not None
-        return core.transformer.long_memory.position_embedding
+        return long_memory(mem_len=3, seq_len=5, **options).position_embedding
 
     assert places() is None
     started_as_told = places(mem_write_positions=True)
@@ -177,25 +174,19 @@ def test_memory_writes_see_places_if_asked() -> None:
             places(mem_write_positions=True, **without)
 
 
-@pytest.mark.parametrize("holds", [False, True])
-def test_memory_writes_hold_if_asked(holds: bool) -> None:
-    core = make_core(CoreConfig(dim=32, mem_write_holds=holds))
-    assert isinstance(core, MemoryCore)
-    assert core.transformer.long_memory is not None
-    assert core.transformer.long_memory.holds == holds
+def test_memory_writes_hold_if_asked() -> None:
+    for holds in (False, True):
+        assert long_memory(mem_write_holds=holds).holds == holds
     with pytest.raises(ValueError, match="mem_write_holds=True has no effect without"):
         CoreConfig(lmem_len=0, mem_write_holds=True)
 
 
-@pytest.mark.parametrize("retention", [0.5, 0.9])
-def test_memory_writes_keep_the_share_of_the_slots_that_is_asked_for(retention: float) -> None:
-    torch.manual_seed(0)
-    core = make_core(CoreConfig(dim=32, mem_write_retention=retention))
-    assert isinstance(core, MemoryCore)
-    assert core.transformer.long_memory is not None
+def test_memory_writes_keep_the_share_of_the_slots_that_is_asked_for() -> None:
     nothing = torch.zeros(1, 32)
-    kept = core.transformer.long_memory.gate.with_retention(nothing, nothing)[1]
-    assert_close(kept, torch.full((1, 32), retention))
+    for retention in (0.5, 0.9):
+        gate = long_memory(mem_write_retention=retention).gate
+        kept = gate.with_retention(nothing, nothing)[1]
+        assert_close(kept, torch.full((1, 32), retention))
     for impossible in (0.0, 1.0, math.nan):
         with pytest.raises(ValueError, match=r"mem_write_retention=.* must be between 0 and 1"):
             CoreConfig(mem_write_retention=impossible)
