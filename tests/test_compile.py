@@ -9,6 +9,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,8 +22,9 @@ torch.manual_seed(0)
 core = MemoryTransformerXL(
     dim=8, depth=1, seq_len=2, mem_len=3, lmem_len=2, heads=2, mem_write_positions={places}
 )
-x = torch.randn(2, 3, 8)  # a segment, its write, and a step
-reset = torch.tensor([[False, False, False], [False, True, False]])
+x = torch.randn(2, {num_steps}, 8)
+reset = torch.zeros(2, {num_steps}, dtype=torch.bool)
+reset[1, 1] = True
 y, state = core(x, core.initial_state(2), reset)
 y.sum().backward()
 trained = [p for p in core.parameters() if p.numel()]  # no persistent slots here
@@ -37,12 +39,12 @@ compiled_y.sum().backward()
 for parameter, grad in zip(trained, expected_grads):
     torch.testing.assert_close(parameter.grad, grad, atol=1e-4, rtol=1e-4)
 
-for method in ({steps}):
+for method in ({methods}):
     torch._dynamo.reset()
     compiled_step = torch.compile(method, backend=backend, fullgraph=True)
     step_state = core.initial_state(2)
     outputs = []
-    for t in range(3):
+    for t in range({num_steps}):
         y_t, step_state = compiled_step(x[:, t], step_state, reset[:, t])
         outputs.append(y_t)
     torch.testing.assert_close(torch.stack(outputs, 1), y, atol=1e-5, rtol=1e-5)
@@ -53,12 +55,23 @@ print("equal")
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("backend", "places", "steps"),
-    [("aot_eager", False, "core.step, core.step_"), ("inductor", True, "core.step_,")],
-)  # code is generated once: the two steps differ in where they write
-def test_compiled_forms_equal_eager_ones(backend: str, places: bool, steps: str) -> None:
+    "options",
+    [
+        # both kinds of step, two segments with their writes, and a step more
+        {
+            "backend": "aot_eager",
+            "places": False,
+            "methods": "core.step, core.step_",
+            "num_steps": 5,
+        },
+        # generating code takes long: one kind, one segment
+        {"backend": "inductor", "places": True, "methods": "core.step_,", "num_steps": 3},
+    ],
+    ids=["aot_eager", "inductor"],
+)
+def test_compiled_forms_equal_eager_ones(options: dict[str, Any]) -> None:
     run = subprocess.run(
-        [sys.executable, "-c", PROGRAM.format(backend=backend, places=places, steps=steps)],
+        [sys.executable, "-c", PROGRAM.format(**options)],
         cwd=Path(__file__).parents[1],
         capture_output=True,
         text=True,
