@@ -105,6 +105,14 @@ class RNNCore(BaselineCore):
     def forward(
         self, x: Float[Tensor, "B T D"], state: TensorState, reset: Bool[Tensor, "B T"]
     ) -> tuple[Float[Tensor, "B T D"], TensorState]:
+        if x.device.type == "cpu":  # oneDNN has a bfloat16 LSTM on some processors only
+            with torch.autocast("cpu", enabled=False):
+                return self._run(x.to(state.tensors[0].dtype), state, reset)
+        return self._run(x, state, reset)
+
+    def _run(
+        self, x: Float[Tensor, "B T D"], state: TensorState, reset: Bool[Tensor, "B T"]
+    ) -> tuple[Float[Tensor, "B T D"], TensorState]:
         outputs = []
         hidden = tuple(tensor.transpose(0, 1) for tensor in state.tensors)  # (L, B, D)
         for x_t, reset_t in zip(x.split(1, dim=1), reset.unbind(dim=1), strict=True):

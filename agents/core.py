@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from agents.baseline_cores import FeedForwardCore, RNNCore
-from agents.initialization import init_memory_writes, init_retention, init_weights
+from agents.initialization import init_long_memory, init_weights
 from agents.memory_core import MemoryCore
 from mtxl_rl import MemoryTransformerXL
 
@@ -105,20 +105,15 @@ class CoreConfig:
     """Layers, from 1, that see and feed the memories. Left out: all."""
     num_mem_kv: int = 0
     """Learned persistent key-value slots."""
+    mem_write: Literal["gated", "seed"] = "gated"
+    """How a segment is written to the slots. gated: each step by a gate that can be closed, so that
+    a slot holds for as long as nothing is written to it. seed: by the memory network of Memory
+    Transformer-XL, which rewrites all slots."""
     mem_write_iters: int = 2
-    """Refinements of the slots in one memory write."""
-    mem_write_positions: bool = False
-    """Let a memory write see in which order steps came, by a learned vector for each place (not in
-    Memory Transformer-XL): for tasks with more than one thing to keep."""
-    mem_write_holds: bool = False
-    """Let a memory write leave the slots as they are (in Memory Transformer-XL each write adds the
-    vectors that tell them apart): for what must be kept much longer than in training."""
+    """Refinements of the slots in one write of the seed's memory network."""
     mem_write_gain: float | None = 4.0
-    """Size of the memory network's keys at the start: how sharply a write picks what it stores.
-    None: the start of Memory Transformer-XL, small and even (vectors of places, too)."""
-    mem_write_retention: float = 0.5
-    """Share of the slots that a refinement keeps at the start, between 0 and 1; it sets the bias of
-    the write's gate."""
+    """Size of the seed's memory network's keys at the start: how sharply a write picks what it
+    stores. None: the start of Memory Transformer-XL, small and even."""
     mogrify: bool = False
     """Let the inputs of each gate scale each other first."""
     ff_glu: bool = False
@@ -137,18 +132,18 @@ class CoreConfig:
             gain = self.mem_write_gain
             if gain is not None and not 0 < gain < math.inf:
                 raise ValueError(f"mem_write_gain={gain} must be above 0, or None")
-            if not 0 < self.mem_write_retention < 1:
-                raise ValueError(
-                    f"mem_write_retention={self.mem_write_retention} must be between 0 and 1; it "
-                    "is a share, such as 0.9"
-                )
             has_long_memory = self.kind == "mtxl" and self.lmem_len != 0
-            for name, default in LONG_MEMORY_OPTIONS.items():
+            if not has_long_memory and self.mem_write != "gated":
+                raise ValueError(
+                    f"mem_write={self.mem_write} has no effect without a long memory; leave it "
+                    "out, or set --core.lmem-len"
+                )
+            for name in ("mem_write_iters", "mem_write_gain"):
                 value = getattr(self, name)
-                if not has_long_memory and value not in (default, None):
+                if self.mem_write == "gated" and value != getattr(CoreConfig, name):
                     raise ValueError(
-                        f"{name}={value} has no effect without a long memory; leave it out, or set "
-                        "--core.lmem-len"
+                        f"{name}={value} has an effect on the seed's write only; leave it out, or "
+                        "set --core.mem-write seed"
                     )
             if self.kind == "gtrxl" and self.lmem_len:
                 raise ValueError(
@@ -184,13 +179,6 @@ class CoreConfig:
         return self.kind in ("mtxl", "gtrxl")
 
 
-LONG_MEMORY_OPTIONS = {
-    name: getattr(CoreConfig, name)
-    for name in ("mem_write_gain", "mem_write_positions", "mem_write_holds", "mem_write_retention")
-}
-"""Options, with their defaults, that must be left out where there is no long memory."""
-
-
 def make_core(config: CoreConfig) -> Core:
     """Build the core; its input has width `config.dim`.
 
@@ -200,10 +188,8 @@ def make_core(config: CoreConfig) -> Core:
     core = CORES[config.kind](config)
     assert isinstance(core, nn.Module)
     init_weights(core)
-    if isinstance(core, MemoryCore) and core.transformer.long_memory is not None:
-        if config.mem_write_gain is not None:
-            init_memory_writes(core.transformer.long_memory, config.mem_write_gain)
-        init_retention(core.transformer.long_memory, config.mem_write_retention)
+    if isinstance(core, MemoryCore):
+        init_long_memory(core.transformer.long_memory, config.mem_write_gain)
     return core
 
 
@@ -220,9 +206,8 @@ def _memory_transformer(config: CoreConfig) -> MemoryCore:
         heads=config.heads,
         memory_layers=config.memory_layers,
         num_mem_kv=config.num_mem_kv,
+        mem_write=config.mem_write,
         mem_write_iters=config.mem_write_iters,
-        mem_write_positions=config.mem_write_positions,
-        mem_write_holds=config.mem_write_holds,
         gate=config.gate,
         mogrify=config.mogrify,
         ff_glu=config.ff_glu,

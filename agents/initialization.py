@@ -7,12 +7,11 @@ orthogonal weights (Saxe et al. 2013, arXiv 1312.6120) it is 7 percent (experime
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import nn
 
-from mtxl_rl.long_memory import LongMemory
+from mtxl_rl.long_memory import GATE_BIAS, GatedWrite, LongMemory
+from mtxl_rl.memory_network import MemoryNetwork
 
 GAIN = 2**0.5
 """Of orthogonal weights."""
@@ -38,12 +37,20 @@ def init_weights(module: nn.Module) -> None:
             _init_rnn(layer)
 
 
-def init_memory_writes(long_memory: LongMemory, key_gain: float) -> None:
-    """Draw orthogonal projections for the memory network, with keys `key_gain` times as large.
+def init_long_memory(long_memory: LongMemory | None, key_gain: float | None) -> None:
+    """Start a write from what it learns from best, after `init_weights`.
 
-    Its linear attention averages over all keys with weights exp(key): with small keys one step in
-    which a cue is seen is lost among the others (experiments/LOG.md).
+    Args:
+        long_memory: of a transformer; None: there is none.
+        key_gain: of the seed's write: draw orthogonal projections, with keys this much larger.
+            Its linear attention averages over all keys with weights exp(key): with small keys one
+            step in which a cue is seen is lost among the others (experiments/LOG.md). None: the
+            seed's own start.
     """
+    if isinstance(long_memory, GatedWrite):
+        nn.init.constant_(long_memory.gate.bias, GATE_BIAS)
+    if not isinstance(long_memory, MemoryNetwork) or key_gain is None:
+        return
     dim = long_memory.query.shape[0]
     keys, values = long_memory.key_value.data.split(dim, dim=1)
     for weights, gain in (
@@ -53,14 +60,6 @@ def init_memory_writes(long_memory: LongMemory, key_gain: float) -> None:
         (long_memory.out.data, GAIN),
     ):
         weights.copy_(nn.init.orthogonal_(torch.empty_like(weights), gain))
-    if long_memory.position_embedding is not None:
-        nn.init.normal_(long_memory.position_embedding, std=SMALL_GAIN)
-
-
-def init_retention(long_memory: LongMemory, retention: float) -> None:
-    """Set the share of the slots that a refinement keeps at the start, by the bias of its gate."""
-    _, keeps, _ = long_memory.gate.input_proj.bias.data.chunk(3)
-    keeps.fill_(math.log(retention / (1 - retention)))
 
 
 def _init_rnn(rnn: nn.GRU | nn.LSTM) -> None:

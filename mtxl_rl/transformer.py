@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import cast
+from typing import Literal, cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -27,12 +27,15 @@ from torch import Tensor, nn
 from mtxl_rl.attention import RelativeAttention
 from mtxl_rl.feed_forward import FeedForward
 from mtxl_rl.gating import Gate, make_gate
-from mtxl_rl.long_memory import LongMemory
+from mtxl_rl.long_memory import GatedWrite, LongMemory
 from mtxl_rl.memory import MemoryState
+from mtxl_rl.memory_network import MemoryNetwork
 from mtxl_rl.shapes import Bool, Float, Int64
 
+MemWrite = Literal["gated", "seed"]
+
 Projected = tuple[Tensor, ...]
-"""Keys and values: of each layer (2, B, G, J, K), and of the memory network (2, B, P, M, D)."""
+"""Keys and values of each layer (2, B, G, J, K), and then the context of the memory's write."""
 
 
 class Layer(nn.Module):
@@ -51,7 +54,7 @@ class Layer(nn.Module):
 
     def key_value(self, inputs: Float[Tensor, "B J D"]) -> Float[Tensor, "2 B G J K"]:
         """Return keys and values of raw layer inputs."""
-        return self.attention.project(self.attn_norm(inputs))
+        return self.attention.project(self._normed(inputs))
 
     def persistent_key_value(self, batch_size: int) -> Float[Tensor, "2 B G N K"]:
         """Return keys and values of the persistent slots."""
@@ -66,7 +69,7 @@ class Layer(nn.Module):
         mask: Bool[Tensor, "B T J"],
     ) -> Float[Tensor, "B T D"]:
         """Run the steps `x`, which see memories and the steps `past` of their segment."""
-        normed = self.attn_norm(torch.cat((past, x), dim=1) if past.shape[1] else x)
+        normed = self._normed(torch.cat((past, x), dim=1) if past.shape[1] else x)
         key_value = torch.cat((memory, self.attention.project(normed)), dim=3)
         steps = normed[:, past.shape[1] :]
         return self._join(x, self.attention(steps, key_value, positions, mask))
@@ -79,9 +82,17 @@ class Layer(nn.Module):
         mask: Bool[Tensor, "B J"],
     ) -> tuple[Float[Tensor, "B 1 D"], Float[Tensor, "2 B G 1 K"]]:
         """Run one step, which sees `key_value`; return its own key and value with the output."""
-        normed = self.attn_norm(x)
+        normed = self._normed(x)
         own = self.attention.project(normed)
         return self._join(x, self.attention.step(normed, own, key_value, positions, mask)), own
+
+    def _normed(self, x: Tensor) -> Tensor:
+        """Return what queries, keys and values are made of: 0 where it would not be finite.
+
+        A weight of 0 does not hide a NaN from steps before it or of another episode: 0 x NaN is
+        NaN. The output of a step that is not finite is not finite, by the gate.
+        """
+        return torch.nan_to_num(self.attn_norm(x), nan=0.0, posinf=0.0, neginf=0.0)
 
     def _join(self, x: Tensor, attended: Tensor) -> Tensor:
         x = self.attn_gate(attended, x)
@@ -100,12 +111,9 @@ class MemoryTransformerXL(nn.Module):
         heads: attention heads H.
         memory_layers: which layers, counted from 1, see and feed the memories; None for all.
         num_mem_kv: learned persistent key-value slots N, per layer and in the memory network.
-        mem_write_iters: how often the memory network refines the slots in one write.
-        mem_write_positions: whether the memory network sees in which order steps came, by a
-            learned vector for each place of the short memory and the segment, counted from the
-            oldest step of the episode there (not in Memory Transformer-XL).
-        mem_write_holds: whether a write can leave the slots as they are. In Memory Transformer-XL
-            each write adds to the slots the vectors that tell them apart.
+        mem_write: gated (each step of a segment writes to slots through hard gates) or seed (the
+            memory network of Memory Transformer-XL).
+        mem_write_iters: how often the seed's memory network refines the slots in one write.
         gate: what joins a sub-layer to its input: nbrc, gru or residual.
         mogrify: whether the gate's inputs scale each other first.
         ff_glu: whether the feed-forward layer is gated.
@@ -128,9 +136,8 @@ class MemoryTransformerXL(nn.Module):
         heads: int = 4,
         memory_layers: Sequence[int] | None = None,
         num_mem_kv: int = 0,
+        mem_write: MemWrite = "gated",
         mem_write_iters: int = 2,
-        mem_write_positions: bool = False,
-        mem_write_holds: bool = False,
         gate: Gate = "nbrc",
         mogrify: bool = False,
         ff_glu: bool = False,
@@ -155,6 +162,10 @@ class MemoryTransformerXL(nn.Module):
             at_least_0={"mem_len": mem_len, "lmem_len": lmem_len, "num_mem_kv": num_mem_kv},
         )
         _check_heads(dim, heads)
+        if mem_write not in get_args(MemWrite):
+            raise ValueError(
+                f"mem_write={mem_write!r} must be one of {', '.join(get_args(MemWrite))}"
+            )
         self.dim = dim
         self.input_dim = input_dim
         self.seq_len = seq_len
@@ -164,8 +175,9 @@ class MemoryTransformerXL(nn.Module):
         self.memory_layers = _check_memory_layers(memory_layers, depth)
 
         self.input_proj = nn.Identity() if input_dim == dim else nn.Linear(input_dim, dim)
+        # a start of zero cannot tell distances apart until the vectors have grown
         self.positions = nn.Parameter(
-            torch.zeros(heads, lmem_len + mem_len + seq_len, dim // heads)
+            torch.randn(heads, lmem_len + mem_len + seq_len, dim // heads)
         )
         layers = [
             Layer(
@@ -178,20 +190,15 @@ class MemoryTransformerXL(nn.Module):
             for _ in range(depth)
         ]
         self.layers = cast(Sequence[Layer], nn.ModuleList(layers))
-        self.long_memory = (
-            LongMemory(
-                dim,
-                heads,
-                len(self.memory_layers),
-                lmem_len,
-                num_mem_kv,
-                mem_write_iters,
-                num_positions=mem_len + seq_len if mem_write_positions else 0,
-                holds=mem_write_holds,
+        self.long_memory: LongMemory | None = None
+        if lmem_len and mem_write == "gated":
+            self.long_memory = GatedWrite(
+                dim, len(self.memory_layers), lmem_len, num_positions=mem_len + seq_len
             )
-            if lmem_len
-            else None
-        )
+        elif lmem_len:
+            self.long_memory = MemoryNetwork(
+                dim, heads, len(self.memory_layers), lmem_len, num_mem_kv, mem_write_iters
+            )
 
     @property
     def reach(self) -> tuple[int, int]:
@@ -463,10 +470,10 @@ class MemoryTransformerXL(nn.Module):
         long, long_valid, context = state.long, state.long_valid, ()
         if self.long_memory is not None:
             before = self.long_memory.slots(replace(state, long=long.detach()) if is_cut else state)
-            pair = torch.cat((projected[-1], self.long_memory.project(hidden)), dim=3)
-            written, retention = self.long_memory(before, pair, valid)
+            written, retention, context = self.long_memory(
+                before, hidden, valid, projected[len(self.layers) :]
+            )
             long, long_valid = written.to(state.long.dtype), torch.ones_like(long_valid)
-            context = (pair[:, :, :, self.seq_len :],)
             if writes is not None:
                 writes.append((before, long, retention))
         pairs = [
@@ -513,7 +520,7 @@ class MemoryTransformerXL(nn.Module):
                 pair = torch.cat((pair, memory), dim=3)
             pairs.append(pair)
         if self.long_memory is not None:
-            pairs.append(self.long_memory.project(state.short))
+            pairs += self.long_memory.context(state.short)
         return tuple(pairs)
 
     def _cache(self, state: MemoryState) -> Projected:
