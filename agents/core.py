@@ -114,6 +114,12 @@ class CoreConfig:
     mem_write_gain: float | None = 4.0
     """Size of the seed's memory network's keys at the start: how sharply a write picks what it
     stores. None: the start of Memory Transformer-XL, small and even."""
+    position_std: float = 1.0
+    position_sinusoids: bool = False
+    write_gates_per: str = "slot"
+    write_layers: str = "all"
+    write_bias: float = -2.0
+    place_std: float = 0.4
     mogrify: bool = False
     """Let the inputs of each gate scale each other first."""
     ff_glu: bool = False
@@ -208,6 +214,12 @@ def _memory_transformer(config: CoreConfig) -> MemoryCore:
         num_mem_kv=config.num_mem_kv,
         mem_write=config.mem_write,
         mem_write_iters=config.mem_write_iters,
+        position_std=config.position_std,
+        position_sinusoids=config.position_sinusoids,
+        write_gates_per=config.write_gates_per,
+        write_layers=config.write_layers,
+        write_bias=config.write_bias,
+        place_std=config.place_std,
         gate=config.gate,
         mogrify=config.mogrify,
         ff_glu=config.ff_glu,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from mtxl_rl.long_memory import GATE_BIAS, GatedWrite, LongMemory
+from mtxl_rl.long_memory import GatedWrite, LongMemory
 from mtxl_rl.memory_network import MemoryNetwork
 
 GAIN = 2**0.5
@@ -48,7 +48,7 @@ def init_long_memory(long_memory: LongMemory | None, key_gain: float | None) -> 
             seed's own start.
     """
     if isinstance(long_memory, GatedWrite):
-        nn.init.constant_(long_memory.gate.bias, GATE_BIAS)
+        nn.init.constant_(long_memory.gate.bias, long_memory.bias)
     if not isinstance(long_memory, MemoryNetwork) or key_gain is None:
         return
     dim = long_memory.query.shape[0]

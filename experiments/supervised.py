@@ -1,6 +1,6 @@
-"""Trains a core alone, by cross-entropy, on a stream of episodes: what holds, without exploration.
+"""Trains a core alone, by cross-entropy, on a stream of episodes: what holds, without exploring.
 
-    python -m experiments.supervised --task recall --items 4 --seeds 3 --core.mem-len 2 --core.seq-len 8
+    python -m experiments.supervised --task recall --items 4 --core.mem-len 2 --core.seq-len 8
 
 A trial takes a minute or two on one core, where PPO takes ten. Three tasks:
 

@@ -78,14 +78,25 @@ class GatedWrite(LongMemory):
     segment still hold.
     """
 
-    def __init__(self, dim: int, num_memory_layers: int, lmem_len: int, num_positions: int):
+    def __init__(
+        self,
+        dim: int,
+        num_memory_layers: int,
+        lmem_len: int,
+        num_positions: int,
+        gates_per: int = 1,
+        layers: str = "all",
+        bias: float = -2.0,
+        place_std: float = 0.4,
+    ):
         super().__init__()
-        width = num_memory_layers * dim
+        self.gates_per, self.layers, self.bias = gates_per, layers, bias
+        width = (1 if layers == "first" else num_memory_layers) * dim
         self.initial_slot = init_uniform(lmem_len, dim, dim=dim)
-        self.place = nn.Parameter(torch.empty(num_positions, width).normal_(std=PLACE_STD))
+        self.place = nn.Parameter(torch.empty(num_positions, width).normal_(std=place_std))
         self.value = nn.Linear(width, dim)
-        self.gate = nn.Linear(width, lmem_len)
-        nn.init.constant_(self.gate.bias, GATE_BIAS)
+        self.gate = nn.Linear(width, lmem_len * gates_per)
+        nn.init.constant_(self.gate.bias, bias)
 
     def initial_slots(self) -> Float[Tensor, "S D"]:
         return self.initial_slot
@@ -101,6 +112,15 @@ class GatedWrite(LongMemory):
         context: tuple[Tensor, ...] = (),
     ) -> tuple[Float[Tensor, "B S D"], Float[Tensor, "B S 1"], tuple[Tensor, ...]]:
         weights, values = self.gates_and_values(hidden, valid)  # (B, W, S), (B, W, D)
+        if self.gates_per > 1:
+            weights = weights.unflatten(-1, (-1, self.gates_per))
+            width = slots.shape[-1] // self.gates_per
+            weights = weights.repeat_interleave(width, dim=-1).flatten(2)  # (B, W, S * D)
+            kept = _product_of_later(1 - weights)
+            retention = (kept[:, 0] * (1 - weights[:, 0])).unflatten(-1, slots.shape[1:])
+            spread = values.repeat(1, 1, slots.shape[1])
+            written = (weights * kept * spread).sum(1).unflatten(-1, slots.shape[1:])
+            return retention * slots + written, retention, ()
         kept = _product_of_later(1 - weights)
         retention = (kept[:, 0] * (1 - weights[:, 0])).unsqueeze(-1)
         written = (weights * kept).transpose(1, 2) @ values
@@ -111,6 +131,8 @@ class GatedWrite(LongMemory):
     ) -> tuple[Float[Tensor, "B W S"], Float[Tensor, "B W D"]]:
         """Return how much each step writes to each slot, and what it writes."""
         num_steps = hidden.shape[2]
+        if self.layers == "first":
+            hidden = hidden[:, :1]
         normed = F.layer_norm(hidden.detach(), hidden.shape[-1:]).transpose(1, 2).flatten(2)
         is_valid = valid[:, -num_steps:, None]
         x = torch.where(is_valid & normed.isfinite(), normed, 0.0)  # (B, W, P * D)

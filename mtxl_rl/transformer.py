@@ -138,6 +138,12 @@ class MemoryTransformerXL(nn.Module):
         num_mem_kv: int = 0,
         mem_write: MemWrite = "gated",
         mem_write_iters: int = 2,
+        position_std: float = 1.0,
+        position_sinusoids: bool = False,
+        write_gates_per: str = "slot",
+        write_layers: str = "all",
+        write_bias: float = -2.0,
+        place_std: float = 0.4,
         gate: Gate = "nbrc",
         mogrify: bool = False,
         ff_glu: bool = False,
@@ -177,8 +183,16 @@ class MemoryTransformerXL(nn.Module):
         self.input_proj = nn.Identity() if input_dim == dim else nn.Linear(input_dim, dim)
         # a start of zero cannot tell distances apart until the vectors have grown
         self.positions = nn.Parameter(
-            torch.randn(heads, lmem_len + mem_len + seq_len, dim // heads)
+            position_std * torch.randn(heads, lmem_len + mem_len + seq_len, dim // heads)
         )
+        if position_sinusoids:
+            distances = torch.arange(lmem_len + mem_len + seq_len).flip(0).float()
+            size = dim // heads
+            angles = distances[:, None] * 10_000.0 ** (-torch.arange(0, size, 2) / size)
+            waves = torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1) * 2**0.5
+            for head in self.positions.data:
+                turn = nn.init.orthogonal_(torch.empty(size, size))
+                head.copy_(position_std * waves @ turn)
         layers = [
             Layer(
                 RelativeAttention(
@@ -193,7 +207,14 @@ class MemoryTransformerXL(nn.Module):
         self.long_memory: LongMemory | None = None
         if lmem_len and mem_write == "gated":
             self.long_memory = GatedWrite(
-                dim, len(self.memory_layers), lmem_len, num_positions=mem_len + seq_len
+                dim,
+                len(self.memory_layers),
+                lmem_len,
+                num_positions=mem_len + seq_len,
+                gates_per={"slot": 1, "head": heads, "channel": dim}[write_gates_per],
+                layers=write_layers,
+                bias=write_bias,
+                place_std=place_std,
             )
         elif lmem_len:
             self.long_memory = MemoryNetwork(
