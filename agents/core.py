@@ -116,6 +116,7 @@ class CoreConfig:
     stores. None: the start of Memory Transformer-XL, small and even."""
     position_std: float = 1.0
     position_sinusoids: bool = False
+    position_heads: int | None = None
     write_gates_per: str = "slot"
     write_layers: str = "all"
     write_bias: float = -2.0
@@ -216,6 +217,7 @@ def _memory_transformer(config: CoreConfig) -> MemoryCore:
         mem_write_iters=config.mem_write_iters,
         position_std=config.position_std,
         position_sinusoids=config.position_sinusoids,
+        position_heads=config.position_heads,
         write_gates_per=config.write_gates_per,
         write_layers=config.write_layers,
         write_bias=config.write_bias,

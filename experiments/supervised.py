@@ -2,13 +2,16 @@
 
     python -m experiments.supervised --task recall --items 4 --core.mem-len 2 --core.seq-len 8
 
-A trial takes a minute or two on one core, where PPO takes ten. Three tasks:
+A trial takes a minute or two on one core, where PPO takes ten. Four tasks:
 
 - back: name the symbol of `distance` steps ago (four symbols, chance .25).
 - recall: `items` cues, up to `max_gap` blank steps after each, one of the delays drawn, as many
   questions; every answer right counts.
 - rewrite: the same with cues that say which of the `items` they are, each shown `shows` times with
   new values; the last counts.
+- xor: MiniGrid-Memory without the walking. Somewhere in an episode of 20 steps a cue is in view for
+  three of them, in a share `show_rate` of the episodes; the last step shows which end is where; the
+  answer is the exclusive-or of the two.
 
 Shapes: B envs, T steps.
 """
@@ -34,13 +37,15 @@ from agents.initialization import init_weights
 NUM_SYMBOLS = 4
 """Of the task `back`."""
 NO_ANSWER = -1
+XOR_LEN = 20
+"""Steps of an episode of xor."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrialConfig:
     """A supervised trial of a core."""
 
-    task: Literal["back", "recall", "rewrite"] = "recall"
+    task: Literal["back", "recall", "rewrite", "xor"] = "recall"
     """What is to be remembered."""
     distance: int = 4
     """back: steps between a symbol and its name."""
@@ -52,6 +57,8 @@ class TrialConfig:
     """recall, rewrite: most blank steps after each cue."""
     shows: int = 4
     """rewrite: how often each cue is shown."""
+    show_rate: float = 1.0
+    """xor: share of the episodes that show the cue."""
     play: tuple[int, ...] = (160, 1_000, 4_000)
     """recall, rewrite: delays to play after training."""
     episodes: int = 64
@@ -103,6 +110,17 @@ def recall_episode(config: TrialConfig, random: np.random.Generator, delay: int)
     return Episode([*symbols, *range(first_question, first_question + num_items)], answers)
 
 
+def xor_episode(config: TrialConfig, random: np.random.Generator) -> Episode:
+    """Draw an episode of xor. Symbols: 6 that say nothing, two cues, two orders of the ends."""
+    symbols = random.integers(6, size=XOR_LEN).tolist()
+    cue, order = random.integers(2, size=2).tolist()
+    if random.random() < config.show_rate:
+        start = int(random.integers(XOR_LEN - 4))
+        symbols[start : start + 3] = [6 + cue] * 3
+    symbols[-1] = 8 + order
+    return Episode(symbols, [NO_ANSWER] * (XOR_LEN - 1) + [cue ^ order])
+
+
 class Stream:
     """B streams of episodes, one after the other.
 
@@ -133,8 +151,11 @@ class Stream:
                 shown.append(int(random.integers(NUM_SYMBOLS)))
                 yield shown[-1], 0, shown.pop(0)
         while True:
-            length = int(random.choice(config.delays)) if delay is None else delay
-            episode = recall_episode(config, random, length)
+            if config.task == "xor":
+                episode = xor_episode(config, random)
+            else:
+                length = int(random.choice(config.delays)) if delay is None else delay
+                episode = recall_episode(config, random, length)
             steps = zip(episode.symbols, episode.answers, strict=True)
             yield from ((symbol, i == 0, answer) for i, (symbol, answer) in enumerate(steps))
 
@@ -145,7 +166,7 @@ class Model(nn.Module):
     def __init__(self, config: TrialConfig):
         super().__init__()
         is_back = config.task == "back"
-        num_symbols = NUM_SYMBOLS if is_back else 1 + 3 * config.items
+        num_symbols = NUM_SYMBOLS if is_back else max(10, 1 + 3 * config.items)
         self.embedding = nn.Embedding(num_symbols, config.core.dim)
         self.core: Core = make_core(config.core)
         self.head = nn.Linear(config.core.dim, NUM_SYMBOLS if is_back else 2)
@@ -214,7 +235,7 @@ def main(config: TrialConfig) -> None:
     print(f"{config.core.kind}, {num_parameters} parameters")
     for seed in config.seeds:
         model = train(config, seed)
-        if config.task != "back":
+        if config.task in ("recall", "rewrite"):
             rates = {delay: play(config, model, delay) for delay in config.play}
             told = ", ".join(f"{delay}: {rate:.2f}" for delay, rate in rates.items())
             print(f"seed {seed}, every answer right at delay {told}", flush=True)

@@ -140,6 +140,7 @@ class MemoryTransformerXL(nn.Module):
         mem_write_iters: int = 2,
         position_std: float = 1.0,
         position_sinusoids: bool = False,
+        position_heads: int | None = None,
         write_gates_per: str = "slot",
         write_layers: str = "all",
         write_bias: float = -2.0,
@@ -193,6 +194,8 @@ class MemoryTransformerXL(nn.Module):
             for head in self.positions.data:
                 turn = nn.init.orthogonal_(torch.empty(size, size))
                 head.copy_(position_std * waves @ turn)
+        if position_heads is not None:
+            self.positions.data[position_heads:] = 0
         layers = [
             Layer(
                 RelativeAttention(

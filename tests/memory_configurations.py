@@ -27,8 +27,10 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "one_kv_head": {"one_kv_head": True},
     "memory_layers": {"memory_layers": [2]},
     "persistent slots": {"num_mem_kv": 2},
-    "places in the write": {"mem_write_positions": True},
-    "writes that hold": {"mem_write_holds": True},
+    "the seed's write": {"mem_write": "seed"},
+    "the seed's write, one refinement": {"mem_write": "seed", "mem_write_iters": 1},
+    "the seed's write, persistent slots": {"mem_write": "seed", "num_mem_kv": 2},
+    "the seed's write, memory_layers": {"mem_write": "seed", "memory_layers": [2]},
     "residual": {"gate": "residual"},
     "gru": {"gate": "gru"},
     "mogrify": {"mogrify": True},
@@ -39,7 +41,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
 
 
 def make_core(name: str, seed: int = 0) -> MemoryTransformerXL:
-    """Return a core whose every parameter matters (positions start at 0 otherwise)."""
+    """Return a core whose every parameter matters."""
     torch.manual_seed(seed)
     core = MemoryTransformerXL(**(BASE | CONFIGURATIONS[name]))
     with torch.no_grad():
@@ -60,11 +62,11 @@ def random_inputs(
 def visible(state: MemoryState) -> dict[str, Tensor]:
     """Return the state without what its masks hide."""
     return {
-        "short": state.short * state.short_valid[:, None, :, None],
+        "short": torch.where(state.short_valid[:, None, :, None], state.short, 0.0),
         "short_valid": state.short_valid,
-        "long": state.long * state.long_valid[:, None, None],
+        "long": torch.where(state.long_valid[:, None, None], state.long, 0.0),
         "long_valid": state.long_valid,
-        "segment": state.segment * state.segment_valid[:, None, :, None],
+        "segment": torch.where(state.segment_valid[:, None, :, None], state.segment, 0.0),
         "segment_valid": state.segment_valid,
         "position": torch.tensor(state.position),
     }

@@ -168,10 +168,8 @@ def test_controls_leave_out_what_they_do_not_have() -> None:
         depth=1,
         seq_len=4,
         lmem_len=2,
+        mem_write="seed",
         mem_write_gain=2.0,
-        mem_write_positions=True,
-        mem_write_holds=True,
-        mem_write_retention=0.9,
     )
     base = replace(TINY, core=core)
     kinds = ["mtxl", "gtrxl", "gru"]

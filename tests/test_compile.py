@@ -20,7 +20,7 @@ from mtxl_rl import MemoryTransformerXL
 backend = {backend!r}
 torch.manual_seed(0)
 core = MemoryTransformerXL(
-    dim=8, depth=1, seq_len=2, mem_len=3, lmem_len=2, heads=2, mem_write_positions={places}
+    dim=8, depth=1, seq_len=2, mem_len=3, lmem_len=2, heads=2, mem_write={write!r}
 )
 x = torch.randn(2, {num_steps}, 8)
 reset = torch.zeros(2, {num_steps}, dtype=torch.bool)
@@ -60,12 +60,12 @@ print("equal")
         # both kinds of step, two segments with their writes, and a step more
         {
             "backend": "aot_eager",
-            "places": False,
+            "write": "seed",
             "methods": "core.step, core.step_",
             "num_steps": 5,
         },
         # generating code takes long: one kind, one segment
-        {"backend": "inductor", "places": True, "methods": "core.step_,", "num_steps": 3},
+        {"backend": "inductor", "write": "gated", "methods": "core.step_,", "num_steps": 3},
     ],
     ids=["aot_eager", "inductor"],
 )

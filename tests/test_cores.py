@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import pytest
@@ -11,7 +10,8 @@ from torch.testing import assert_close
 
 from agents.core import CORES, CoreConfig, CoreKind, make_core
 from agents.memory_core import MemoryCore
-from mtxl_rl.long_memory import LongMemory
+from mtxl_rl.long_memory import GATE_BIAS, GatedWrite, LongMemory
+from mtxl_rl.memory_network import MemoryNetwork
 
 BATCH_SIZE, NUM_STEPS, DIM = 3, 11, 8
 KINDS = list(CORES)
@@ -147,48 +147,36 @@ def test_lstm_starts_with_an_open_forget_gate() -> None:
     assert_close(first_layer, torch.full((1, DIM), torch.tensor(1.0).sigmoid().item()))
 
 
-def test_memory_writes_start_sharp_and_as_in_the_seed_if_asked() -> None:
-    keys, values = long_memory(mem_write_gain=3.0).key_value.detach().chunk(2, dim=1)
+def test_the_seeds_writes_start_sharp_and_as_in_the_seed_if_asked() -> None:
+    def network(**options: Any) -> MemoryNetwork:
+        found = long_memory(mem_write="seed", **options)
+        assert isinstance(found, MemoryNetwork)
+        return found
+
+    keys, values = network(mem_write_gain=3.0).key_value.detach().chunk(2, dim=1)
     assert keys.norm().item() == pytest.approx(3 * values.norm().item())
     assert_close(values.T @ values, 2 * torch.eye(32), atol=1e-5, rtol=0)
-    bound = 32**-0.5
-    assert long_memory(mem_write_gain=None).key_value.abs().max() <= bound
-    with pytest.raises(ValueError, match=r"mem_write_gain=2\.0 has no effect without"):
-        CoreConfig(lmem_len=0, mem_write_gain=2.0)
+    assert network(mem_write_gain=None).key_value.abs().max() <= 32**-0.5
 
 
-def test_memory_writes_see_places_if_asked() -> None:
-    def places(**options: Any) -> torch.Tensor | None:
-        return long_memory(mem_len=3, seq_len=5, **options).position_embedding
-
-    assert places() is None
-    started_as_told = places(mem_write_positions=True)
-    assert started_as_told is not None
-    assert started_as_told.shape == (3 + 5, 32)
-    assert started_as_told.std().item() == pytest.approx(0.4, rel=0.15)
-    small = places(mem_write_positions=True, mem_write_gain=None)
-    assert small is not None
-    assert small.abs().max() <= 32**-0.5
-    for without in ({"lmem_len": 0}, {"kind": "gtrxl"}):
-        with pytest.raises(ValueError, match="mem_write_positions=True has no effect without"):
-            places(mem_write_positions=True, **without)
+def test_gated_writes_start_nearly_shut() -> None:
+    write = long_memory()
+    assert isinstance(write, GatedWrite)
+    assert_close(write.gate.bias.detach(), torch.full_like(write.gate.bias, GATE_BIAS))
 
 
-def test_memory_writes_hold_if_asked() -> None:
-    for holds in (False, True):
-        assert long_memory(mem_write_holds=holds).holds == holds
-    with pytest.raises(ValueError, match="mem_write_holds=True has no effect without"):
-        CoreConfig(lmem_len=0, mem_write_holds=True)
-
-
-def test_memory_writes_keep_the_share_of_the_slots_that_is_asked_for() -> None:
-    nothing = torch.zeros(1, 32)
-    for retention in (0.5, 0.9):
-        gate = long_memory(mem_write_retention=retention).gate
-        kept = gate.with_retention(nothing, nothing)[1]
-        assert_close(kept, torch.full((1, 32), retention))
-    for impossible in (0.0, 1.0, math.nan):
-        with pytest.raises(ValueError, match=r"mem_write_retention=.* must be between 0 and 1"):
-            CoreConfig(mem_write_retention=impossible)
-    with pytest.raises(ValueError, match=r"mem_write_retention=0\.9 has no effect without"):
-        CoreConfig(lmem_len=0, mem_write_retention=0.9)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lmem_len": 0, "mem_write": "seed"}, "mem_write=seed has no effect without a long"),
+        ({"kind": "gtrxl", "mem_write": "seed"}, "mem_write=seed has no effect without a long"),
+        ({"mem_write_gain": 2.0}, r"mem_write_gain=2\.0 has an effect on the seed's write only"),
+        ({"mem_write_iters": 3}, "mem_write_iters=3 has an effect on the seed's write only"),
+        ({"mem_write_gain": None}, "mem_write_gain=None has an effect on the seed's write only"),
+    ],
+)
+def test_options_of_writes_are_refused_where_they_do_nothing(
+    options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        CoreConfig(**options)

@@ -1,155 +1,163 @@
-"""The memory network, property by property."""
+"""The gated write, property by property."""
 
 from __future__ import annotations
 
+import pytest
 import torch
+from torch import Tensor
 from torch.testing import assert_close
 
-from mtxl_rl import MemoryTransformerXL
-from mtxl_rl.long_memory import KeySummary, LongMemory
+from mtxl_rl.long_memory import GatedWrite, hard_sigmoid
 
-BATCH_SIZE, NUM_LAYERS, NUM_SLOTS, NUM_POSITIONS, DIM, HEADS = 2, 3, 5, 7, 12, 4
+BATCH_SIZE, NUM_LAYERS, NUM_SLOTS, SHORT_LEN, SEQ_LEN, DIM = 2, 3, 5, 4, 7, 12
 
 
-def make_network(num_positions: int = 0, holds: bool = False) -> LongMemory:
+def make_write(seq_len: int = SEQ_LEN) -> GatedWrite:
     torch.manual_seed(0)
-    return LongMemory(
-        DIM,
-        HEADS,
-        NUM_LAYERS,
-        NUM_SLOTS,
-        2,
-        mem_write_iters=2,
-        num_positions=num_positions,
-        holds=holds,
-    )
+    write = GatedWrite(DIM, NUM_LAYERS, NUM_SLOTS, num_positions=SHORT_LEN + seq_len).double()
+    with torch.no_grad():  # gates that are shut, open and between
+        write.gate.weight.mul_(5)
+        write.gate.bias.fill_(-1.0)
+    return write
 
 
-def inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def inputs(seq_len: int = SEQ_LEN) -> tuple[Tensor, Tensor, Tensor]:
     torch.manual_seed(1)
-    slots = torch.randn(BATCH_SIZE, NUM_SLOTS, DIM)
-    memories = torch.randn(BATCH_SIZE, NUM_LAYERS, NUM_POSITIONS, DIM)
-    return slots, memories, torch.rand(BATCH_SIZE, NUM_POSITIONS) < 0.6
+    slots = torch.randn(BATCH_SIZE, NUM_SLOTS, DIM, dtype=torch.float64)
+    hidden = torch.randn(BATCH_SIZE, NUM_LAYERS, seq_len, DIM, dtype=torch.float64)
+    return slots, hidden, torch.rand(BATCH_SIZE, SHORT_LEN + seq_len) < 0.7
 
 
-def test_linear_attention_equals_its_definition_on_the_valid_keys() -> None:
-    torch.manual_seed(0)
-    query, key, value = torch.randn(1, 2, 5, 4), torch.randn(1, 2, 7, 4), torch.randn(1, 2, 7, 4)
-    key[..., 3, :] += 200.0  # exp would overflow
-    mask = torch.tensor([[True, False, True, True, False, True, True]])
-    valid = mask[0]
-    weights = query.softmax(-1) @ key[:, :, valid].softmax(-2).transpose(-1, -2)
-    expected = weights @ value[:, :, valid]
-    assert_close(KeySummary.of(key, value, mask).attend(query), expected)
-    first = KeySummary.of(key[:, :, :3], value[:, :, :3], mask[:, :3])
-    last = KeySummary.of(key[:, :, 3:], value[:, :, 3:], mask[:, 3:])
-    assert_close((first + last).attend(query), expected)
+def step_by_step(write: GatedWrite, slots: Tensor, hidden: Tensor, valid: Tensor) -> Tensor:
+    """Write the steps one after the other."""
+    written = []
+    for slot, layers, is_valid in zip(slots, hidden, valid, strict=True):
+        place = SHORT_LEN - int((~is_valid[:SHORT_LEN]).sum())
+        for h, counts in zip(layers.transpose(0, 1), is_valid[SHORT_LEN:], strict=True):
+            if counts:
+                normed = (h - h.mean(1, keepdim=True)) / (h.var(1, False, True) + 1e-5).sqrt()
+                x = normed.flatten() + write.place[place]
+                z = write.gate.weight @ x + write.gate.bias
+                w = (1.2 / (1 + (-z).exp()) - 0.1).clamp(0, 1)[:, None]
+                slot = (1 - w) * slot + w * torch.tanh(write.value.weight @ x + write.value.bias)
+                place += 1
+        written.append(slot)
+    return torch.stack(written)
 
 
-def test_is_equivariant_to_a_permutation_of_the_slots() -> None:
-    network = make_network()
-    slots, memories, valid = inputs()
+@pytest.mark.parametrize("seq_len", [1, 2, 7, 16])
+def test_equals_steps_that_write_one_after_the_other(seq_len: int) -> None:
+    write = make_write(seq_len)
+    slots, hidden, valid = inputs(seq_len)
+    written, retention, _ = write(slots, hidden, valid)
+    assert_close(written, step_by_step(write, slots, hidden, valid), atol=1e-12, rtol=1e-12)
+    moved = torch.randn_like(slots)
+    assert_close(write(slots + moved, hidden, valid)[0] - written, retention * moved)
+
+
+def test_the_gradient_of_both_forms_is_one() -> None:
+    write = make_write()
+    slots, hidden, valid = inputs()
+    gates, _ = write.gates_and_values(hidden, valid)
+    is_shut, is_open = gates == 0, gates == 1
+    assert is_shut.any()
+    assert is_open.any()
+    assert (~is_shut & ~is_open).any()
+    weights = torch.randn_like(slots)
+    slots.requires_grad_()
+    parameters = [slots, write.place, write.value.weight]
+    ours = torch.autograd.grad((write(slots, hidden, valid)[0] * weights).sum(), parameters)
+    theirs = (step_by_step(write, slots, hidden, valid) * weights).sum()
+    expected = torch.autograd.grad(theirs, parameters)
+    assert_close(ours[0], expected[0])
+    assert_close(ours[2], expected[2])
+    # through the gates it is straight through: it differs from that of the clipped gate
+    assert not torch.allclose(ours[1], expected[1])
+
+
+def test_a_shut_gate_leaves_the_slots_as_they_are_to_the_bit() -> None:
+    write = make_write().float()
+    slots, hidden, valid = (tensor.float() for tensor in inputs())
     with torch.no_grad():
-        network.slot_embedding.copy_(network.slot_embedding[:1].expand(NUM_SLOTS, -1))
-    order = torch.tensor([3, 0, 4, 1, 2])
-    expected = network(slots, network.project(memories), valid)[0][:, order]
-    assert_close(network(slots[:, order], network.project(memories), valid)[0], expected)
+        write.gate.bias.fill_(-100.0)
+    slots.requires_grad_()
+    written = slots
+    for _ in range(1000):
+        written = write(written, hidden, valid.bool())[0]
+    assert torch.equal(written, slots)
+    (gradient,) = torch.autograd.grad(written.sum(), slots)
+    assert torch.equal(gradient, torch.ones_like(slots))
 
 
-def test_is_invariant_to_a_permutation_of_the_positions() -> None:
-    network = make_network()
-    slots, memories, valid = inputs()
-    order = torch.randperm(NUM_POSITIONS)
-    expected = network(slots, network.project(memories), valid)[0]
-    assert_close(
-        network(slots, network.project(memories[:, :, order]), valid[:, order])[0], expected
-    )
+def test_an_open_gate_leaves_nothing_of_what_was_there() -> None:
+    write = make_write()
+    slots, hidden, valid = inputs()
+    with torch.no_grad():
+        write.gate.bias.fill_(100.0)
+    written = write(slots, hidden, torch.ones_like(valid))[0]
+    _, values = write.gates_and_values(hidden, torch.ones_like(valid))
+    assert torch.equal(written, values[:, -1:].expand_as(written))
 
 
-def test_places_are_told_apart_by_a_vector_that_is_added_to_the_inputs() -> None:
-    network = make_network(num_positions=NUM_POSITIONS)
-    plain = make_network()
-    plain.load_state_dict(network.state_dict(), strict=False)
-    slots, memories, _ = inputs()
-    valid = torch.tensor([[True] * NUM_POSITIONS, [False] * 3 + [True] * (NUM_POSITIONS - 3)])
-    vectors = network.position_embedding
-    assert vectors is not None
-    # the second env has three places that are not valid: its fourth is the first that counts
-    by_env = torch.stack((vectors, torch.cat((vectors[:3], vectors[: NUM_POSITIONS - 3]))))
-    written = network(slots, network.project(memories), valid)[0]
-    expected = plain(slots, plain.project(memories + by_env[:, None]), valid)[0]
-    assert_close(written, expected)
-    assert not torch.allclose(written, plain(slots, plain.project(memories), valid)[0])
+def test_a_gate_that_is_shut_can_be_learned() -> None:
+    z = torch.tensor([-9.0, -3.0, 0.0, 3.0], requires_grad=True)
+    weights = hard_sigmoid(z)
+    assert weights[:2].tolist() == [0.0, 0.0]
+    assert weights[3] == 1.0
+    (gradient,) = torch.autograd.grad(weights.sum(), z)
+    assert_close(gradient, 1.2 * z.sigmoid() * (1 - z.sigmoid()))
 
 
-def test_a_write_that_holds_leaves_the_slots_as_they_are_where_the_gate_keeps_them() -> None:
-    slots, memories, valid = inputs()
-    moved = []
-    for holds in (True, False):
-        network = make_network(holds=holds)
-        with torch.no_grad():
-            for parameter in network.gate.parameters():
-                parameter.zero_()
-            network.gate.hidden_proj.bias.fill_(20.0)  # retention 1
-        moved.append(network(slots, network.project(memories), valid)[0] - slots)
-    assert_close(moved[0], torch.zeros_like(slots), atol=1e-6, rtol=0)
-    assert_close(moved[1], network.slot_embedding.expand_as(slots), atol=1e-6, rtol=0)
-
-
-def test_a_write_that_holds_tells_slots_apart() -> None:
-    network = make_network(holds=True)
-    slots, memories, valid = inputs()
-    written = network(slots[:, :1].expand_as(slots), network.project(memories), valid)[0]
-    assert not torch.allclose(written[:, 0], written[:, 1])
-    core = MemoryTransformerXL(DIM, 1, 2, 2, NUM_SLOTS, heads=HEADS, mem_write_holds=True)
-    assert core.long_memory is not None
-    initial = core.long_memory.slots(core.initial_state(BATCH_SIZE))
-    expected = core.long_memory.initial_slot + core.long_memory.slot_embedding
-    assert_close(initial, expected.expand(BATCH_SIZE, -1, -1))
-
-
-def test_the_gradient_of_a_place_is_summed_over_envs_without_bfloat16() -> None:
-    def gradient(dtype: torch.dtype) -> torch.Tensor:
-        network = make_network(num_positions=NUM_POSITIONS)
-        generator = torch.Generator().manual_seed(1)
-        slots = torch.randn(1024, NUM_SLOTS, DIM, generator=generator)
-        memories = torch.randn(1024, NUM_LAYERS, NUM_POSITIONS, DIM, generator=generator)
-        valid = torch.ones(1024, NUM_POSITIONS, dtype=torch.bool)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
-            network(slots, network.project(memories), valid)[0].float().mean(dim=0).sum().backward()
-        assert network.position_embedding is not None
-        assert network.position_embedding.grad is not None
-        return network.position_embedding.grad
-
-    exact = gradient(torch.float32)
-    assert (gradient(torch.bfloat16) - exact).norm() < 0.03 * exact.norm()
+def test_places_are_counted_from_the_oldest_valid_step() -> None:
+    write = make_write()
+    _, hidden, _ = inputs()
+    same = hidden[:, :, :1].expand_as(hidden)
+    valid = torch.ones(BATCH_SIZE, SHORT_LEN + SEQ_LEN, dtype=torch.bool)
+    valid[1, : SHORT_LEN + 2] = False
+    gates, _ = write.gates_and_values(same[:1].expand_as(same), valid)
+    fresh = torch.zeros(1, SHORT_LEN + SEQ_LEN, dtype=torch.bool)
+    fresh[:, SHORT_LEN:] = True
+    from_start, _ = write.gates_and_values(same[:1], fresh)
+    assert_close(gates[1, 2:], from_start[0, : SEQ_LEN - 2])
+    assert not torch.allclose(gates[0], from_start[0])
 
 
 def test_what_is_not_valid_is_not_written() -> None:
-    network = make_network()
-    slots, memories, valid = inputs()
-    polluted = torch.where(valid[:, None, :, None], memories, 1e4)
-    expected = network(slots, network.project(memories), valid)[0]
-    assert torch.equal(network(slots, network.project(polluted), valid)[0], expected)
-
-
-def test_layers_are_told_apart_by_a_vector() -> None:
-    network = make_network()
-    slots, memories, valid = inputs()
-    assert network.layer_embedding.shape == (NUM_LAYERS, 1, DIM)
-    swapped = memories[:, [1, 0, 2]]
-    assert not torch.allclose(
-        network(slots, network.project(swapped), valid)[0],
-        network(slots, network.project(memories), valid)[0],
-    )
+    write = make_write()
+    slots, hidden, valid = inputs()
+    expected = write(slots, hidden, valid)[0]
+    for pollution in (1e4, torch.nan, torch.inf, 1e200):
+        polluted = torch.where(valid[:, None, SHORT_LEN:, None], hidden, pollution)
+        assert torch.equal(write(slots, polluted, valid)[0], expected), pollution
 
 
 def test_gradient_reaches_the_slots_and_not_the_layer_inputs() -> None:
-    network = make_network()
-    slots, memories, valid = inputs()
+    write = make_write()
+    slots, hidden, valid = inputs()
     slots.requires_grad_()
-    memories.requires_grad_()
-    network(slots, network.project(memories), valid)[0].sum().backward()
+    hidden.requires_grad_()
+    write(slots, hidden, valid)[0].sum().backward()
     assert slots.grad is not None
     assert (slots.grad != 0).any()
-    assert memories.grad is None
+    assert hidden.grad is None
+
+
+def test_slots_start_different() -> None:
+    write = make_write()
+    assert len(write.initial_slots().unique(dim=0)) == NUM_SLOTS
+
+
+def test_the_gradient_of_a_place_is_summed_over_envs_without_bfloat16() -> None:
+    def gradient(dtype: torch.dtype) -> Tensor:
+        write = make_write().float()
+        generator = torch.Generator().manual_seed(1)
+        slots = torch.randn(1024, NUM_SLOTS, DIM, generator=generator)
+        hidden = torch.randn(1024, NUM_LAYERS, SEQ_LEN, DIM, generator=generator)
+        valid = torch.ones(1024, SHORT_LEN + SEQ_LEN, dtype=torch.bool)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+            write(slots, hidden, valid)[0].float().mean(dim=0).sum().backward()
+        assert write.place.grad is not None
+        return write.place.grad
+
+    exact = gradient(torch.float32)
+    assert (gradient(torch.bfloat16) - exact).norm() < 0.03 * exact.norm()

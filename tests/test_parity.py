@@ -14,7 +14,7 @@ from mtxl_rl import MemoryTransformerXL
 BATCH_SIZE, NUM_SEGMENTS = 2, 4
 BASE: dict[str, Any] = {
     "dim": 12, "depth": 3, "seq_len": 5, "mem_len": 5, "lmem_len": 7, "heads": 4,
-    "num_mem_kv": 0, "mem_write_iters": 2, "gate": "nbrc",
+    "num_mem_kv": 0, "mem_write": "seed", "mem_write_iters": 2, "gate": "nbrc",
 }  # fmt: skip
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "base": {},
@@ -38,7 +38,7 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
 
 
 def _reference_options(ours: dict[str, Any]) -> dict[str, Any]:
-    options = dict(ours)
+    options = {name: value for name, value in ours.items() if name != "mem_write"}
     options["gru_gated_residual"] = options.pop("gate") == "nbrc"
     options["mogrify_gru"] = options.pop("mogrify", False)
     options["emb_dim"] = options.pop("input_dim", None)

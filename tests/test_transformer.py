@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from mtxl_rl import MemoryState, MemoryTransformerXL
+from mtxl_rl.long_memory import GatedWrite
 
 NUM_STEPS = 17  # three whole segments and a part
 TOLERANCE: dict[str, Any] = {"atol": 1e-5, "rtol": 1e-5}
@@ -364,7 +365,7 @@ def test_dropout_acts_in_training_only() -> None:
 
 
 def test_runs_under_bfloat16_autocast() -> None:
-    names = ("mem_len above seq_len", "places in the write", "gru", "mogrify", "one_kv_head",
+    names = ("mem_len above seq_len", "the seed's write", "gru", "mogrify", "one_kv_head",
              "persistent slots")  # fmt: skip
     for name in names:
         core = make_core(name)
@@ -385,18 +386,11 @@ def test_write_statistics_measure_the_writes() -> None:
     statistics = core.write_statistics(x, core.initial_state(BATCH_SIZE), reset)
     assert statistics["write_size"] > 0
     assert 0 < statistics["gate_openness"] < 1
-    gate = core.long_memory.gate if core.long_memory else None
-    assert gate is not None
+    assert isinstance(core.long_memory, GatedWrite)
     with torch.no_grad():
-        gate.input_proj.weight.zero_()
-        gate.hidden_proj.weight.zero_()
-        gate.input_proj.bias.zero_()
-        gate.hidden_proj.bias.fill_(20.0)  # retention 1: nothing is written
-        assert core.long_memory is not None
-        core.long_memory.slot_embedding.zero_()
+        core.long_memory.gate.bias.fill_(-100.0)
     closed = core.write_statistics(x, core.initial_state(BATCH_SIZE), reset)
-    assert_close(closed["write_size"], torch.tensor(0.0), atol=1e-6, rtol=0)
-    assert_close(closed["gate_openness"], torch.tensor(0.0), atol=1e-6, rtol=0)
+    assert closed == {"write_size": 0.0, "gate_openness": 0.0}
     assert core.write_statistics(x[:, :4], core.initial_state(BATCH_SIZE), reset[:, :4]) == {}
 
 
@@ -415,6 +409,40 @@ def test_write_statistics_measure_the_writes() -> None:
 def test_rejects_what_cannot_be_built(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MemoryTransformerXL(**(BASE | options))
+
+
+@pytest.mark.parametrize("damage", [torch.nan, torch.inf, 1e20])
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_what_is_not_finite_stops_at_a_reset(name: str, damage: float) -> None:
+    core = make_core(name)
+    x, reset = random_inputs(core, 2 * NUM_STEPS, reset_rate=0.0)
+    first, restart = 4, 18  # the damaged steps of env 0, several segments long
+    reset[0, restart] = True
+    damaged = x.clone()
+    damaged[0, first : restart - 1, ::2] = damage
+    expected, expected_state = core(x, core.initial_state(BATCH_SIZE), reset)
+    y, state = core(damaged, core.initial_state(BATCH_SIZE), reset)
+    stepped, stepped_state = run_steps(core, damaged, reset, in_place=False)
+    written, written_state = run_steps(core, damaged, reset, in_place=True)
+    is_untouched = torch.ones_like(reset)
+    is_untouched[0, first:restart] = False
+    for outputs in (y, stepped, written):
+        assert_close(outputs[is_untouched], expected[is_untouched], **TOLERANCE)
+    for after in (state, stepped_state, written_state):
+        assert_close(visible(after), visible(expected_state), **TOLERANCE)
+
+
+@pytest.mark.parametrize("damage", [torch.nan, torch.inf])
+def test_a_step_that_is_not_finite_is_not_remembered(damage: float) -> None:
+    core = make_core("mem_len above seq_len")
+    x, reset = random_inputs(core, 2 * NUM_STEPS, reset_rate=0.0)
+    x[0, 4] = damage
+    y, state = core(x, core.initial_state(BATCH_SIZE), reset)
+    is_finite = y.isfinite().all(dim=2)
+    assert not is_finite[0, 4]
+    is_finite[0, 4] = True
+    assert is_finite.all()
+    assert state.long.isfinite().all()
 
 
 def test_rejects_inputs_that_do_not_fit() -> None:
