@@ -23,19 +23,70 @@ def describe(rollout: Rollout) -> str:
 
     "" where all of it is finite. This synchronises.
     """
-    for name, tensor in _read(rollout).items():
-        wrong = ~tensor.isfinite()
+    named = _read(rollout)
+    named["next_value"] = named["next_value"][None]  # one step, not T
+    return _describe(named, 0, "the rollout")
+
+
+class FiniteWatch:
+    """Looks at what environments give while an agent plays, where no update would.
+
+    An observation that is not finite spoils what an agent does in that episode, and without a word
+    the success rate.
+    """
+
+    def __init__(self, num_envs: int):
+        self.what = ""
+        """What was found first, for people; "" for nothing."""
+        self.num_episodes = 0
+        """Episodes in which something was not finite."""
+        self._is_damaged = torch.zeros(num_envs, dtype=torch.bool)
+        self._num_steps = 0
+
+    def look(
+        self,
+        observation: dict[str, Tensor],
+        reward: Tensor,
+        done: Bool[Tensor, " B"],
+        counts: Bool[Tensor, " B"],
+    ) -> None:
+        """Look at one step of B envs. This synchronises.
+
+        Args:
+            observation: what was seen, before the action.
+            reward: what came of it.
+            done: whether the episode ended with it.
+            counts: whether it is an episode that counts.
+        """
+        named = named_tensors(observation, "observation") | {"reward": reward}
+        floats = {name: t[None] for name, t in named.items() if t.is_floating_point()}
+        for tensor in floats.values():
+            self._is_damaged |= _wrong_envs(tensor)[0].cpu()
+        if not self.what and self._is_damaged.any():
+            self.what = _describe(floats, self._num_steps, "the evaluation")
+        self.num_episodes += int((self._is_damaged & done & counts).sum())
+        self._is_damaged &= ~done
+        self._num_steps += 1
+
+
+def _wrong_envs(tensor: Tensor) -> Bool[Tensor, "T B"]:
+    """Return in which envs and at which steps something in (T, B, ...) is not finite."""
+    wrong = ~tensor.isfinite()
+    return wrong.flatten(2).any(-1) if wrong.dim() > 2 else wrong
+
+
+def _describe(named: dict[str, Tensor], start: int, whole: str) -> str:
+    """Return what is not finite in tensors (T, B, ...) of which the first step is `start`."""
+    for name, tensor in named.items():
+        wrong = _wrong_envs(tensor)
         if not wrong.any():
             continue
-        value = tensor[wrong][0].item()
-        if name == "next_value":  # one step, not T
-            wrong = wrong[None]
-        wrong = wrong.flatten(2).any(-1) if wrong.dim() > 2 else wrong  # (T, B)
+        value = tensor[~tensor.isfinite()][0].item()
         envs = wrong.any(0).nonzero().squeeze(1).tolist()
-        first = int(wrong.any(1).nonzero()[0])
+        first = start + int(wrong.any(1).nonzero()[0])
         listed = ", ".join(map(str, envs[:MAX_NAMED_ENVS]))
         more = f" and {len(envs) - MAX_NAMED_ENVS} more" if len(envs) > MAX_NAMED_ENVS else ""
-        return f"{name} is {value} in env {listed}{more}, from step {first} of the rollout on"
+        return f"{name} is {value} in env {listed}{more}, from step {first} of {whole} on"
     return ""
 
 

@@ -14,6 +14,7 @@ import torch
 
 import envs
 from agents.actor_critic import ActorCritic
+from agents.finite import FiniteWatch
 from agents.memory_core import MemoryCore
 from agents.rollout import act_, start
 from agents.uncompiled import uncompiled
@@ -149,16 +150,26 @@ def play(
         carry = replace(carry, state=agent.step_(carry.inputs, carry.state)[2])
     rows: list[torch.Tensor] = []
     film = _Film(config.video)
+    watch = FiniteWatch(env.num_envs)
     while quota.any():
         film.take(env, int(players[0]))
         carry = intervene(carry)
         counts = intervene.has_acted.cpu()
         carry, record = act_(agent, env.step, carry, is_greedy=config.greedy)
-        played = (record["terminated"] | record["truncated"]).cpu() & (quota > 0)
+        done = (record["terminated"] | record["truncated"]).cpu()
+        played = done & (quota > 0)
+        watch.look(record["inputs"].observation, record["reward"], done, quota > 0)
         quota -= played.long()
         columns = [record[name].double().cpu() for name in EPISODE_COLUMNS]
         rows.append(torch.stack(columns, dim=-1)[played & counts])
     film.write()
+    if watch.what:
+        warnings.warn(
+            f"{watch.what}: {watch.num_episodes} of {config.episodes} episodes were played with "
+            "numbers that are not finite; look at what the environment gives",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     return Episodes.of(torch.cat(rows), env.has_success, env.has_cue)
 
 

@@ -11,6 +11,7 @@ from recall_env import RecallEnv
 
 from agents.actor_critic import ActorCritic
 from agents.core import CoreConfig
+from envs import EnvStep
 from mtxl_rl import evaluation
 from mtxl_rl.config import EvaluateConfig
 from mtxl_rl.evaluation import evaluate_agent, play, start_places
@@ -91,3 +92,28 @@ def test_all_episodes_are_played_between_the_places(
     evaluated = evaluate_agent(agent, env_id, options).episodes
     assert evaluated == 10 if memory == "kept" else 0 < evaluated <= 10  # those that received
     assert played == [(3, 2, 0), (3, 2, 2), (2, 2, 4), (2, 2, 6)]
+
+
+class PoisonedEnv(RecallEnv):
+    """Gives a reward that is not finite, at one step of one env."""
+
+    def __init__(self, num_envs: int, poison: float):
+        super().__init__(num_envs, delay=2, is_staggered=False)
+        self.poison, self.step_number = poison, -1
+
+    def step(self, actions: torch.Tensor) -> EnvStep:
+        step = super().step(actions)
+        self.step_number += 1
+        if self.step_number == 5:
+            step.reward[2] = self.poison
+        return step
+
+
+@pytest.mark.parametrize("poison", [float("nan"), float("-inf")])
+def test_says_what_is_not_finite_where_and_in_how_many_episodes(poison: float) -> None:
+    env = PoisonedEnv(4, poison)
+    agent = ActorCritic(env.observation_space, env.action_space, CoreConfig(dim=8, heads=2))
+    message = f"reward is {poison} in env 2, from step 5 of the evaluation on: 1 of 12 episodes"
+    with pytest.warns(RuntimeWarning, match=message):
+        episodes = play(agent, env, EvaluateConfig(episodes=12))
+    assert len(episodes.success) == 12
