@@ -139,10 +139,15 @@ class ResidualCore(BaselineCore):
     Args:
         dim: D.
         recurrences: of each layer, all with states of one shape.
+
+    Raises:
+        ValueError: for no layer.
     """
 
     def __init__(self, dim: int, recurrences: Sequence[Recurrence]):
         super().__init__()
+        if not recurrences:
+            raise ValueError("depth=0 must be 1 or more; set --core.depth")
         self.output_dim = dim
         self.state_shape = recurrences[0].state_shape
         self.recurrences = nn.ModuleList(recurrences)
