@@ -88,6 +88,13 @@ RECURRENT_OPTIONS: dict[CoreKind, tuple[str, ...]] = {
 """Those that a core without attention has beside them."""
 
 
+def has_option(kind: CoreKind, name: str) -> bool:
+    """Return whether an option of CoreConfig has an effect on some core of this kind."""
+    if kind in RECURRENT_OPTIONS:
+        return name in (*COMMON_OPTIONS, *RECURRENT_OPTIONS[kind])
+    return name != "chrono"
+
+
 @dataclass(frozen=True, kw_only=True)
 class CoreConfig:
     """The recurrent core.
@@ -185,7 +192,7 @@ class CoreConfig:
                 )
             return
         for field in fields(self):
-            if field.name not in (*COMMON_OPTIONS, *RECURRENT_OPTIONS[self.kind]):
+            if not has_option(self.kind, field.name):
                 value = getattr(self, field.name)
                 if value != field.default:
                     others = "gru, lstm or mingru" if field.name == "chrono" else "mtxl"
