@@ -259,14 +259,15 @@ def _changed(base: TrainConfig, options: Mapping[str, str]) -> TrainConfig:
 
 def _as_control(core: CoreConfig, kind: CoreKind) -> CoreConfig:
     """Return a core of another kind, without those options that this kind does not have."""
-    kept = {
+    kept: dict[str, Any] = {
         field.name: getattr(core, field.name)
         for field in fields(core)
         if has_option(kind, field.name)
     }
     if kind == "gtrxl":
-        kept |= {"lmem_len": None, **LONG_MEMORY_OPTIONS}
-    return CoreConfig(**(kept | {"kind": kind}))
+        kept.update(lmem_len=None, **LONG_MEMORY_OPTIONS)
+    kept["kind"] = kind
+    return CoreConfig(**kept)
 
 
 def _plain(text: str) -> str:

@@ -245,6 +245,9 @@ def test_controls_leave_out_what_they_do_not_have() -> None:
         CoreConfig(kind="lstm", dim=8, chrono=100),
         CoreConfig(dim=8),
     ]
+    axes = {"core.kind": ["gru", "mingru"], "core.chrono": ["None", "9"]}
+    cells = make_cells(Path("grid"), TINY, axes, num_seeds=1)
+    assert [cell.config.core.chrono for cell in cells] == [None, 9, None, 9]
 
 
 def test_reads_values_as_the_command_line_does() -> None:

@@ -93,7 +93,9 @@ def test_numbers_are_ordered_as_numbers(tmp_path: Path) -> None:
 
 def test_the_table_says_what_the_memory_did(tmp_path: Path) -> None:
     for seed, rate in ((1, 0.9), (2, 1.0)):
-        make_run(tmp_path / f"a{seed}", TrainConfig(seed=seed), [0.5], speeds=[1, 1000 * seed, 9e9])
+        make_run(
+            tmp_path / f"a{seed}", TrainConfig(seed=seed), [0.5], speeds=[1.0, 1e3 * seed, 9e9]
+        )
         finish(tmp_path / f"a{seed}", rate, cleared=0.25 * seed)
         control = TrainConfig(seed=seed, core=CoreConfig(kind="gru"))
         make_run(tmp_path / f"b{seed}", control, [0.5])
