@@ -115,7 +115,7 @@ def compile_(trainer: Trainer) -> Trainer:
     """
     core = trainer.agent.core
     if not isinstance(core, MemoryCore):
-        raise ValueError("the cores gru, lstm and feedforward are not compiled")
+        raise ValueError("of the cores only mtxl and gtrxl are compiled")
     _check_whole_segments(trainer)
     transformer = core.transformer
     parts = [*transformer.layers, *([transformer.long_memory] if transformer.long_memory else [])]

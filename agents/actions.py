@@ -5,6 +5,7 @@ An action is (B,) int64 for Discrete, (B, n) int64 for MultiDiscrete, (B, n) flo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
 
@@ -93,7 +94,7 @@ class ActionHead(nn.Module):
             self.is_scalar = isinstance(space, spaces.Discrete)
         else:
             assert isinstance(space, spaces.Box)
-            num_outputs = int(torch.tensor(space.shape).prod())
+            num_outputs = math.prod(space.shape)
             self.log_std = nn.Parameter(torch.zeros(num_outputs))
             self.projection = nn.Linear(num_outputs, embed_dim, bias=False)
         self.num_outputs = num_outputs

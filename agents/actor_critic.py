@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from agents.actions import ActionDistribution, ActionHead
-from agents.core import CoreConfig, make_core
+from agents.core import CoreConfig, make_core, state_size
 from agents.encoder import Encoder
 
 
@@ -63,6 +63,12 @@ class ActorCritic(nn.Module):
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.critic.weight.device
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Numbers of weights, and of floats that the core carries for each env."""
+        num_parameters = sum(parameter.numel() for parameter in self.parameters())
+        return {"parameters": num_parameters, "state_floats": state_size(self.core)}
 
     def initial_state(self, batch_size: int) -> Any:
         """Return the core's state of `batch_size` envs that have seen nothing."""

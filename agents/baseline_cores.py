@@ -1,10 +1,13 @@
-"""Cores to compare with: feed-forward (no memory), GRU and LSTM.
+"""Cores to compare with: feed-forward (no memory), GRU and LSTM, and a stack for newer ones.
+
+agents.min_gru and agents.delta_net have what goes into that stack.
 
 Shapes: B envs, T steps, L layers, D width.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -124,3 +127,59 @@ class RNNCore(BaselineCore):
             outputs.append(y)
         state = TensorState(tuple(tensor.transpose(0, 1) for tensor in hidden))
         return torch.cat(outputs, dim=1), state
+
+
+class Recurrence(nn.Module):
+    """A layer (x, state, reset) -> (y, state) that carries a tensor, in float32, for each env.
+
+    Args:
+        state_shape: of one env's tensor.
+    """
+
+    def __init__(self, state_shape: tuple[int, ...]):
+        super().__init__()
+        self.state_shape = state_shape
+
+
+class ResidualCore(BaselineCore):
+    """The transformer with a recurrence in the place of its attention: pre-norm residual layers.
+
+    Args:
+        dim: D.
+        recurrences: of each layer, all with states of one shape.
+
+    Raises:
+        ValueError: for no layer.
+    """
+
+    def __init__(self, dim: int, recurrences: Sequence[Recurrence]):
+        super().__init__()
+        if not recurrences:
+            raise ValueError("depth=0 must be 1 or more; set --core.depth")
+        self.output_dim = dim
+        self.state_shape = recurrences[0].state_shape
+        self.recurrences = nn.ModuleList(recurrences)
+        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in recurrences)
+        self.feed_forwards = nn.ModuleList(
+            nn.Sequential(nn.LayerNorm(dim), FeedForward(dim, use_glu=False, dropout=0.0))
+            for _ in recurrences
+        )
+
+    def initial_state(self, batch_size: int) -> TensorState:
+        weights = next(self.parameters())
+        shape = (batch_size, len(self.recurrences), *self.state_shape)
+        return TensorState((weights.new_zeros(shape),))
+
+    def forward(
+        self, x: Float[Tensor, "B T D"], state: TensorState, reset: Bool[Tensor, "B T"]
+    ) -> tuple[Float[Tensor, "B T D"], TensorState]:
+        (tensor,) = state.tensors  # (B, L, ...)
+        after = []
+        for norm, recurrence, feed_forward, before in zip(
+            self.norms, self.recurrences, self.feed_forwards, tensor.unbind(dim=1), strict=True
+        ):
+            y, last = recurrence(norm(x), before, reset)
+            x = x + y
+            x = x + feed_forward(x)
+            after.append(last)
+        return x, TensorState((torch.stack(after, dim=1),))

@@ -13,9 +13,12 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from agents.baseline_cores import FeedForwardCore, RNNCore
-from agents.initialization import init_long_memory, init_weights
+from agents.baseline_cores import FeedForwardCore, ResidualCore, RNNCore
+from agents.delta_net import DeltaNet
+from agents.initialization import init_chrono, init_long_memory, init_weights
 from agents.memory_core import MemoryCore
+from agents.min_gru import MinGRU
+from agents.trees import named_tensors
 from mtxl_rl import MemoryTransformerXL
 
 
@@ -70,29 +73,52 @@ class Core(Protocol):
         ...
 
 
-CoreKind = Literal["mtxl", "gtrxl", "gru", "lstm", "feedforward"]
+CoreKind = Literal["mtxl", "gtrxl", "gru", "lstm", "mingru", "deltanet", "feedforward"]
 
 
 COMMON_OPTIONS = ("kind", "dim", "depth", "past_action")
 """Options that every core has."""
+RECURRENT_OPTIONS: dict[CoreKind, tuple[str, ...]] = {
+    "gru": ("chrono",),
+    "lstm": ("chrono",),
+    "mingru": ("chrono",),
+    "deltanet": ("heads",),
+    "feedforward": (),
+}
+"""Those that a core without attention has beside them."""
+
+
+def has_option(kind: CoreKind, name: str) -> bool:
+    """Return whether an option of CoreConfig has an effect on some core of this kind."""
+    if kind in RECURRENT_OPTIONS:
+        return name in (*COMMON_OPTIONS, *RECURRENT_OPTIONS[kind])
+    return name != "chrono"
 
 
 @dataclass(frozen=True, kw_only=True)
 class CoreConfig:
-    """The recurrent core. gru, lstm and feedforward have dim, depth and past_action only."""
+    """The recurrent core.
+
+    Cores other than mtxl and gtrxl have dim, depth and past_action; gru, lstm and mingru have
+    chrono, and deltanet has heads.
+    """
 
     kind: CoreKind = "mtxl"
     """mtxl: short and long memory. Controls: gtrxl (short memory only, GRU gates), gru, lstm,
-    feedforward (no memory)."""
+    mingru (gates that do not see the state), deltanet (Gated DeltaNet: a matrix of each head, time
+    constants of 10 to 10,000 steps at the start), feedforward (no memory)."""
     dim: int = 64
     """Width of the core and of its input."""
     depth: int = 2
     """Number of layers."""
+    chrono: int | None = None
+    """Of gru, lstm and mingru: largest time constant in steps at the start, 3 or more; that of each
+    unit is drawn from 1 up to it. Left out: gates of about one half; of an lstm, .73."""
     past_action: bool = True
     """See the previous action and reward. An agent can keep a memory in its own actions: without
     them it needs that of the core."""
     heads: int = 4
-    """Attention heads; must divide dim."""
+    """Heads of attention, or of deltanet; must divide dim."""
     seq_len: int = 16
     """Steps of a segment: attended at once, with a memory write after each."""
     mem_len: int = 16
@@ -131,7 +157,16 @@ class CoreConfig:
     """Segments between cuts of the gradient through the long memory. Left out: the rollout."""
 
     def __post_init__(self) -> None:
+        if self.chrono is not None and self.chrono < 3:
+            raise ValueError(
+                f"chrono={self.chrono} must be 3 or more; it is a number of steps, such as 1000"
+            )
         if self.has_attention:
+            if self.chrono is not None:
+                raise ValueError(
+                    f"chrono={self.chrono} has no effect on the core {self.kind}; leave it out, or "
+                    "set --core.kind gru, lstm or mingru"
+                )
             if self.bptt_segments is not None and self.bptt_segments < 1:
                 raise ValueError(
                     f"bptt_segments={self.bptt_segments} must be 1 or more; leave it out for no cut"
@@ -159,12 +194,13 @@ class CoreConfig:
                 )
             return
         for field in fields(self):
-            if field.name not in COMMON_OPTIONS:
+            if not has_option(self.kind, field.name):
                 value = getattr(self, field.name)
                 if value != field.default:
+                    others = "gru, lstm or mingru" if field.name == "chrono" else "mtxl"
                     raise ValueError(
                         f"{field.name}={value} has no effect on the core {self.kind}; leave it "
-                        "out, or set --core.kind mtxl"
+                        f"out, or set --core.kind {others}"
                     )
 
     @property
@@ -197,7 +233,15 @@ def make_core(config: CoreConfig) -> Core:
     init_weights(core)
     if isinstance(core, MemoryCore):
         init_long_memory(core.transformer.long_memory, config.mem_write_gain)
+    if config.chrono is not None:
+        init_chrono(core, config.chrono)
     return core
+
+
+def state_size(core: Core) -> int:
+    """Return how many floats a core carries for each env: no masks, nothing that is derived."""
+    tensors = named_tensors(core.initial_state(1).without_cache(), "state").values()
+    return sum(tensor.numel() for tensor in tensors if tensor.is_floating_point())
 
 
 def _memory_transformer(config: CoreConfig) -> MemoryCore:
@@ -235,5 +279,7 @@ CORES: dict[CoreKind, Callable[[CoreConfig], Core]] = {
     "gtrxl": _memory_transformer,
     "gru": lambda c: RNNCore(nn.GRU(c.dim, c.dim, c.depth, batch_first=True)),
     "lstm": lambda c: RNNCore(nn.LSTM(c.dim, c.dim, c.depth, batch_first=True)),
+    "mingru": lambda c: ResidualCore(c.dim, [MinGRU(c.dim) for _ in range(c.depth)]),
+    "deltanet": lambda c: ResidualCore(c.dim, [DeltaNet(c.dim, c.heads) for _ in range(c.depth)]),
     "feedforward": lambda c: FeedForwardCore(c.dim, c.depth),
 }

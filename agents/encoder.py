@@ -5,6 +5,8 @@ Shapes: *N leading axes (B, or B T), E width of the features.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from gymnasium import spaces
@@ -41,12 +43,13 @@ class GridEncoder(nn.Module):
     def __init__(self, space: spaces.MultiDiscrete, dim: int):
         super().__init__()
         rows, columns, num_channels = space.shape
-        sizes = torch.tensor(space.nvec.reshape(-1, num_channels).max(axis=0))
+        num_symbols = space.nvec.reshape(-1, num_channels).max(axis=0)
+        sizes = torch.tensor(num_symbols)
         starts = F.pad(sizes.cumsum(0), (1, 0))  # of each channel's symbols, then their number
         cell_starts = torch.arange(rows * columns)[:, None] * starts[-1]
         self.register_buffer("offsets", (cell_starts + starts[:-1]).flatten(), persistent=False)
         # before anything is observed, every symbol of a channel is as frequent
-        frequency = (1 / sizes.float()).repeat_interleave(sizes)
+        frequency = (1 / sizes.float()).repeat_interleave(sizes, output_size=int(num_symbols.sum()))
         self.register_buffer("mean", frequency.repeat(rows * columns))
         self.register_buffer("num_observed", torch.ones(()))
         self.weight = nn.Parameter(torch.empty(dim, len(self.mean)))
@@ -124,7 +127,7 @@ class VectorEncoder(nn.Module):
     def __init__(self, space: spaces.Box, dim: int):
         super().__init__()
         self.num_axes = len(space.shape)
-        self.projection = nn.Linear(int(torch.tensor(space.shape).prod()), dim)
+        self.projection = nn.Linear(math.prod(space.shape), dim)
 
     def forward(self, vector: Float[Tensor, "*N"]) -> Float[Tensor, "*M E"]:
         if self.num_axes == 0:

@@ -4,6 +4,8 @@ r"""Run a grid of trainings, and make its table and figures.
         --mem-len 0 8 32 128 --lmem-len 0 4 16 64 --seeds 5
     python -m experiments.ablation grid --env mtxl/TMaze50-v0 --seeds 3 \
         --over core.gate nbrc gru residual --over core.mem-write-iters 1 2
+    python -m experiments.ablation grid --env mtxl/Recall20-v0 --equal parameters \
+        --over core.kind mtxl gtrxl gru lstm mingru deltanet feedforward
 
 Every cell is an ordinary run directory. Killed and started again with the same options, a grid
 goes on where it was: a finished cell is never run again, one that was interrupted goes on from its
@@ -25,6 +27,7 @@ import tyro
 from agents.core import CoreConfig
 from experiments.grid import make_cells, parse_axes, run_cells
 from experiments.plots import plot
+from experiments.widths import Size
 from mtxl_rl.command import fail_with_one_line
 from mtxl_rl.config import TrainConfig, num_cores, pick_device, short_name
 from mtxl_rl.signals import heeded
@@ -44,6 +47,9 @@ class GridConfig:
     """Of the grid. Left out: runs/, named by the kind of grid and the environment."""
     after: Path | None = None
     """Folder of a grid of the same cells, from whose weights these start: a curriculum."""
+    equal: Size | None = None
+    """Give the agents of all cells as many parameters, or floats of state, as the one without
+    --over has: each gets the width that comes nearest. Left out: --core.dim for all."""
 
 
 Grid = Annotated[GridConfig, tyro.conf.arg(name="")]
@@ -103,7 +109,7 @@ def _run(
     if jobs is not None and jobs < 1:
         raise ValueError(f"jobs={jobs} must be 1 or more; set --jobs")
     folder = config.folder or Path("runs") / f"{kind}__{base.env.replace('/', '_')}"
-    cells = make_cells(folder, base, axes, config.seeds, after)
+    cells = make_cells(folder, base, axes, config.seeds, after, config.equal)
     failed = run_cells(cells, jobs or _num_jobs(base))
     for cell, reason in failed:
         print(f"error: {cell.name}: {reason}", file=sys.stderr)

@@ -19,14 +19,22 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import tyro
 
-from agents.core import CORES, LONG_MEMORY_OPTIONS, CoreConfig, CoreKind, make_core
+from agents.core import (
+    CORES,
+    LONG_MEMORY_OPTIONS,
+    CoreConfig,
+    CoreKind,
+    has_option,
+    make_core,
+)
 from envs.registry import check_id
+from experiments.widths import Size, describe, with_equal
 from mtxl_rl.config import TrainConfig, differences, flat, num_cores, short_name, to_json
 from mtxl_rl.run_directory import load_config
 
@@ -62,6 +70,7 @@ def make_cells(
     axes: Mapping[str, Sequence[str]],
     num_seeds: int,
     after: Path | None = None,
+    equal: Size | None = None,
 ) -> list[Cell]:
     """Return the cells of the product of `axes`, all of the first seed first.
 
@@ -71,6 +80,7 @@ def make_cells(
         axes: values by option, as one types them: {"core.mem_len": ["0", "8"]}.
         num_seeds: seeds from that of `base` on.
         after: another grid, of whose cell of the same name each cell has the weights as its start.
+        equal: of what each core is to have as much as that of `base`, by its width.
 
     Raises:
         ValueError: for an option that there is not, or a combination that cannot be run.
@@ -79,6 +89,8 @@ def make_cells(
         raise ValueError(f"seeds={num_seeds} must be 1 or more; set --seeds")
     for name, values in axes.items():
         _check_axis(base, name, values, after)
+    if equal and "core.dim" in axes:
+        raise ValueError(f"core.dim cannot be varied with equal={equal!r}, which sets it")
     combinations = {}
     for values in itertools.product(*axes.values()):
         options = dict(zip(axes, values, strict=True))
@@ -87,6 +99,10 @@ def make_cells(
             combinations[name] = _changed(base, options)
         except ValueError as error:
             raise ValueError(f"cell {name}: {error}") from None
+    if equal:
+        for name, config in combinations.items():
+            combinations[name] = with_equal(equal, base.core, config)
+            _say("Equal:", f"{name}: {describe(combinations[name])}")
     cells = []
     for seed in range(base.seed, base.seed + num_seeds):
         for combination, config in combinations.items():
@@ -243,11 +259,15 @@ def _changed(base: TrainConfig, options: Mapping[str, str]) -> TrainConfig:
 
 def _as_control(core: CoreConfig, kind: CoreKind) -> CoreConfig:
     """Return a core of another kind, without those options that this kind does not have."""
-    if kind == "mtxl":
-        return replace(core, kind=kind)
+    kept: dict[str, Any] = {
+        field.name: getattr(core, field.name)
+        for field in fields(core)
+        if has_option(kind, field.name)
+    }
     if kind == "gtrxl":
-        return replace(core, kind=kind, lmem_len=None, **LONG_MEMORY_OPTIONS)
-    return CoreConfig(kind=kind, dim=core.dim, depth=core.depth, past_action=core.past_action)
+        kept.update(lmem_len=None, **LONG_MEMORY_OPTIONS)
+    kept["kind"] = kind
+    return CoreConfig(**kept)
 
 
 def _plain(text: str) -> str:

@@ -37,6 +37,8 @@ NAMES = {
     "gtrxl": "GTrXL (no long memory)",
     "gru": "GRU",
     "lstm": "LSTM",
+    "mingru": "minGRU",
+    "deltanet": "Gated DeltaNet",
     "feedforward": "feed-forward (no memory)",
 }
 SHORT_MEMORY, LONG_MEMORY = "core.mem_len", "core.lmem_len"

@@ -13,7 +13,7 @@ import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mtxl_rl.config import flat
-from mtxl_rl.metrics import SUCCESS_TAG, WINDOW_TAG
+from mtxl_rl.metrics import SPEED_TAG, SUCCESS_TAG, WINDOW_TAG
 from mtxl_rl.run_directory import load_config, read_json
 
 NOT_COMPARED = (
@@ -62,6 +62,13 @@ class Run:
             return None
         points = self._events.Scalars(SUCCESS_TAG)
         return np.array([p.step for p in points]), np.array([p.value for p in points])
+
+    @cached_property
+    def speed(self) -> float | None:
+        """The median of its frames a second, None where there is none yet."""
+        if SPEED_TAG not in self._events.Tags()["scalars"]:
+            return None
+        return float(np.median([point.value for point in self._events.Scalars(SPEED_TAG)]))
 
     def when_solved(self, rate: float = SOLVED) -> tuple[int, float] | None:
         """Return frames and minutes after which the last 1,000 episodes succeed at `rate`."""

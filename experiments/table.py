@@ -36,6 +36,10 @@ def table_rows(runs: Sequence[Run], by: Sequence[str]) -> list[dict[str, str]]:
     for values, group in groups.items():
         row = dict(zip([short_name(name) for name in by], values, strict=True))
         row["seeds"] = str(len(group))
+        row["parameters"] = _mean(group, "parameters", form=",.0f")
+        row["floats of state"] = _mean(group, "state_floats", form=",.0f")
+        speeds = [run.speed for run in group if run.speed is not None]
+        row["frames/s"] = f"{median(speeds):,.0f}" if speeds else ""
         scores = final_scores(group)
         row["success (IQM, 95 % interval)"] = (
             str(interquartile_mean(list(scores.values()))) if scores else ""

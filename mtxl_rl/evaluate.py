@@ -59,7 +59,7 @@ def evaluate(
     env_id = config.env or run_config.env
     evaluation = evaluate_agent(agent, env_id, config, run_config.backend)
     if config.json:
-        print(json.dumps(dataclasses.asdict(evaluation) | {"frames": frames}))
+        print(json.dumps(dataclasses.asdict(evaluation) | {"frames": frames, **agent.sizes}))
         return evaluation
     print(f"{env_id}, {run_config.core.kind} after {frames:,} frames, "
           f"{evaluation.episodes} episodes, memory {config.memory}")  # fmt: skip

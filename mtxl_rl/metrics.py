@@ -19,6 +19,7 @@ WINDOW = 1000
 SUCCESS_TAG = "charts/success_rate"
 WINDOW_TAG = "charts/success_rate_window"
 """Of the last `WINDOW` episodes, from when there are as many."""
+SPEED_TAG = "charts/SPS"
 
 
 @dataclass(frozen=True)

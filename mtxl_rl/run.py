@@ -17,7 +17,7 @@ from envs.guarded_env import EnvError
 from mtxl_rl import checkpoint
 from mtxl_rl.command import RunFailed
 from mtxl_rl.config import TrainConfig, differences, flat, from_json, pick_compile
-from mtxl_rl.metrics import WINDOW_TAG, EpisodeWindow, ended_episodes
+from mtxl_rl.metrics import SPEED_TAG, WINDOW_TAG, EpisodeWindow, ended_episodes
 from mtxl_rl.non_finite import NonFiniteGuard
 from mtxl_rl.progress import Progress, say
 from mtxl_rl.run_directory import (
@@ -119,7 +119,7 @@ class Run:
         episodes = ended_episodes(rollout, self.env.has_success, self.env.has_cue)
         self.window.add(episodes)
         speed = (self.frames - first_frames) / (time.monotonic() - started)
-        scalars["charts/SPS"] = speed
+        scalars[SPEED_TAG] = speed
         if self.window.is_full:
             scalars[WINDOW_TAG] = self.window.success_rate
         self.logger.log(scalars, self.frames)

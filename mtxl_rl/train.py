@@ -103,11 +103,11 @@ def _train(config: TrainConfig, device: torch.device) -> Evaluation:
 def _introduce(run: Run) -> None:
     """Print what is trained, and where."""
     config, agent = run.config, run.trainer.agent
-    num_parameters = sum(parameter.numel() for parameter in agent.parameters())
+    sizes = agent.sizes
     precision = str(agent.precision).removeprefix("torch.")
     say(f"{config.env}: {config.num_envs} envs, {run.env.backend} backend, core "
-          f"{config.core.kind}, {num_parameters:,} parameters, {agent.device}, {precision}, "
-          f"{run.trainer.form}")  # fmt: skip
+          f"{config.core.kind}, {sizes['parameters']:,} parameters, {sizes['state_floats']:,} "
+          f"floats of state, {agent.device}, {precision}, {run.trainer.form}")  # fmt: skip
     if isinstance(agent.core, MemoryCore):
         transformer = agent.core.transformer
         first, last = transformer.reach
@@ -139,7 +139,7 @@ def _evaluate(run: Run) -> Evaluation:
     run.logger.close(evaluation, intervened, run.frames)
     run.check_saved()  # only then is it finished, for those who look at what it has written
     interventions = {memory: dataclasses.asdict(each) for memory, each in intervened.items()}
-    counts = {"frames": run.frames, "interventions": interventions}
+    counts = {"frames": run.frames, **agent.sizes, "interventions": interventions}
     write_json(run.run_dir / "evaluation.json", dataclasses.asdict(evaluation) | counts)
     return evaluation
 

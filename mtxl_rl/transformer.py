@@ -168,7 +168,7 @@ class MemoryTransformerXL(nn.Module):
             },
             at_least_0={"mem_len": mem_len, "lmem_len": lmem_len, "num_mem_kv": num_mem_kv},
         )
-        _check_heads(dim, heads)
+        check_heads(dim, heads)
         if mem_write not in get_args(MemWrite):
             raise ValueError(
                 f"mem_write={mem_write!r} must be one of {', '.join(get_args(MemWrite))}"
@@ -590,7 +590,8 @@ def _check_sizes(at_least_1: dict[str, int], at_least_0: dict[str, int]) -> None
                 raise ValueError(f"{name}={size} must be {least} or more; raise {name}")
 
 
-def _check_heads(dim: int, heads: int) -> None:
+def check_heads(dim: int, heads: int) -> None:
+    """Raise ValueError for a number of heads that does not divide the width."""
     if dim % heads:
         divisors = [count for count in range(1, dim + 1) if dim % count == 0]
         below = max(count for count in divisors if count <= heads)

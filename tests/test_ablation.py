@@ -14,10 +14,14 @@ from pathlib import Path
 
 import imageio.v3 as iio
 import pytest
+import torch
+from recall_env import RecallEnv
 
+from agents.actor_critic import ActorCritic
 from agents.core import CoreConfig
 from agents.ppo import PPOConfig
 from experiments.grid import Cell, make_cells, parse_axes
+from experiments.widths import sizes_for, width_for
 from mtxl_rl.checkpoint import list_checkpoints
 from mtxl_rl.config import TrainConfig
 
@@ -32,6 +36,7 @@ TINY = TrainConfig(
     core=CoreConfig(dim=8, heads=2, depth=1, seq_len=4),
     ppo=PPOConfig(rollout_len=16, num_minibatches=2),
 )
+RECALL = RecallEnv(num_envs=1, delay=6)
 OPTIONS = (
     "--env", "mtxl/Recall6-v0", "--total-frames", "512", "--num-envs", "16",
     "--eval-episodes", "20", "--device", "cpu", "--num-threads", "1", "--core.dim", "8",
@@ -161,6 +166,58 @@ def test_goes_on_from_the_cells_of_another_grid() -> None:
     assert cells[1].run_dir == Path("second/mem_len=4,seed=1")
 
 
+def test_cells_of_equal_parameters_or_state_differ_in_their_width(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    base = replace(TINY, core=CoreConfig(dim=64, heads=4, depth=2))
+    kinds = ["mtxl", "gtrxl", "gru", "lstm", "mingru", "deltanet", "feedforward"]
+    cells = make_cells(Path("grid"), base, {"core.kind": kinds}, 2, equal="parameters")
+    said = capsys.readouterr().out
+    assert cells[0].config.core == base.core
+    assert len(cells) == 14
+    widths = {}
+    for cell in cells[:7]:
+        core = cell.config.core
+        assert f"kind={core.kind}: width {core.dim}, " in said
+        agent = ActorCritic(RECALL.observation_space, RECALL.action_space, core)
+        found = sum(parameter.numel() for parameter in agent.parameters())
+        assert f"width {core.dim}, {found:,} parameters, " in said
+        assert found == pytest.approx(227_907, rel=0.05)
+        assert core.dim % 4 == 0 or core.kind not in ("mtxl", "gtrxl", "deltanet")
+        widths[core.kind] = core.dim
+    assert widths["gru"] > widths["lstm"] > widths["mtxl"]
+
+    kinds.remove("feedforward")
+    cells = make_cells(Path("grid"), base, {"core.kind": kinds}, 1, equal="state_floats")
+    layers, state = 2, 2 * 32 * 64 + 4 * 64
+    found = {cell.config.core.kind: cell.config.core.dim for cell in cells}
+    assert found["gru"] == found["mingru"] == state / layers
+    assert found["lstm"] == state / layers / 2
+    assert found["gtrxl"] == 68  # 2 x 32 x 68 = 4352
+    for axes, words in (
+        ({"core.kind": ["feedforward"]}, "the core feedforward has a size of 0 at every width"),
+        ({"core.dim": ["8", "16"]}, "core.dim cannot be varied with equal='state_floats'"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            make_cells(Path("grid"), base, axes, 1, equal="state_floats")
+
+
+def test_sizes_are_found_without_drawing_weights() -> None:
+    before = torch.get_rng_state()
+    spaces = RECALL.observation_space, RECALL.action_space
+    sizes = sizes_for(CoreConfig(kind="lstm", chrono=9), *spaces)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert sizes == ActorCritic(*spaces, CoreConfig(kind="lstm")).sizes
+
+
+def test_width_for_comes_nearest() -> None:
+    gru, deltanet = CoreConfig(kind="gru"), CoreConfig(kind="deltanet", heads=4)
+    for target, expected in ((0, 1), (1, 1), (2, 1), (3, 2), (89, 9), (91, 10), (100, 10)):
+        assert width_for(target, gru, lambda core: core.dim**2) == expected
+    for target, expected in ((1, 4), (90, 8), (119, 12), (10_000, 100)):
+        assert width_for(target, deltanet, lambda core: core.dim**2) == expected
+
+
 def test_controls_leave_out_what_they_do_not_have() -> None:
     core = CoreConfig(
         dim=8,
@@ -172,13 +229,23 @@ def test_controls_leave_out_what_they_do_not_have() -> None:
         mem_write_gain=2.0,
     )
     base = replace(TINY, core=core)
-    kinds = ["mtxl", "gtrxl", "gru"]
+    kinds = ["mtxl", "gtrxl", "gru", "deltanet"]
     cells = make_cells(Path("grid"), base, {"core.kind": kinds}, num_seeds=1)
     assert [cell.config.core for cell in cells] == [
         base.core,
         CoreConfig(kind="gtrxl", dim=8, heads=2, depth=1, seq_len=4),
         CoreConfig(kind="gru", dim=8, depth=1),
+        CoreConfig(kind="deltanet", dim=8, depth=1, heads=2),
     ]
+    base = replace(TINY, core=CoreConfig(kind="gru", dim=8, chrono=100))
+    cells = make_cells(Path("grid"), base, {"core.kind": ["lstm", "mtxl"]}, num_seeds=1)
+    assert [cell.config.core for cell in cells] == [
+        CoreConfig(kind="lstm", dim=8, chrono=100),
+        CoreConfig(dim=8),
+    ]
+    axes = {"core.kind": ["gru", "mingru"], "core.chrono": ["None", "9"]}
+    cells = make_cells(Path("grid"), TINY, axes, num_seeds=1)
+    assert [cell.config.core.chrono for cell in cells] == [None, 9, None, 9]
 
 
 def test_reads_values_as_the_command_line_does() -> None:

@@ -127,7 +127,7 @@ def test_strict_fails_instead(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_says_what_has_no_fixed_shapes() -> None:
     with pytest.warns(RuntimeWarning, match="rollout_len=8 is not a multiple of seq_len=3"):
         assert accelerate(make_trainer(seq_len=3)).form == "plain"
-    with pytest.warns(RuntimeWarning, match="gru, lstm and feedforward are not compiled"):
+    with pytest.warns(RuntimeWarning, match="only mtxl and gtrxl are compiled"):
         assert accelerate(make_trainer(RecallEnv(6, delay=2), "gru")).form == "plain"
 
 

@@ -81,6 +81,8 @@ def test_run_directory_is_complete(trained: Path) -> None:
     assert 0 < evaluation["cue_seen_rate"] <= 1
     assert set(evaluation["interventions"]) >= {"cleared", "without-short", "without-long"}
     assert evaluation["interventions"]["cleared"]["episodes"] == 5
+    assert evaluation["state_floats"] == (16 + 8) * 16 + 4 * 16
+    assert evaluation["parameters"] > 10_000
     names = sorted(path.name for path in (trained / "checkpoints").iterdir())
     assert names == ["frames_000000000256", "frames_000000000512"]
     pickles = [path for path in trained.rglob("*") if path.suffix in (".pt", ".pkl", ".pth")]
@@ -111,6 +113,9 @@ def test_evaluate_prints_one_json_object(trained: Path, command: Command) -> Non
     result = json.loads(out)
     assert result["episodes"] == 7
     assert result["frames"] == 512
+    written = json.loads((trained / "evaluation.json").read_text())
+    for name in ("parameters", "state_floats"):
+        assert result[name] == written[name]
     assert 0 <= result["success_rate"] <= 1
     low, high = result["success_interval"]
     assert low <= result["success_rate"] <= high
@@ -210,7 +215,14 @@ def test_train_says_what_it_did_and_what_to_do_next(tmp_path: Path, command: Com
     options = ("--env", "MiniGrid-MemoryS7-v0", "--run-dir", run_dir)
     code, out, err = command(train.main, *TINY, *options)
     assert code == 0, err
-    for word in ("Success rate:", "without memory", "tensorboard.main --logdir", str(run_dir)):
+    for word in (
+        "parameters, ",
+        " floats of state",
+        "Success rate:",
+        "without memory",
+        "tensorboard.main --logdir",
+        str(run_dir),
+    ):
         assert word in out
 
 
@@ -222,6 +234,8 @@ def test_train_says_what_it_did_and_what_to_do_next(tmp_path: Path, command: Com
         ("Blackjack-v1", "lstm"),
         ("MiniGrid-Fetch-5x5-N2-v0", "gtrxl"),
         ("MiniGrid-DoorKey-5x5-v0", "feedforward"),
+        ("MiniGrid-MemoryS7-v0", "mingru"),
+        ("MiniGrid-Empty-5x5-v0", "deltanet"),
     ],
 )
 def test_trains_other_environments_with_every_core(

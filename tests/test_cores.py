@@ -8,8 +8,17 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from agents.core import CORES, CoreConfig, CoreKind, make_core
+from agents.baseline_cores import ResidualCore
+from agents.core import (
+    CORES,
+    CoreConfig,
+    CoreKind,
+    make_core,
+    state_size,
+)
+from agents.delta_net import DeltaNet, gated_delta_rule
 from agents.memory_core import MemoryCore
+from agents.min_gru import MinGRU
 from mtxl_rl.long_memory import GATE_BIAS, GatedWrite, LongMemory
 from mtxl_rl.memory_network import MemoryNetwork
 
@@ -70,6 +79,26 @@ def test_reset_shields_by_value_and_gradient(kind: CoreKind) -> None:
         assert (grad[1] == 0).all()
 
 
+@pytest.mark.parametrize("poison", [math.nan, math.inf, 1e20])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_not_finite_ends_with_its_episode(kind: CoreKind, poison: float) -> None:
+    torch.manual_seed(0)
+    core = make_core(config(kind))
+    x, reset = inputs(reset_rate=0.0)
+    reset[1, 6] = True
+    expected, _ = core(x, core.initial_state(BATCH_SIZE), reset)
+    poisoned = x.clone()
+    poisoned[1, 2:5] = poison
+    y, _ = core(poisoned, core.initial_state(BATCH_SIZE), reset)
+    assert_close(y[1, 6:], expected[1, 6:], atol=1e-5, rtol=1e-5)
+    assert_close(y[[0, 2]], expected[[0, 2]], atol=1e-5, rtol=1e-5)
+    state = core.initial_state(BATCH_SIZE)
+    for t in range(NUM_STEPS):
+        y_t, state = core.step_(poisoned[:, t], state, reset[:, t])
+        if t >= 6:
+            assert_close(y_t, expected[:, t], atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_only_feedforward_has_no_memory(kind: CoreKind) -> None:
     torch.manual_seed(0)
@@ -114,6 +143,11 @@ def test_gtrxl_has_gru_gates_and_no_long_memory() -> None:
     [
         ({"kind": "gru", "mem_len": 3}, "mem_len=3 has no effect on the core gru"),
         ({"kind": "feedforward", "mogrify": True}, "mogrify=True has no effect"),
+        ({"kind": "mingru", "heads": 2}, "heads=2 has no effect on the core mingru"),
+        ({"chrono": 9}, "chrono=9 has no effect on the core mtxl; .* --core.kind gru, lstm or mi"),
+        ({"kind": "gtrxl", "chrono": 9}, "chrono=9 has no effect on the core gtrxl"),
+        ({"kind": "deltanet", "chrono": 9}, "chrono=9 .* set --core.kind gru, lstm or mingru"),
+        ({"kind": "gru", "chrono": 2}, "chrono=2 must be 3 or more"),
         ({"kind": "gtrxl", "lmem_len": 4}, "lmem_len=4 must be 0 for the core gtrxl"),
     ],
 )
@@ -145,6 +179,112 @@ def test_lstm_starts_with_an_open_forget_gate() -> None:
     _, after = core(blank, state, no_reset)
     first_layer = after.tensors[1][:, 0]
     assert_close(first_layer, torch.full((1, DIM), torch.tensor(1.0).sigmoid().item()))
+
+
+@pytest.mark.parametrize("kind", ["gru", "lstm", "mingru"])
+def test_chrono_spreads_what_is_kept_of_the_state(kind: CoreKind) -> None:
+    """Without input a unit keeps u / (1 + u) of its state, u drawn from 1 to T - 1."""
+    torch.manual_seed(0)
+    dim, max_time = 128, 50
+    core = make_core(CoreConfig(kind=kind, dim=dim, depth=1, chrono=max_time))
+    assert isinstance(core, torch.nn.Module)
+    for name, parameter in core.named_parameters():
+        if "weight" in name:
+            torch.nn.init.zeros_(parameter)
+    state = core.initial_state(1)
+    state.tensors[-1].fill_(1.0)  # of an LSTM the cells
+    _, after = core(torch.zeros(1, 1, dim), state, torch.zeros(1, 1, dtype=torch.bool))
+    kept = after.tensors[-1].flatten()
+    times = (kept / (1 - kept)).sort().values
+    expected = torch.linspace(1, max_time - 1, dim)
+    assert times[0] >= 1 - 1e-3
+    assert times[-1] <= max_time - 1 + 1e-2
+    assert (times - expected).abs().max() < 7
+    torch.manual_seed(0)
+    again = make_core(CoreConfig(kind=kind, dim=dim, depth=1, chrono=max_time))
+    assert isinstance(again, torch.nn.Module)
+    biases = dict(core.named_parameters())
+    for name, parameter in again.named_parameters():
+        if "bias" in name:
+            assert torch.equal(parameter, biases[name])
+
+
+def test_chrono_lets_an_lstm_take_in_what_it_does_not_keep() -> None:
+    core = make_core(CoreConfig(kind="lstm", dim=DIM, chrono=100))
+    assert isinstance(core, torch.nn.Module)
+    for name, bias in core.named_parameters():
+        if "bias" in name:
+            takes, keeps, others = bias.detach().split((DIM, DIM, 2 * DIM))
+            assert torch.equal(takes, -keeps)
+            assert (keeps != 0).all() == ("bias_ih" in name)
+            assert (others == 0).all()
+
+
+def test_min_gru_is_its_equations() -> None:
+    torch.manual_seed(0)
+    layer = MinGRU(DIM)
+    x, reset = inputs(reset_rate=0.2)
+    outputs, last = layer(x, torch.randn(BATCH_SIZE, DIM), reset | (torch.arange(NUM_STEPS) == 0))
+    for env in range(BATCH_SIZE):
+        h = torch.zeros(DIM)
+        for t in range(NUM_STEPS):
+            if reset[env, t]:
+                h = torch.zeros(DIM)
+            z = torch.sigmoid(layer.gate.weight @ x[env, t] + layer.gate.bias)
+            candidate = layer.candidate.weight @ x[env, t] + layer.candidate.bias
+            h = (1 - z) * h + z * candidate
+            assert_close(outputs[env, t], h, atol=1e-5, rtol=1e-5)
+        assert_close(last[env], h, atol=1e-5, rtol=1e-5)
+
+
+def test_gated_delta_rule_is_its_equation() -> None:
+    torch.manual_seed(0)
+    num_heads, key_dim, value_dim = 2, 5, 7
+    shape = (BATCH_SIZE, NUM_STEPS, num_heads)
+    q, k, v = (torch.randn(*shape, width) for width in (key_dim, key_dim, value_dim))
+    k = torch.nn.functional.normalize(k, dim=-1)
+    alpha, beta = torch.rand(shape), torch.rand(shape)
+    _, reset = inputs(reset_rate=0.2)
+    first = torch.randn(BATCH_SIZE, num_heads, key_dim, value_dim)
+    outputs, last = gated_delta_rule(q, k, v, alpha, beta, first, reset)
+    for b in range(BATCH_SIZE):
+        for h in range(num_heads):
+            memory = first[b, h].T  # S (V, K)
+            for t in range(NUM_STEPS):
+                at = (b, t, h)
+                forget = torch.eye(key_dim) - beta[at] * torch.outer(k[at], k[at])
+                memory = 0 * memory if reset[b, t] else alpha[at] * memory @ forget
+                memory = memory + beta[at] * torch.outer(v[at], k[at])
+                assert_close(outputs[at], memory @ q[at], atol=1e-5, rtol=1e-5)
+            assert_close(last[b, h], memory.T, atol=1e-5, rtol=1e-5)
+
+
+def test_delta_net_starts_with_time_constants_of_10_to_10000_steps() -> None:
+    for heads, expected in ((4, [10.0, 100.0, 1000.0, 10_000.0]), (1, [10**2.5])):
+        core = make_core(CoreConfig(kind="deltanet", dim=DIM, heads=heads))
+        assert isinstance(core, ResidualCore)
+        for layer in core.recurrences:
+            assert isinstance(layer, DeltaNet)
+            kept = layer.decay(torch.randn(3, DIM)).double()
+            constants = -1 / torch.log(kept)
+            assert_close(constants, torch.tensor([expected] * 3).double(), atol=0, rtol=1e-2)
+    with pytest.raises(ValueError, match="heads=3 must divide dim=8; set heads to 2 or 4"):
+        make_core(CoreConfig(kind="deltanet", dim=DIM, heads=3))
+
+
+def test_state_size_counts_the_floats_that_an_env_carries() -> None:
+    sizes = {kind: state_size(make_core(config(kind))) for kind in KINDS}
+    depth, mem_len, seq_len, lmem_len, head_dim = 2, 5, 4, 4, 2
+    transformer = depth * (mem_len + seq_len) * DIM
+    assert sizes == {
+        "mtxl": transformer + lmem_len * DIM,
+        "gtrxl": transformer,
+        "gru": depth * DIM,
+        "lstm": 2 * depth * DIM,
+        "mingru": depth * DIM,
+        "deltanet": depth * DIM * head_dim,
+        "feedforward": 0,
+    }
 
 
 def test_the_seeds_writes_start_sharp_and_as_in_the_seed_if_asked() -> None:

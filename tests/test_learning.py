@@ -70,6 +70,21 @@ def test_learns_through_short_memory() -> None:
     assert evaluated_success_rate(agent, "without-short") < 0.65
 
 
+@pytest.mark.parametrize(
+    "core",
+    [
+        CoreConfig(kind="mingru", dim=32, past_action=False, depth=1, chrono=20),
+        CoreConfig(kind="deltanet", dim=32, past_action=False, depth=1),
+    ],
+    ids=lambda core: core.kind,
+)
+def test_new_controls_learn_through_their_state(core: CoreConfig) -> None:
+    agent, best = train_agent(core)
+    assert best > 0.97
+    assert evaluated_success_rate(agent) > 0.95
+    assert evaluated_success_rate(agent, "cleared") < 0.65
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "core",

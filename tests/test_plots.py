@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
@@ -17,17 +18,21 @@ from experiments import plots
 from experiments.runs import Run, find_runs, gap_of, grouped, varying_options
 from experiments.table import table_rows, write_tables
 from mtxl_rl.config import TrainConfig
-from mtxl_rl.metrics import WINDOW_TAG, Episodes
+from mtxl_rl.metrics import SPEED_TAG, WINDOW_TAG, Episodes
 from mtxl_rl.run_directory import create_run
 from mtxl_rl.run_logger import RunLogger
 
 
-def make_run(folder: Path, config: TrainConfig, rates: list[float]) -> None:
+def make_run(
+    folder: Path, config: TrainConfig, rates: list[float], speeds: Sequence[float] = ()
+) -> None:
     create_run(folder, config)
     logger = RunLogger(folder, config)
     for update, rate in enumerate(rates):
         one = np.array([rate])
         logger.log_episodes(Episodes(one, one, one, one), frames=100 * (update + 1))
+    for update, speed in enumerate(speeds):
+        logger.log({SPEED_TAG: speed}, frames=100 * (update + 1))
     logger.close()
 
 
@@ -35,6 +40,8 @@ def finish(folder: Path, success_rate: float, **interventions: float) -> None:
     """Write an evaluation with a cue that was seen in every second episode."""
     evaluation = {
         "success_rate": success_rate,
+        "parameters": 12_345,
+        "state_floats": 4352,
         "mean_return": 2 * success_rate,
         "cue_seen_rate": 0.5,
         "success_rate_cue_seen": None,
@@ -86,7 +93,9 @@ def test_numbers_are_ordered_as_numbers(tmp_path: Path) -> None:
 
 def test_the_table_says_what_the_memory_did(tmp_path: Path) -> None:
     for seed, rate in ((1, 0.9), (2, 1.0)):
-        make_run(tmp_path / f"a{seed}", TrainConfig(seed=seed), [0.5])
+        make_run(
+            tmp_path / f"a{seed}", TrainConfig(seed=seed), [0.5], speeds=[1.0, 1e3 * seed, 9e9]
+        )
         finish(tmp_path / f"a{seed}", rate, cleared=0.25 * seed)
         control = TrainConfig(seed=seed, core=CoreConfig(kind="gru"))
         make_run(tmp_path / f"b{seed}", control, [0.5])
@@ -95,6 +104,10 @@ def test_the_table_says_what_the_memory_did(tmp_path: Path) -> None:
     gru, mtxl = table_rows(find_runs(tmp_path), ["core.kind"])
     assert gru["kind"] == "gru"
     assert mtxl["seeds"] == "2"
+    assert mtxl["parameters"] == "12,345"
+    assert mtxl["floats of state"] == "4,352"
+    assert mtxl["frames/s"] == "1,500"  # the median of 1,000 and 2,000
+    assert gru["frames/s"] == ""
     assert mtxl["success (IQM, 95 % interval)"] == "0.950 (0.900 to 1.000)"
     assert mtxl["return"] == "1.900"
     assert mtxl["cue seen"] == "0.500"
