@@ -74,4 +74,4 @@ class MiniGridTensorEnv(TensorEnv[MiniGridEnv]):
         return reward.float()
 
     def _has_episode(self, env: MiniGridEnv) -> bool:
-        return env.agent_pos is not None and env.agent_dir is not None and env.agent_dir >= 0
+        return env.agent_pos is not None and env.agent_dir is not None and bool(env.agent_dir >= 0)

@@ -38,7 +38,8 @@ class RecallTensorEnv(TensorEnv[RecallEnv]):
         env = self.prototype
         self._delays = torch.tensor(env.delays, device=self.device)
         self._shifts = torch.arange(env.num_items, device=self.device)
-        self._in_order = torch.arange(env.num_cues, device=self.device)
+        # held, not made in a step: inductor cannot multiply indices by 64-bit constants
+        self._branches = torch.arange(1 + 3 * env.num_cues, device=self.device)
         self._levels: dict[str, Tensor] = {}
         if level_seeds is not None:
             self._levels = _read([_reset(env, seed) for seed in level_seeds], self.device)
@@ -114,13 +115,12 @@ class RecallTensorEnv(TensorEnv[RecallEnv]):
         if self._levels:
             number = self._level_in_turn(rows, episode, len(self._levels["time"]))
             return {name: value.index_select(0, number) for name, value in self._levels.items()}
-        return self._draw(CounterRandom(self._keys[rows], episode))
+        random = CounterRandom(self._keys[rows].unsqueeze(1), episode.unsqueeze(1))
+        return self._draw(random.split(self._branches).bits())
 
-    def _draw(self, random: CounterRandom) -> dict[str, Tensor]:
+    def _draw(self, bits: Int64[Tensor, "n draws"]) -> dict[str, Tensor]:
         """Draw episodes: the delay, and of each cue its value, its gap and its place."""
         env = self.prototype
-        num_cues, num_items = env.num_cues, env.num_items
-        bits = random.many(1 + 3 * num_cues)  # (n, 1 + 3 N)
         delay = self._delays[scaled(bits[:, 0], len(env.delays))]
         values, gaps, ranks = bits[:, 1:].chunk(3, dim=1)  # (n, N) each
         values = scaled(values, NUM_VALUES)
@@ -131,7 +131,7 @@ class RecallTensorEnv(TensorEnv[RecallEnv]):
             order = ranks.argsort(1)  # which cue each place shows
             kinds = order // env.num_shows
             symbols = NUM_VALUES * kinds + values
-            places = order.argsort(1).unflatten(1, (num_items, env.num_shows))
+            places = order.argsort(1).unflatten(1, (env.num_items, env.num_shows))
             last_values = values.gather(1, places.amax(2))  # (n, K)
         return {
             "time": torch.zeros_like(delay),

@@ -332,13 +332,16 @@ def test_the_memory_of_a_delay_does_not_grow_with_it() -> None:
 
 
 def test_a_delay_of_ten_thousand_steps() -> None:
-    env = tensors("mtxl/Recall10000x2-v0", 4, seed=1)
-    env.reset()
-    answers = env.state_dict()["answers"]
-    for _ in range(2 + 10_000):
-        assert not env.step(torch.zeros(4, dtype=torch.int64)).terminated.any()
-    assert env.step(answers & 1).reward.tolist() == [0.5] * 4
-    assert env.step(answers >> 1).success.all()
+    single = original("mtxl/Recall10000x2-v0")
+    single.reset(seed=0)
+    for _ in range(2 + 9_997):
+        single.step(0)
+    env = tensors("mtxl/Recall10000x2-v0", 1)
+    seen = [env.load([single])]
+    seen += [env.step(torch.tensor([0])).observation for _ in range(3)]
+    assert [int(observation["observation"]) for observation in seen] == [2, 2, 2, 3]
+    assert env.step(torch.tensor([single.answers[0]])).reward == 0.5
+    assert env.step(torch.tensor([single.answers[1]])).success
 
 
 GRAPH_PROGRAM = """
