@@ -242,7 +242,9 @@ def test_episodes_are_distributed_as_the_gymnasium_forms() -> None:
         single.reset()
         delay = single.questions_at - 1 - single.cue_times[-1]
         # one of 16 gap patterns and delays, and the kinds in their order
-        expected[delay, *np.diff(single.cue_times), *(s // 2 for s in single.cue_symbols)] += 1
+        expected[
+            delay, *np.diff(single.cue_times).tolist(), *(s // 2 for s in single.cue_symbols)
+        ] += 1
     columns = torch.cat([delays.unsqueeze(1), times.diff(), symbols // 2], dim=1)
     drawn = Counter(tuple(row) for row in columns.tolist())
     assert len(drawn) == 2 * 2**3 * 6
