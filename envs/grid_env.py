@@ -13,19 +13,20 @@ from envs.cells import unpack, unpack_grid
 from envs.counter_random import CounterRandom
 from envs.level import Levels, mission_texts, read_level
 from envs.level_pool import RENEW_EVERY, LevelPool
+from envs.minigrid_tensor_env import MiniGridTensorEnv
 from envs.observation import View, image
 from envs.tasks.task import Outcome
-from envs.tensor_env import TensorEnv
 from envs.transition import GridState, Mechanics
 
 
-class GridEnv(TensorEnv):
+class GridEnv(MiniGridTensorEnv):
     """The generic engine: any family of `envs.families`.
 
     An episode starts from a level of a pool that MiniGrid fills, see `envs.level_pool`.
     """
 
     def _set_up(self, level_seeds: Sequence[int] | None) -> None:
+        super()._set_up(level_seeds)
         self._texts = mission_texts(self.prototype)
         self._pool = LevelPool(self._maker, self._texts, self.device, level_seeds)
         self._geometry, self._task = self._maker.geometry, self._maker.task.to(self.device)
@@ -39,15 +40,15 @@ class GridEnv(TensorEnv):
             for name, values in level._asdict().items()
         }
 
-    def load(self, minigrid_envs: Sequence[MiniGridEnv]) -> Observation:
-        self._check_loadable(minigrid_envs)
+    def load(self, gym_envs: Sequence[MiniGridEnv]) -> Observation:
+        self._check_loadable(gym_envs)
         size = self._geometry.width, self._geometry.height
-        if any((env.grid.width, env.grid.height) != size for env in minigrid_envs):
+        if any((env.grid.width, env.grid.height) != size for env in gym_envs):
             raise ValueError(
                 f"load was given grids of another size than {size[0]} x {size[1]}; pass "
                 "environments of the same id and options"
             )
-        read = [read_level(env, self._task, self._geometry) for env in minigrid_envs]
+        read = [read_level(env, self._task, self._geometry) for env in gym_envs]
         levels = Levels.of(read, self._texts)
         for name, values in levels._asdict().items():
             self._buffers[name].copy_(values)
@@ -81,7 +82,7 @@ class GridEnv(TensorEnv):
         elif self._num_steps % RENEW_EVERY == 0:
             self._pool.renew_()
 
-    def _advance_(self, actions: Int64[Tensor, " B"]) -> Outcome:
+    def _move_(self, actions: Int64[Tensor, " B"]) -> Outcome:
         buffers = self._buffers
         state = GridState(*(buffers[name] for name in GridState._fields))
         random = CounterRandom(self._keys, buffers["episode"])

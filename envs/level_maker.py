@@ -10,7 +10,6 @@ from minigrid.minigrid_env import MiniGridEnv
 from envs.families import TASKS
 from envs.geometry import VIEW_SIDE, Geometry
 from envs.level import Level, read_level
-from envs.specs import creator, find_spec
 
 
 class LevelMaker:
@@ -34,13 +33,6 @@ class LevelMaker:
             )
         self.task = TASKS[env_class]()
         self.geometry = Geometry(self.env.width, self.env.height)
-
-    @staticmethod
-    def of(env_id: str, options: dict[str, Any] | None) -> LevelMaker:
-        """Return the maker of a registered id; options go over those that it is registered with."""
-        spec = find_spec(env_id)
-        env_class: Any = creator(spec)
-        return LevelMaker(env_class, spec.kwargs | (options or {}))
 
     def make(self, seeds: Sequence[int]) -> list[Level]:
         """Return the levels of `reset(seed)`."""

@@ -22,13 +22,13 @@ from envs.vector_env import TensorVectorEnv
 
 Backend = Literal["auto", "tensor", "gymnasium"]
 
-_RECALL = re.compile(r"mtxl/Recall(?P<first>\d+)(?:to(?P<last>\d+))?(?:x(?P<items>\d+))?-v0")
 _T_MAZE = re.compile(r"mtxl/TMaze(?P<first>\d+)(?:to(?P<last>\d+))?(?P<active>Active)?-v0")
 _MEMORY = re.compile(
     r"mtxl/MemoryS(?P<size>\d+)(?:to(?P<last>\d+))?(?P<random>Random)?(?P<cue>Cue)?-v0"
 )
 _PATTERNS = (
-    "mtxl/MemoryS65-v0, mtxl/MemoryS9to17RandomCue-v0, mtxl/TMaze100Active-v0, mtxl/Recall20x8-v0"
+    "mtxl/MemoryS65-v0, mtxl/MemoryS9to17RandomCue-v0, mtxl/TMaze100Active-v0, "
+    "mtxl/Recall20x8-v0, mtxl/Recall10to160x3gap4shows4-v0"
 )
 
 
@@ -50,7 +50,7 @@ def make(
         num_envs: number of copies.
         device: where the tensors live.
         seed: of the levels; copies have streams of their own.
-        render_mode: "rgb_array" to render pictures; the tensor backend always can.
+        render_mode: "rgb_array" to render pictures; MiniGrid's tensors always can.
         backend: "tensor" keeps the environments on the device, "gymnasium" steps them one by one
             in this process; "auto" takes tensors for the ids that they are there for.
         level_seeds: play the levels of `reset(seed)` for these seeds: the k-th episode of env i
@@ -58,8 +58,9 @@ def make(
         timeout: seconds that one step or reset of one Gymnasium environment may take; None: any.
 
     Raises:
-        ValueError: for an unknown id, a space that cannot be taken, `num_envs` below 1, or an id
-            that the backend does not know, or a device that is not there.
+        ValueError: for an unknown id, a space that cannot be taken, `num_envs` below 1, an id
+            that the backend does not know, a device that is not there, or a render mode of
+            environments that draw no such pictures.
     """
     if backend not in get_args(Backend):
         raise ValueError(f"backend={backend!r} must be one of {', '.join(get_args(Backend))}")
@@ -67,12 +68,7 @@ def make(
     check_id(env_id)
     spec = find_spec(env_id)
     if backend == "tensor" or (backend == "auto" and has_tensor_env(spec)):
-        if render_mode not in (None, "rgb_array"):
-            raise ValueError(
-                f"render_mode={render_mode!r} must be 'rgb_array' or left out for tensors; use "
-                "backend='gymnasium' for a window"
-            )
-        return tensor_env(env_id, num_envs, device, seed, level_seeds)
+        return tensor_env(env_id, num_envs, device, seed, level_seeds, render_mode=render_mode)
     return GymnasiumEnv(env_id, num_envs, device, seed, render_mode, level_seeds, timeout)
 
 
@@ -116,14 +112,8 @@ def _own_task(env_id: str) -> tuple[str, dict[str, Any]] | None:
         _check_order(env_id, first, last)
         options = {"lengths": t_maze.doubled(first, last), "is_active": match["active"] is not None}
         return "envs.t_maze:TMazeEnv", options
-    if match := _RECALL.fullmatch(env_id):
-        first, last = int(match["first"]), int(match["last"] or match["first"])
-        _check_order(env_id, first, last)
-        num_items = int(match["items"] or 1)
-        recall.check_num_items(num_items)
-        options = {"delays": t_maze.doubled(first, last), "num_items": num_items}
-        return "envs.recall:RecallEnv", options
-    return None
+    options = recall.recall_options(env_id)
+    return None if options is None else ("envs.recall:RecallEnv", dict(options))
 
 
 def _check_order(env_id: str, first: int, last: int) -> None:
@@ -132,12 +122,11 @@ def _check_order(env_id: str, first: int, last: int) -> None:
 
 
 def _register(env_id: str, entry_point: Any, options: dict[str, Any]) -> None:
-    is_vector = entry_point != "envs.recall:RecallEnv"
     gymnasium.register(
         env_id,
         entry_point,
         kwargs=options,
-        vector_entry_point=partial(TensorVectorEnv, env_id) if is_vector else None,
+        vector_entry_point=partial(TensorVectorEnv, env_id),
     )
 
 

@@ -12,6 +12,8 @@ from gymnasium.envs.registration import EnvSpec
 from envs.families import TASKS
 from envs.geometry import VIEW_SIDE
 from envs.grid_env import GridEnv
+from envs.recall import RecallEnv
+from envs.recall_tensors import RecallTensorEnv
 from envs.specs import creator, find_spec
 from envs.static_levels import STATIC_CLASSES
 from envs.table_env import TableEnv
@@ -30,6 +32,7 @@ def tensor_env(
     seed: int | np.random.SeedSequence | None,
     level_seeds: Sequence[int] | None = None,
     options: dict[str, Any] | None = None,
+    render_mode: str | None = None,
 ) -> TensorEnv:
     """Make `num_envs` copies of an environment as tensors.
 
@@ -38,22 +41,35 @@ def tensor_env(
         num_envs: B.
         device: where they live.
         seed: of the levels. Left out: from the machine's entropy.
-        level_seeds: play the levels of MiniGrid's `reset(seed)` for these seeds, in their order.
+        level_seeds: play the levels of the Gymnasium form's `reset(seed)` for these seeds, in
+            their order.
         options: of the environment.
+        render_mode: "rgb_array" to render pictures; they can be had without, too.
 
     Raises:
-        ValueError: for an id that the tensor engine does not know.
+        ValueError: for an id that the tensor engine does not know, or a render mode that it does
+            not have.
     """
     chosen = _class_of(find_spec(env_id))
     if chosen is None:
         raise ValueError(
             f"backend='tensor' does not know env={env_id!r}; use backend='auto' or 'gymnasium'"
         )
+    if render_mode is not None and not chosen.draws_pictures:
+        raise ValueError(
+            f"env={env_id!r} does not draw pictures as {render_mode!r} (it draws []); leave out "
+            "--video, or use an environment that does"
+        )
+    if render_mode not in (None, "rgb_array"):
+        raise ValueError(
+            f"render_mode={render_mode!r} must be 'rgb_array' or left out for tensors; use "
+            "backend='gymnasium' for a window"
+        )
     seed = np.random.SeedSequence() if seed is None else seed
     return chosen(env_id, num_envs, device, seed, level_seeds, options)
 
 
-def _class_of(spec: EnvSpec) -> type[TableEnv] | type[GridEnv] | None:
+def _class_of(spec: EnvSpec) -> type[TensorEnv] | None:
     """Return the class for an id, judged by its entry point and options; nothing is made."""
     has_extras = spec.additional_wrappers or spec.max_episode_steps is not None
     if has_extras or spec.kwargs.get("agent_view_size", VIEW_SIDE) != VIEW_SIDE:
@@ -61,4 +77,6 @@ def _class_of(spec: EnvSpec) -> type[TableEnv] | type[GridEnv] | None:
     env_class = creator(spec)
     if env_class in STATIC_CLASSES:
         return TableEnv
+    if env_class is RecallEnv:
+        return RecallTensorEnv
     return GridEnv if env_class in TASKS else None

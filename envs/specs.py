@@ -39,6 +39,12 @@ def creator(spec: EnvSpec) -> Callable[..., Any] | None:
     return load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
 
 
+def source_of(env_id: str, options: dict[str, Any] | None) -> tuple[Any, dict[str, Any]]:
+    """Return the class of a registered id, and its options with `options` over them."""
+    spec = find_spec(env_id)
+    return creator(spec), spec.kwargs | (options or {})
+
+
 def check_batch(
     num_envs: int, device: torch.device | str, level_seeds: Sequence[int] | None
 ) -> None:

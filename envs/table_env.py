@@ -14,21 +14,22 @@ from envs.cells import unpack_grid
 from envs.counter_random import CounterRandom
 from envs.geometry import Geometry
 from envs.level import read_level
+from envs.minigrid_tensor_env import MiniGridTensorEnv
 from envs.static_levels import static_levels
 from envs.table import FAILURE, SUCCESS, Atlas
 from envs.tasks.task import Outcome
-from envs.tensor_env import TensorEnv
 from envs.transition import NUM_ACTIONS
 
 EPISODES_AHEAD = 16
 
 
-class TableEnv(TensorEnv):
+class TableEnv(MiniGridTensorEnv):
     """Environments whose levels never change."""
 
     has_cue = True
 
     def _set_up(self, level_seeds: Sequence[int] | None) -> None:
+        super()._set_up(level_seeds)
         self._atlas = Atlas(static_levels(self.prototype))
         self._table = self._atlas.table.to(self.device)
         if level_seeds is not None:
@@ -40,10 +41,10 @@ class TableEnv(TensorEnv):
         self._ahead: dict[str, Tensor] = {}
         self._taken = torch.zeros_like(self._every_row)
 
-    def load(self, minigrid_envs: Sequence[MiniGridEnv]) -> Observation:
-        self._check_loadable(minigrid_envs)
+    def load(self, gym_envs: Sequence[MiniGridEnv]) -> Observation:
+        self._check_loadable(gym_envs)
         names = ("state", "max_steps", "step_count")
-        columns = torch.tensor([self._read(env) for env in minigrid_envs]).unbind(1)
+        columns = torch.tensor([self._read(env) for env in gym_envs]).unbind(1)
         for name, column in zip(names, columns, strict=True):
             self._buffers[name].copy_(column)
         self._prepare_episodes()
@@ -83,7 +84,7 @@ class TableEnv(TensorEnv):
     def _prepare_episodes(self) -> None:
         self._ahead = {}  # what was drawn ahead is not played
 
-    def _advance_(self, actions: Int64[Tensor, " B"]) -> Outcome:
+    def _move_(self, actions: Int64[Tensor, " B"]) -> Outcome:
         state = self._buffers["state"]
         row = torch.add(actions, state, alpha=NUM_ACTIONS)
         after = self._table.after.index_select(0, row)

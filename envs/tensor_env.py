@@ -5,8 +5,9 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-from typing import Any
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
+import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
@@ -16,24 +17,34 @@ from torch import Tensor
 
 from envs.batched_env import BatchedEnv, EnvStep, Observation
 from envs.counter_random import CounterRandom
-from envs.level_maker import LevelMaker
 from envs.observation_fields import flat_space
-from envs.tasks.task import Outcome
-from envs.transition import NUM_ACTIONS
+from envs.specs import source_of
 
+GymEnv = TypeVar("GymEnv", bound=gymnasium.Env)
 _WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
-class TensorEnv(BatchedEnv):
-    """B MiniGrid environments as tensors on a device.
+class StepEnd(NamedTuple):
+    """How a step of B envs ended."""
+
+    reward: Float[Tensor, " B"]
+    terminated: Bool[Tensor, " B"]
+    truncated: Bool[Tensor, " B"]
+    success: Bool[Tensor, " B"]
+
+
+class TensorEnv(BatchedEnv, Generic[GymEnv]):
+    """B environments as tensors on a device.
 
     What happens depends on the seed and the actions alone, and is the same on every device.
     `device_step` on a GPU synchronises nothing; its state lives in buffers that are written in
-    place, so that a CUDA graph can capture it. `host_step` does when levels are renewed: once in
-    `envs.level_pool.RENEW_EVERY` steps.
+    place, so that a CUDA graph can capture it.
 
     Attributes:
-        prototype: a MiniGrid environment of the same id: its spaces, and what `render` draws with.
+        prototype: a Gymnasium environment of the same id: its spaces, and what reads levels.
+        action_names: what the actions from 0 on are called.
+        success_info: where the info of a Gymnasium environment says success, if it does.
+        draws_pictures: whether `render` can.
         keeps_final: give `final_observation` for every episode that ends, not only for truncated
             ones. On a GPU it is always given.
 
@@ -42,13 +53,17 @@ class TensorEnv(BatchedEnv):
         num_envs: B.
         device: where the environments live.
         seed: of the levels, and of what moves by itself.
-        level_seeds: play the levels of MiniGrid's `reset(seed)` for these seeds: the k-th episode
-            of env i has the level of number i + k B, from the start again after the last.
+        level_seeds: play the levels of the Gymnasium form's `reset(seed)` for these seeds: the
+            k-th episode of env i has the level of number i + k B, from the start again after the
+            last.
         options: of the environment.
     """
 
     has_success = True
     backend = "tensor"
+    action_names: ClassVar[tuple[str, ...]]
+    success_info: ClassVar[str | None] = None
+    draws_pictures: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -59,29 +74,32 @@ class TensorEnv(BatchedEnv):
         level_seeds: Sequence[int] | None = None,
         options: dict[str, Any] | None = None,
     ):
-        self._maker = LevelMaker.of(env_id, options)
-        self.prototype = prototype = self._maker.env
+        source = source_of(env_id, options)
+        self.prototype = prototype = self._make_prototype(*source)
         self.num_envs = num_envs
         self.device = torch.device(device)
-        self.observation_space = flat_space(prototype.observation_space, is_minigrid=True)
+        self.observation_space = flat_space(
+            prototype.observation_space, is_minigrid=isinstance(prototype, MiniGridEnv)
+        )
         assert isinstance(prototype.action_space, spaces.Discrete)
         self.action_space = prototype.action_space
         self.keeps_final = False
         self._every_row = torch.arange(num_envs, device=self.device)
         self._keys = torch.zeros_like(self._every_row)
-        self._buffers: dict[str, Tensor] = {
-            name: torch.zeros_like(self._every_row)
-            for name in ("step_count", "max_steps", "episode")
-        }
+        self._buffers: dict[str, Tensor] = {"episode": torch.zeros_like(self._every_row)}
         self._has_episodes = False
         self._num_steps = 0
         # to look at the data costs nothing; on a GPU it is a synchronisation
         self._on_host = self.device.type == "cpu"
-        kind = repr((self._maker.source, level_seeds and list(level_seeds)))
+        kind = repr((source, level_seeds and list(level_seeds)))
         self._has_level_seeds = level_seeds is not None
         self._kind = int.from_bytes(blake2b(kind.encode(), digest_size=7).digest())
         self._set_up(level_seeds)
         self.seed(seed)
+
+    @abstractmethod
+    def _make_prototype(self, env_class: Any, options: dict[str, Any]) -> GymEnv:
+        """Make one Gymnasium environment."""
 
     @abstractmethod
     def _set_up(self, level_seeds: Sequence[int] | None) -> None:
@@ -125,42 +143,32 @@ class TensorEnv(BatchedEnv):
         """
         actions = actions.long()
         cue = self._cue_in_view()
-        outcome = self._advance_(actions)
-        reward = self._reward(outcome)
-        truncated = self._buffers["step_count"] >= self._buffers["max_steps"]
-        done = outcome.terminated | truncated
-        observation, final_observation = self._autoreset_(done, truncated)
+        end = self._advance_(actions)
+        done = end.terminated | end.truncated
+        observation, final_observation = self._autoreset_(done, end.truncated)
         return EnvStep(
             observation=observation,
-            reward=reward,
-            terminated=outcome.terminated,
-            truncated=truncated,
-            success=outcome.success,
+            reward=end.reward,
+            terminated=end.terminated,
+            truncated=end.truncated,
+            success=end.success,
             final_observation=final_observation,
             cue=cue,
         )
 
     @abstractmethod
-    def load(self, minigrid_envs: Sequence[MiniGridEnv]) -> Observation:
-        """Go on from the episodes that MiniGrid environments are in, and return what is seen.
+    def load(self, gym_envs: Sequence[GymEnv]) -> Observation:
+        """Go on from the episodes that Gymnasium environments are in, and return what is seen.
 
         Args:
-            minigrid_envs: B environments of the same kind as these, unwrapped.
+            gym_envs: B environments of the same kind as these, unwrapped.
 
         Raises:
             ValueError: for another number or kind of environments, or one without an episode.
         """
 
     @abstractmethod
-    def missions(self, rows: Sequence[int]) -> list[str]:
-        """Return the texts of the missions of some envs."""
-
-    @abstractmethod
-    def restore_prototype(self, index: int) -> None:
-        """Bring `prototype` into the state of one env, as far as it is drawn."""
-
-    @abstractmethod
-    def _advance_(self, actions: Int64[Tensor, " B"]) -> Outcome:
+    def _advance_(self, actions: Int64[Tensor, " B"]) -> StepEnd:
         """Take the actions, and say how the step ended; nothing is reset yet."""
 
     def _cue_in_view(self) -> Int64[Tensor, " B"] | None:
@@ -174,14 +182,6 @@ class TensorEnv(BatchedEnv):
     @abstractmethod
     def _first_state(self, rows: Int64[Tensor, " n"]) -> dict[str, Tensor]:
         """Return what the buffers of the envs in `rows` hold when their next episode starts."""
-
-    def render(self, index: int) -> np.ndarray:
-        if not 0 <= index < self.num_envs:
-            raise ValueError(f"index={index} must be from 0 to {self.num_envs - 1}")
-        self.restore_prototype(index)
-        picture = self.prototype.get_frame(tile_size=self.prototype.tile_size)
-        assert isinstance(picture, np.ndarray)
-        return picture
 
     def close(self) -> None:
         self.prototype.close()
@@ -281,14 +281,6 @@ class TensorEnv(BatchedEnv):
         for name, first in self._first_state(rows).items():
             self._buffers[name].index_copy_(0, rows, first)
 
-    def _reward(self, outcome: Outcome) -> Float[Tensor, " B"]:
-        """Return MiniGrid's reward: computed in float64, cast once."""
-        elapsed = self._buffers["step_count"].double() / self._buffers["max_steps"]
-        reward = torch.where(outcome.success, 1 - 0.9 * elapsed, 0.0)
-        if outcome.penalty is not None:
-            reward = torch.where(outcome.penalty, -1.0, reward)
-        return reward.float()
-
     def _check_actions(self, actions: Tensor) -> None:
         if actions.shape != (self.num_envs,) or actions.dtype not in _WHOLE:
             raise ValueError(
@@ -300,29 +292,33 @@ class TensorEnv(BatchedEnv):
                 f"actions are on {actions.device}, the environments on {self.device}; pass "
                 f"actions.to({str(self.device)!r})"
             )
-        allowed = f"must be from 0 to {NUM_ACTIONS - 1}"
+        num_actions = len(self.action_names)
+        allowed = f"must be from 0 to {num_actions - 1}"
         if not self._on_host:
-            in_range = (actions >= 0) & (actions < NUM_ACTIONS)
+            in_range = (actions >= 0) & (actions < num_actions)
             torch.ops.aten._assert_async.msg(in_range.all(), f"actions {allowed}")
             return
         least, most = (int(extreme) for extreme in actions.aminmax())
-        if least < 0 or most >= NUM_ACTIONS:
+        if least < 0 or most >= num_actions:
             raise ValueError(
-                f"action {least if least < 0 else most} {allowed}: left, right, forward, pickup, "
-                "drop, toggle, done"
+                f"action {least if least < 0 else most} {allowed}: {', '.join(self.action_names)}"
             )
 
-    def _check_loadable(self, minigrid_envs: Sequence[MiniGridEnv]) -> None:
-        if len(minigrid_envs) != self.num_envs:
+    def _check_loadable(self, gym_envs: Sequence[GymEnv]) -> None:
+        if len(gym_envs) != self.num_envs:
             raise ValueError(
-                f"load was given {len(minigrid_envs)} environments; this batch has num_envs="
+                f"load was given {len(gym_envs)} environments; this batch has num_envs="
                 f"{self.num_envs}: pass one for each"
             )
-        for env in minigrid_envs:
+        for env in gym_envs:
             if type(env) is not type(self.prototype):
                 raise ValueError(
                     f"load was given a {type(env).__name__}, but this batch is of "
                     f"{type(self.prototype).__name__}; pass `env.unwrapped` of the same id"
                 )
-            if env.agent_pos is None or env.agent_dir is None or env.agent_dir < 0:
+            if not self._has_episode(env):
                 raise ValueError("load was given an environment without an episode; reset() it")
+
+    @abstractmethod
+    def _has_episode(self, env: GymEnv) -> bool:
+        """Tell whether a Gymnasium environment is in an episode."""

@@ -10,19 +10,21 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from envs.batched_env import Observation
+from envs.minigrid_tensor_env import MiniGridTensorEnv
 from envs.selection import tensor_env
 from envs.specs import check_batch
 
-Batch = dict[str, Any]
+Batch = dict[str, Any] | np.ndarray
 
 
 class TensorVectorEnv(VectorEnv):
-    """B MiniGrid environments with the spaces and infos of SyncVectorEnv in SAME_STEP mode.
+    """B tensor environments with the spaces and infos of SyncVectorEnv in SAME_STEP mode.
 
     Rewards are float64, as Gymnasium's, of numbers rounded to float32.
 
@@ -30,9 +32,9 @@ class TensorVectorEnv(VectorEnv):
         env_id: registered with Gymnasium, of a kind that the tensor backend knows.
         num_envs: B.
         device: where the environments live.
-        render_mode: "rgb_array" to use `render`.
-        level_seeds: play the levels of MiniGrid's `reset(seed)` for these seeds: the k-th episode
-            of env i has seed number i + k num_envs, from the start again after the last.
+        render_mode: "rgb_array" to use `render`, where the environment draws pictures.
+        level_seeds: play the levels of the Gymnasium form's `reset(seed)` for these seeds: the k-th
+            episode of env i has seed number i + k num_envs, from the start again after the last.
         **options: of the environment, such as size=65 of MiniGrid's Memory.
 
     Raises:
@@ -48,10 +50,8 @@ class TensorVectorEnv(VectorEnv):
         level_seeds: Sequence[int] | None = None,
         **options: Any,
     ):
-        if render_mode not in (None, "rgb_array"):
-            raise ValueError(f"render_mode={render_mode!r} must be None or 'rgb_array'")
         check_batch(num_envs, device, level_seeds)
-        self.env = tensor_env(env_id, num_envs, device, None, level_seeds, options)
+        self.env = tensor_env(env_id, num_envs, device, None, level_seeds, options, render_mode)
         self.env.keeps_final = True
         self.num_envs = num_envs
         self.render_mode = render_mode
@@ -60,7 +60,7 @@ class TensorVectorEnv(VectorEnv):
         self.single_action_space = self.env.prototype.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
-        self._missions: list[str] = []
+        self._missions = [""] * num_envs
 
     def reset(
         self,
@@ -82,7 +82,7 @@ class TensorVectorEnv(VectorEnv):
         if seed is not None:
             self.env.seed(np.random.SeedSequence(seed))
         observation = self.env.reset()
-        self._missions = self.env.missions(range(self.num_envs))
+        self._read_missions(range(self.num_envs))
         return self._batch(observation), {}
 
     def step(
@@ -98,10 +98,9 @@ class TensorVectorEnv(VectorEnv):
         info: dict[str, Any] = {}
         if done.any():
             assert step.final_observation is not None
-            info = self._final_info(self._batch(step.final_observation), done)
-            rows = np.flatnonzero(done).tolist()
-            for row, mission in zip(rows, self.env.missions(rows), strict=True):
-                self._missions[row] = mission
+            success = step.success.cpu().numpy()
+            info = self._final_info(self._batch(step.final_observation), done, success)
+            self._read_missions(np.flatnonzero(done).tolist())
         reward = step.reward.cpu().numpy().astype(np.float64)
         return self._batch(step.observation), reward, terminated, truncated, info
 
@@ -114,23 +113,36 @@ class TensorVectorEnv(VectorEnv):
     def close_extras(self, **kwargs: Any) -> None:
         self.env.close()
 
+    def _read_missions(self, rows: Sequence[int]) -> None:
+        if isinstance(self.env, MiniGridTensorEnv):
+            for row, mission in zip(rows, self.env.missions(rows), strict=True):
+                self._missions[row] = mission
+
     def _batch(self, observation: Observation) -> Batch:
         def array(tensor: Tensor) -> np.ndarray:
             return np.ascontiguousarray(tensor.cpu().numpy())
 
+        if not isinstance(self.single_observation_space, spaces.Dict):
+            return array(observation["observation"])
         return {
             "direction": array(observation["direction"]),
             "image": array(observation["image"]),
             "mission": tuple(self._missions),
         }
 
-    def _final_info(self, batch: Batch, done: np.ndarray) -> dict[str, Any]:
+    def _final_info(self, batch: Batch, done: np.ndarray, success: np.ndarray) -> dict[str, Any]:
         final_obs = np.full(self.num_envs, None, dtype=object)
         for row in np.flatnonzero(done):
-            final_obs[row] = {name: values[row] for name, values in batch.items()}
+            if isinstance(batch, dict):
+                final_obs[row] = {name: values[row] for name, values in batch.items()}
+            else:
+                final_obs[row] = batch[row]
+        final_info: dict[str, Any] = {}
+        if self.env.success_info is not None:
+            final_info = {self.env.success_info: success, f"_{self.env.success_info}": done.copy()}
         return {
             "final_obs": final_obs,
             "_final_obs": done.copy(),
-            "final_info": {},
+            "final_info": final_info,
             "_final_info": done.copy(),
         }

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from envs.recall import recall_options
 from mtxl_rl.config import flat
 from mtxl_rl.metrics import SPEED_TAG, SUCCESS_TAG, WINDOW_TAG
 from mtxl_rl.run_directory import load_config, read_json
@@ -91,16 +92,18 @@ def gap_of(env_id: str) -> int | None:
     if match := re.search(r"MemoryS(\d+)(?:Cue)?-v0$", env_id):
         size = int(match[1])
         return size - 5 if size >= 11 else None  # in smaller ones cue and ends share a view
-    if match := re.search(r"mtxl/Recall(\d+)(?:x(\d+))?-v0$", env_id):
-        return int(match[1]) + int(match[2] or 1)  # from each cue to its question
+    if options := recall_options(env_id):
+        is_told = len(options["delays"]) == options["num_shows"] == 1 and not options["max_gap"]
+        # from each cue to its question
+        return options["delays"][0] + options["num_items"] if is_told else None
     match = re.search(r"TMaze(\d+)(?:Active)?-v0$", env_id)
     return int(match[1]) if match else None
 
 
 def chance_of(env_id: str) -> float | None:
     """Return the success rate of an agent that guesses at the end, where the task is known."""
-    if match := re.search(r"mtxl/Recall\d+(?:to\d+)?(?:x(\d+))?-v0$", env_id):
-        return 0.5 ** int(match[1] or 1)
+    if options := recall_options(env_id):
+        return 0.5 ** options["num_items"]
     return 0.5 if re.search(r"(?:MiniGrid-|mtxl/)(?:Memory|TMaze)", env_id) else None
 
 

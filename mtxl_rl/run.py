@@ -31,7 +31,7 @@ from mtxl_rl.run_directory import (
 from mtxl_rl.run_logger import RunLogger
 from mtxl_rl.schedule import Schedule
 from mtxl_rl.signals import Stopped, StopSignals
-from mtxl_rl.training_state import Stateful, restore_training_, training_tensors
+from mtxl_rl.training_state import Stateful, has_episodes, restore_training_, training_tensors
 
 MAY_CHANGE = (
     "total_frames", "stop_at_success", "device", "compile", "strict", "num_threads",
@@ -193,6 +193,8 @@ class Run:
         self.frames, tensors = checkpoint.load_checkpoint(
             newest, saved if is_changed else config, trainer.agent
         )
+        # none where its environments were no tensors, which those of the same id may be by now
+        has_same_episodes &= has_episodes(tensors)
         try:
             restore_training_(trainer, self._parts, tensors, has_same_episodes)
         except ValueError as error:

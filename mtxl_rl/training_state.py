@@ -50,6 +50,11 @@ def training_tensors(trainer: Trainer, parts: Mapping[str, Stateful]) -> dict[st
     return named
 
 
+def has_episodes(tensors: Mapping[str, Tensor]) -> bool:
+    """Tell whether `training_tensors` could save the episodes in progress."""
+    return any(name.startswith("env.") for name in tensors)
+
+
 def restore_training_(
     trainer: Trainer,
     parts: Mapping[str, Stateful],

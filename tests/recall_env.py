@@ -9,7 +9,9 @@ from torch import Tensor
 
 from envs import BatchedEnv, EnvStep
 from envs.batched_env import Observation
-from envs.recall import BLANK, NUM_CUES, QUESTION
+from envs.recall import NUM_VALUES
+
+BLANK, QUESTION = NUM_VALUES, NUM_VALUES + 1
 
 
 class RecallEnv(BatchedEnv):
@@ -28,8 +30,8 @@ class RecallEnv(BatchedEnv):
     def __init__(self, num_envs: int, delay: int, seed: int = 0, is_staggered: bool = True):
         self.num_envs = num_envs
         self.device = torch.device("cpu")
-        self.observation_space = spaces.Dict({"symbol": spaces.Discrete(NUM_CUES + 2)})
-        self.action_space = spaces.Discrete(NUM_CUES)
+        self.observation_space = spaces.Dict({"symbol": spaces.Discrete(NUM_VALUES + 2)})
+        self.action_space = spaces.Discrete(NUM_VALUES)
         self.has_success = True
         self.has_cue = True
         self.length = delay + 2
@@ -61,7 +63,7 @@ class RecallEnv(BatchedEnv):
         pass
 
     def _draw_cues(self) -> Tensor:
-        return torch.randint(NUM_CUES, (self.num_envs,), generator=self._generator)
+        return torch.randint(NUM_VALUES, (self.num_envs,), generator=self._generator)
 
     def _observe(self) -> Observation:
         symbol = torch.full((self.num_envs,), BLANK)

@@ -95,7 +95,7 @@ def test_sees_the_cue_as_the_table_does(env_id: str) -> None:
 
 
 def test_a_cue_of_ones_own() -> None:
-    env = envs.make("mtxl/Recall6-v0", 2)
+    env = envs.make("mtxl/Recall6-v0", 2, backend="gymnasium")
     observation = env.reset()
     assert env.has_cue
     cues = [env.step(torch.zeros(2, dtype=torch.int64)).cue for _ in range(9)]
@@ -260,7 +260,7 @@ def test_renders() -> None:
     with pytest.raises(ValueError, match="render_mode='rgb_array'"):
         plain.render(0)
     with pytest.raises(ValueError, match="does not draw pictures as 'rgb_array'"):
-        envs.make("mtxl/Recall6-v0", 1, render_mode="rgb_array")
+        envs.make("mtxl/Recall6-v0", 1, render_mode="rgb_array", backend="gymnasium")
 
 
 @pytest.mark.parametrize(

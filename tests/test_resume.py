@@ -69,7 +69,10 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, num_updates: int) -> None:
 
 @pytest.mark.parametrize(
     ("env_id", "kind"),
-    [("MiniGrid-MemoryS7-v0", kind) for kind in CORES] + [("MiniGrid-DoorKey-5x5-v0", "mtxl")],
+    [("MiniGrid-MemoryS7-v0", kind) for kind in CORES]
+    + [
+        (env_id, "mtxl") for env_id in ("MiniGrid-DoorKey-5x5-v0", "mtxl/Recall1to8x3gap2shows2-v0")
+    ],
 )
 def test_a_resumed_run_is_the_run_that_was_never_stopped(
     env_id: str, kind: CoreKind, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -94,7 +97,7 @@ def test_a_resumed_run_is_the_run_that_was_never_stopped(
 def test_gymnasium_environments_go_on_with_fresh_episodes_and_say_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = make_config(tmp_path / "run", env="mtxl/Recall6-v0")
+    config = make_config(tmp_path / "run", env="mtxl/Recall6-v0", backend="gymnasium")
     with monkeypatch.context() as patch:
         stop_after(patch, STOPPED_AFTER)
         with pytest.raises(Stopped):

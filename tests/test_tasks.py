@@ -7,16 +7,17 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+from gymnasium.utils import seeding
 from gymnasium.utils.env_checker import check_env
 from minigrid.core.actions import Actions
 from minigrid.envs.memory import MemoryEnv
 
-from envs.recall import DELAYS, RecallEnv
+from envs.recall import DELAYS, RecallEnv, recall_options
 from envs.registry import check_id
 from envs.t_maze import TMazeEnv, doubled
 
 IDS = [
-    *(f"mtxl/Recall{n}-v0" for n in (*DELAYS, "3to20", "3to20x2", "5x63")),
+    *(f"mtxl/Recall{n}-v0" for n in (*DELAYS, "3to20", "3to20x2", "5x63", "3to20x3gap4shows4")),
     *(f"mtxl/TMaze{n}{variant}-v0" for n in (7, 10, 300) for variant in ("", "Active")),
     *(f"mtxl/MemoryS{size}{variant}-v0" for size in (7, "9to13") for variant in ("", "RandomCue")),
 ]
@@ -75,6 +76,116 @@ def test_recall_asks_for_each_cue_in_turn(delay: int, num_items: int) -> None:
         assert [step[2] for step in steps] == [False] * (num_items - 1) + [True]
         assert steps[-1][4] == {"is_success": wrong == num_items}
     assert len(codes) > 1
+
+
+def test_recall_shows_blank_steps_between_cues() -> None:
+    env = RecallEnv([1], num_items=3, max_gap=2)
+    patterns = set()
+    for seed in range(60):
+        shown = [env.reset(seed=seed)[0], *(env.step(0)[0] for _ in range(env.questions_at))]
+        times = [time for time, symbol in enumerate(shown) if symbol < 2]
+        assert shown[-2:] == [2, 3]  # one blank step, and the first question
+        assert len(times) == 3
+        assert times[0] == 0
+        assert times[-1] == len(shown) - 3
+        assert [shown[time] for time in times] == env.answers
+        patterns.add(tuple(np.diff(times) - 1))
+    assert len(patterns) == 3**2
+
+
+def test_recall_asks_for_the_last_value_of_each_kind() -> None:
+    env = RecallEnv([2], num_items=2, num_shows=3)
+    orders = set()
+    for seed in range(200):
+        shown = [env.reset(seed=seed)[0]]
+        codes = [env.cue_in_view]
+        for _ in range(6 + 2):
+            shown.append(env.step(0)[0])
+            codes.append(env.cue_in_view)
+        cues = [int(cue) for cue in shown[:6]]
+        assert shown[6:] == [4, 4, 5]
+        assert sorted(cue // 2 for cue in cues) == [0, 0, 0, 1, 1, 1]
+        last = {cue // 2: cue % 2 for cue in cues}
+        assert codes == [-1] * 5 + [last[0] + 2 * last[1]] + [-1] * 3
+        steps = [env.step(last[kind]) for kind in (0, 1)]
+        assert [step[0] for step in steps] == [6, 6]
+        assert [step[1] for step in steps] == [0.5, 0.5]
+        assert steps[-1][4] == {"is_success": True}
+        orders.add(tuple(cue // 2 for cue in cues))
+    assert len(orders) == 20  # 6 choose 3
+
+
+def test_what_recall_can_do_leaves_the_episodes_of_a_seed_alone() -> None:
+    """Those of before gaps and rewriting: a delay and the cues are drawn, and nothing else."""
+    env = RecallEnv((3, 6, 12), 4)
+    env.reset(seed=5)
+    for _ in range(3):
+        env.reset()
+    rng, _ = seeding.np_random(5)
+    drawn = [(rng.choice((3, 6, 12)), rng.integers(2, size=4).tolist()) for _ in range(4)]
+    assert (env.delay, env.answers) == drawn[-1]
+
+
+@pytest.mark.parametrize(
+    ("env_id", "options"),
+    [
+        ("mtxl/Recall0-v0", ((0,), 1, 0, 1)),
+        ("mtxl/Recall20x8-v0", ((20,), 8, 0, 1)),
+        ("mtxl/Recall10to160-v0", ((10, 20, 40, 80, 160), 1, 0, 1)),
+        ("mtxl/Recall10to40x4gap12-v0", ((10, 20, 40), 4, 12, 1)),
+        ("mtxl/Recall10to20x3gap4shows5-v0", ((10, 20), 3, 4, 5)),
+        ("mtxl/Recall30000x3shows5-v0", ((30000,), 3, 0, 5)),
+        ("mtxl/Recall7shows2-v0", ((7,), 1, 0, 2)),
+    ],
+)
+def test_ids_of_recall_name_its_options(env_id: str, options: tuple[Any, ...]) -> None:
+    check_id(env_id)
+    env: Any = gymnasium.make(env_id).unwrapped
+    assert (env.delays, env.num_items, env.max_gap, env.num_shows) == options
+    assert tuple(recall_options(env_id).values()) == options  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "06",
+            r"env='mtxl/Recall06-v0' must be mtxl/Recall\{first\}.* without leading zeros; write",
+        ),
+        ("6x08", "must be .* without leading zeros"),
+        ("6to", "must be .* in this order"),
+        ("6gap2x3", "must be .* in this order"),
+        ("6x3gap-2", "must be .* in this order"),
+        ("6.5", "must be .* in this order"),
+        ("40to10", "names sizes from 40 to 10; swap them"),
+        ("6x3shows0", "num_shows=0 must be from 1 to 100; raise num_shows"),
+        ("6x3shows101", "num_shows=101 must be from 1 to 100; lower num_shows"),
+        ("6gap3", "max_gap=3 must be 0 where one cue is shown once: .*; leave it out, or raise"),
+        ("6x2gap1000001", "max_gap=1000001 must be from 0 to 1000000; lower max_gap"),
+        ("10000000000000000000000", "delay=10000000000000000000000 must be from 0 to 1000000"),
+    ],
+)
+def test_ids_that_are_none_of_recall_say_what_is(name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_id(f"mtxl/Recall{name}-v0")
+
+
+@pytest.mark.parametrize("env_id", ["mtxl/Recall-v0", "mtxl/RecallOther-v0", "CartPole-v1"])
+def test_other_ids_are_not_of_recall(env_id: str) -> None:
+    assert recall_options(env_id) is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"delays": ()}, "delays is empty; name one delay or more"),
+        ({"num_items": 2, "max_gap": -1}, "max_gap=-1 must be from 0 to 1000000; raise max_gap"),
+        ({"num_shows": 0}, "num_shows=0 must be from 1 to 100; raise num_shows"),
+    ],
+)
+def test_recall_rejects_options_that_make_no_task(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        RecallEnv(**options)
 
 
 def walk(env: TMazeEnv, seed: int, turn: int) -> tuple[bool, float, list[np.ndarray]]:

@@ -652,6 +652,23 @@ def test_a_state_of_another_environment_is_refused() -> None:
     assert all(torch.equal(value, before[name]) for name, value in env.state_dict().items())
 
 
+@pytest.mark.parametrize(
+    ("kind", "env_id", "level_seeds", "stored"),
+    [
+        (TableEnv, MEMORY, None, 69116115277648137),
+        (TableEnv, MEMORY, [3, 1, 4], 6199223990721428),
+        (GridEnv, DOOR_KEY, None, 33797995211818036),
+    ],
+)
+def test_states_of_old_checkpoints_still_belong(
+    kind: type, env_id: str, level_seeds: Any, stored: int
+) -> None:
+    """By the number that every stored state carries."""
+    env = kind(env_id, 2, level_seeds=level_seeds)
+    env.reset()
+    assert env.state_dict()["kind"] == stored
+
+
 def test_a_new_seed_leaves_nothing_of_the_old_one() -> None:
     original = stock("MiniGrid-MemoryS17Random-v0")
     original.reset(seed=0)

@@ -1,0 +1,503 @@
+"""Recall as tensors against its Gymnasium form: every step, and the draws of every episode."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from chi_squared import are_alike
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from torch import Tensor
+
+import envs
+from envs.batched_env import EnvStep
+from envs.gymnasium_adapter import GymnasiumEnv, SeededEpisodes
+from envs.recall import RecallEnv
+from envs.recall_tensors import RecallTensorEnv
+from envs.registry import check_id
+
+NUM_ENVS = 7
+IDS = [
+    "mtxl/Recall0-v0",
+    "mtxl/Recall6-v0",
+    "mtxl/Recall3to20-v0",
+    "mtxl/Recall0x2-v0",
+    "mtxl/Recall2to11x3-v0",
+    "mtxl/Recall5x63-v0",
+    "mtxl/Recall0to3x4gap5-v0",
+    "mtxl/Recall7x2gap1-v0",
+    "mtxl/Recall4x1shows3-v0",
+    "mtxl/Recall2to5x3gap4shows4-v0",
+    "mtxl/Recall1x63gap2shows2-v0",
+]
+MIXED = "mtxl/Recall1to8x3gap2shows2-v0"
+KINDS = ["mtxl/Recall6-v0", "mtxl/Recall1to8x3gap2-v0", MIXED]
+
+
+class OtherRecallEnv(RecallEnv):
+    """Recall by rules of its own."""
+
+
+def tensors(env_id: str, num_envs: int = NUM_ENVS, **options: Any) -> RecallTensorEnv:
+    check_id(env_id)
+    return RecallTensorEnv(env_id, num_envs, **options)
+
+
+def original(env_id: str) -> RecallEnv:
+    check_id(env_id)
+    env = gymnasium.make(env_id, disable_env_checker=True).unwrapped
+    assert isinstance(env, RecallEnv)
+    return env
+
+
+def random_actions(num_steps: int, seed: int = 0, num_envs: int = NUM_ENVS) -> Tensor:
+    return torch.randint(2, (num_steps, num_envs), generator=torch.Generator().manual_seed(seed))
+
+
+def flat(step: EnvStep) -> Tensor:
+    """Return everything that a step shows, but for the final observation, as one tensor."""
+    assert step.cue is not None
+    fields = [step.observation["observation"], step.reward, step.terminated, step.truncated]
+    return torch.stack([field.double() for field in [*fields, step.success, step.cue]])
+
+
+def record(env: RecallTensorEnv, actions: Tensor) -> Tensor:
+    return torch.stack([flat(env.step(action)) for action in actions])
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_whole_episodes_equal_the_gymnasium_form(env_id: str) -> None:
+    """From whatever step they are loaded at, half of the players right and half of them random."""
+    rng = np.random.default_rng(0)
+    num_envs = 12
+    singles = [original(env_id) for _ in range(num_envs)]
+    env = tensors(env_id, num_envs)
+    env.keeps_final = True
+    ends: Counter[bool] = Counter()
+
+    def action_of(single: RecallEnv, index: int) -> int:
+        item = single.time - single.questions_at
+        is_player = index % 2 == 0 and item >= 0
+        return single.answers[item] if is_player else int(rng.integers(2))
+
+    for round_ in range(4):
+        seen = []
+        for index, single in enumerate(singles):
+            seen.append(int(single.reset(seed=100 * round_ + index)[0]))
+            length = single.questions_at + single.num_items
+            for _ in range(int(rng.integers(length)) if round_ else 0):
+                seen[index] = int(single.step(action_of(single, index))[0])
+        assert env.load(singles)["observation"].tolist() == seen
+        is_playing = [True] * num_envs
+        while any(is_playing):
+            actions = [action_of(s, i) if is_playing[i] else 0 for i, s in enumerate(singles)]
+            cues = [single.cue_in_view for single in singles]
+            step = env.step(torch.tensor(actions))
+            assert step.cue is not None
+            for index in np.flatnonzero(is_playing):
+                single = singles[index]
+                assert step.cue[index] == cues[index]
+                symbol, reward, terminated, truncated, info = single.step(actions[index])
+                assert step.reward[index] == np.float32(reward)
+                assert bool(step.terminated[index]) == terminated
+                assert bool(step.truncated[index]) == truncated
+                assert bool(step.success[index]) == info.get("is_success", False)
+                seen_now = step.final_observation if terminated else step.observation
+                assert seen_now is not None
+                assert seen_now["observation"][index] == symbol
+                is_playing[index] = not terminated
+                if terminated:
+                    ends[info["is_success"]] += 1
+    assert ends[True] >= 2 * num_envs
+    assert ends[False] > 0
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_the_same_episodes_on_both_backends(env_id: str) -> None:
+    """What evaluation plays: the episodes of given seeds, in their order, round and round."""
+    check_id(env_id)
+    both = [
+        envs.make(env_id, 2, backend=backend, level_seeds=[3, 1, 4, 1, 5])
+        for backend in ("tensor", "gymnasium")
+    ]
+    assert isinstance(both[0], RecallTensorEnv)
+    assert isinstance(both[1], GymnasiumEnv)
+    assert both[0].observation_space == both[1].observation_space
+    assert both[0].action_space == both[1].action_space
+    first = [env.reset()["observation"] for env in both]
+    assert torch.equal(first[0], first[1])
+    assert first[0].dtype == first[1].dtype
+    num_ended = 0
+    while num_ended < 2 * 6:
+        actions = random_actions(1, seed=num_ended, num_envs=2)[0]
+        steps = [env.step(actions) for env in both]
+        assert torch.equal(flat(steps[0]), flat(steps[1]))
+        num_ended += int(steps[0].terminated.sum())
+
+
+def test_autoreset_equals_sync_vector_env() -> None:
+    """The infos and the final observations too."""
+    seeds = list(range(100, 170))
+    check_id(MIXED)
+    env = gymnasium.make_vec(MIXED, num_envs=NUM_ENVS, level_seeds=seeds)
+    expected = SyncVectorEnv(
+        [
+            partial(lambda i: SeededEpisodes(gymnasium.make(MIXED), seeds, i, NUM_ENVS), index)
+            for index in range(NUM_ENVS)
+        ],
+        autoreset_mode=AutoresetMode.SAME_STEP,
+    )
+    assert env.metadata["autoreset_mode"] == expected.metadata["autoreset_mode"]
+    assert env.observation_space == expected.observation_space
+    assert env.action_space == expected.action_space
+    assert (env.reset()[0] == expected.reset()[0]).all()
+    num_episodes = 0
+    for actions in np.random.default_rng(0).integers(2, size=(300, NUM_ENVS)):
+        step, reference = env.step(actions), expected.step(actions)
+        assert env.observation_space.contains(step[0])
+        assert (step[0] == reference[0]).all()
+        assert (step[1] == reference[1].astype(np.float32)).all()
+        assert (step[2] == reference[2]).all()
+        assert (step[3] == reference[3]).all()
+        info, expected_info = step[4], reference[4]
+        assert info.keys() == expected_info.keys()
+        rows = np.flatnonzero(step[2])
+        num_episodes += len(rows)
+        if len(rows):
+            assert (info["_final_obs"] == expected_info["_final_obs"]).all()
+            assert info["final_info"].keys() == expected_info["final_info"].keys()
+            for name, values in expected_info["final_info"].items():
+                assert (info["final_info"][name] == values).all()
+            for row in rows:
+                assert info["final_obs"][row] == expected_info["final_obs"][row]
+    assert num_episodes > 60
+
+
+# --- what is drawn
+
+
+def episodes(env_id: str, num_envs: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return cue times, cue symbols and delays of the second episode of many envs."""
+    env = tensors(env_id, num_envs, seed=1)
+    env.reset()
+    env.reset()
+    state = env.state_dict()
+    delays = state["questions_at"] - 1 - state["cue_times"][:, -1]
+    return state["cue_times"], state["cue_symbols"], delays
+
+
+def is_uniform(drawn: Tensor, outcomes: list[Any]) -> bool:
+    """Tell whether rows are drawn uniformly from all of some outcomes."""
+    counts = Counter(tuple(row) for row in drawn.tolist())
+    assert set(counts) == {tuple(outcome) for outcome in outcomes}
+    share = len(drawn) // len(outcomes)
+    return are_alike(counts, Counter({tuple(outcome): share for outcome in outcomes}))
+
+
+def test_delays_are_drawn_alike() -> None:
+    delays = episodes("mtxl/Recall10to160-v0", 20_000)[2]
+    assert is_uniform(delays.unsqueeze(1), [[10], [20], [40], [80], [160]])
+
+
+def test_gaps_are_drawn_alike_and_alone() -> None:
+    times = episodes("mtxl/Recall5x4gap2-v0", 20_000)[0]
+    assert (times[:, 0] == 0).all()
+    assert is_uniform(times.diff() - 1, list(product(range(3), repeat=3)))
+
+
+def test_values_are_drawn_alike_and_alone() -> None:
+    symbols = episodes("mtxl/Recall5x4-v0", 20_000)[1]
+    assert is_uniform(symbols, list(product(range(2), repeat=4)))
+
+
+def test_orders_and_values_of_rewriting_are_drawn_alike() -> None:
+    """Of two kinds, each shown twice: every order with every four values, 96 outcomes."""
+    symbols = episodes("mtxl/Recall5x2shows2-v0", 60_000)[1]
+    orders = [order for order in product(range(2), repeat=4) if sum(order) == 2]
+    outcomes = [
+        [2 * kind + value for kind, value in zip(order, values, strict=True)]
+        for order in orders
+        for values in product(range(2), repeat=4)
+    ]
+    assert is_uniform(symbols, outcomes)
+
+
+def test_episodes_are_distributed_as_the_gymnasium_forms() -> None:
+    """Delay, gaps, order and values together; the values of the gaps are few here."""
+    env_id = "mtxl/Recall1to2x2gap1shows2-v0"
+    times, symbols, delays = episodes(env_id, 30_000)
+    single = original(env_id)
+    expected: Counter[tuple[int, ...]] = Counter()
+    single.reset(seed=0)
+    for _ in range(30_000):
+        single.reset()
+        delay = single.questions_at - 1 - single.cue_times[-1]
+        # one of 16 gap patterns and delays, and the kinds in their order
+        expected[
+            delay, *np.diff(single.cue_times).tolist(), *(s // 2 for s in single.cue_symbols)
+        ] += 1
+    columns = torch.cat([delays.unsqueeze(1), times.diff(), symbols // 2], dim=1)
+    drawn = Counter(tuple(row) for row in columns.tolist())
+    assert len(drawn) == 2 * 2**3 * 6
+    assert are_alike(drawn, expected)
+
+
+def test_the_last_value_of_each_kind_counts() -> None:
+    env = tensors("mtxl/Recall5x3gap2shows4-v0", 500, seed=2)
+    env.reset()
+    state = env.state_dict()
+    for symbols, answers in zip(state["cue_symbols"].tolist(), state["answers"], strict=True):
+        last = {symbol // 2: symbol % 2 for symbol in symbols}
+        assert sum(value << kind for kind, value in last.items()) == answers
+
+
+def test_episodes_of_an_env_and_of_two_envs_have_nothing_in_common() -> None:
+    env = tensors("mtxl/Recall5x63-v0", 500, seed=3)
+    env.reset()
+    before = env.state_dict()["cue_symbols"].double()
+    env.reset()
+    after = env.state_dict()["cue_symbols"].double()
+    for pair in ((before, after), (before[1:], before[:-1])):
+        share = (pair[0] == pair[1]).double().mean()
+        assert abs(share - 0.5) < 4 * 0.5 / (499 * 63) ** 0.5
+
+
+# --- seeds and states
+
+
+def test_the_seed_decides_everything() -> None:
+    def run(seed: int) -> Tensor:
+        env = tensors(MIXED, seed=seed)
+        env.reset()
+        return record(env, random_actions(100))
+
+    assert torch.equal(run(1), run(1))
+    assert not torch.equal(run(1), run(2))
+
+
+@pytest.mark.parametrize("env_id", KINDS)
+def test_a_saved_state_goes_on_the_same_way_anywhere(env_id: str) -> None:
+    env, other = tensors(env_id, seed=1), tensors(env_id, seed=99)
+    env.reset()
+    record(env, random_actions(50, seed=2))
+    state = env.state_dict()
+    actions = random_actions(100, seed=3)
+    after = record(env, actions)
+    other.load_state_dict(state)
+    assert torch.equal(record(other, actions), after)
+
+
+@pytest.mark.parametrize("env_id", KINDS)
+@pytest.mark.parametrize("level_seeds", [None, [2, 7, 1]])
+def test_resets_without_looking_equal_on_host(env_id: str, level_seeds: Any) -> None:
+    """The way of a GPU, with no synchronisation, and that of a CPU are one function."""
+    pair = [tensors(env_id, seed=1, level_seeds=level_seeds) for _ in range(2)]
+    pair[1]._on_host = False
+    for env in pair:
+        env.keeps_final = True
+        env.reset()
+    num_ended = 0
+    for actions in random_actions(200):
+        steps = [env.step(actions) for env in pair]
+        assert torch.equal(flat(steps[0]), flat(steps[1]))
+        rows = steps[0].terminated
+        num_ended += int(rows.sum())
+        if rows.any():
+            finals = [step.final_observation for step in steps]
+            assert finals[0] is not None
+            assert finals[1] is not None
+            assert torch.equal(finals[0]["observation"][rows], finals[1]["observation"][rows])
+    assert num_ended > 30
+
+
+def test_observations_are_not_written_over_by_later_steps() -> None:
+    env = tensors(MIXED)
+    seen = [env.reset(), *(env.step(actions).observation for actions in random_actions(20))]
+    copies = [observation["observation"].clone() for observation in seen]
+    record(env, random_actions(40, seed=5))
+    for observation, copy in zip(seen, copies, strict=True):
+        assert torch.equal(observation["observation"], copy)
+
+
+def test_the_memory_of_a_delay_does_not_grow_with_it() -> None:
+    short, long = tensors("mtxl/Recall6x4gap3-v0"), tensors("mtxl/Recall1000000x4gap3000-v0")
+    assert short.num_bytes == long.num_bytes
+
+
+def test_a_delay_of_ten_thousand_steps() -> None:
+    single = original("mtxl/Recall10000x2-v0")
+    single.reset(seed=0)
+    for _ in range(2 + 9_997):
+        single.step(0)
+    env = tensors("mtxl/Recall10000x2-v0", 1)
+    seen = [env.load([single])]
+    seen += [env.step(torch.tensor([0])).observation for _ in range(3)]
+    assert [int(observation["observation"]) for observation in seen] == [2, 2, 2, 3]
+    assert env.step(torch.tensor([single.answers[0]])).reward == 0.5
+    assert env.step(torch.tensor([single.answers[1]])).success
+
+
+GRAPH_PROGRAM = """
+import torch
+from envs.recall_tensors import RecallTensorEnv
+from envs.registry import check_id
+
+for env_id in {env_ids!r}:
+    check_id(env_id)
+    env = RecallTensorEnv(env_id, 7, seed=1)
+    env._on_host = False
+    env.reset()
+    torch._dynamo.reset()
+    compiled = torch.compile(env.device_step, backend={backend!r}, fullgraph=True, dynamic=False)
+    state = env.state_dict()
+    actions = torch.randint(2, (30, 7), generator=torch.Generator().manual_seed(0))
+    expected = [env.device_step(action) for action in actions]
+    env.load_state_dict(state)
+    for action, plain in zip(actions, expected, strict=True):
+        step = compiled(action)
+        for name in ("reward", "terminated", "truncated", "success", "cue"):
+            assert torch.equal(getattr(step, name), getattr(plain, name)), name
+        assert torch.equal(step.observation["observation"], plain.observation["observation"])
+"""
+
+
+@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_a_step_has_no_graph_break(backend: str) -> None:
+    """In a process of its own, without jaxtyping's checks, which are not part of the product."""
+    program = GRAPH_PROGRAM.format(env_ids=KINDS, backend=backend)
+    root = Path(__file__).parents[1]
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+
+
+# --- errors
+
+
+def test_wrong_actions_are_named_and_change_nothing() -> None:
+    env = tensors(MIXED, 3)
+    env.reset()
+    before = env.state_dict()
+    whole = torch.zeros(3, dtype=torch.int64)
+    wrong = {
+        "action 2 must be from 0 to 1: answer 0, answer 1": torch.tensor([0, 2, 1]),
+        "action -1 must be from 0 to 1": torch.tensor([0, 1, -1]),
+        r"actions are \(4,\) torch.int64; pass .*: \(3,\) int64": whole.new_zeros(4),
+        r"actions are \(3,\) torch.float32; pass whole numbers": whole.float(),
+        r"actions are on meta, .* pass actions.to\('cpu'\)": whole.to("meta"),
+    }
+    for message, actions in wrong.items():
+        with pytest.raises(ValueError, match=message):
+            env.step(actions)
+    assert all(torch.equal(value, before[name]) for name, value in env.state_dict().items())
+
+
+def test_states_that_do_not_fit_are_named_and_change_nothing() -> None:
+    env = tensors(MIXED, 3)
+    with pytest.raises(ValueError, match="no episode has started; call reset"):
+        env.step(torch.zeros(3, dtype=torch.int64))
+    env.reset()
+    before = env.state_dict()
+    others = {
+        r"state\['.*'\] is \(2,.*num_envs": tensors(MIXED, 2),
+        "the state is of another environment, other options": tensors(MIXED, 3, level_seeds=[1]),
+        r"state\['cue_times'\] is \(3, 9\)": tensors("mtxl/Recall1to8x3gap2shows3-v0", 3),
+        "of another environment, other options or": tensors("mtxl/Recall1to9x3gap2shows2-v0", 3),
+    }
+    for message, other in others.items():
+        other.reset()
+        with pytest.raises(ValueError, match=message):
+            env.load_state_dict(other.state_dict())
+    assert all(torch.equal(value, before[name]) for name, value in env.state_dict().items())
+
+
+def test_load_names_what_does_not_fit() -> None:
+    env = tensors("mtxl/Recall2x2-v0", 1)
+    single = original("mtxl/Recall2x2-v0")
+    with pytest.raises(ValueError, match="an environment without an episode; reset"):
+        env.load([single])
+    single.reset(seed=0)
+    with pytest.raises(ValueError, match=r"load was given 2 environments; .*num_envs=1"):
+        env.load([single, single])
+    for _ in range(2 + 2 + 2):
+        single.step(0)
+    with pytest.raises(ValueError, match="an environment without an episode; reset"):
+        env.load([single])
+    other = original("mtxl/Recall2x3-v0")
+    other.reset(seed=0)
+    with pytest.raises(ValueError, match="with num_items=3, but this batch has num_items=2; pass"):
+        env.load([other])
+    with pytest.raises(ValueError, match="given a OtherRecallEnv, but this batch is of RecallEnv"):
+        env.load([OtherRecallEnv((2,), 2)])
+
+
+def test_it_draws_no_pictures_and_says_so() -> None:
+    with pytest.raises(
+        ValueError, match=r"'mtxl/Recall6-v0' does not draw pictures as 'rgb_array'"
+    ):
+        envs.make("mtxl/Recall6-v0", 1, render_mode="rgb_array")
+    with pytest.raises(ValueError, match="does not draw pictures as 'rgb_array'"):
+        gymnasium.make_vec("mtxl/Recall6-v0", num_envs=2, render_mode="rgb_array")
+    with pytest.raises(ValueError, match="Recall draws no pictures; use an environment that does"):
+        envs.make("mtxl/Recall6-v0", 1).render(0)
+
+
+# --- on a GPU
+
+
+@pytest.fixture
+def cuda() -> torch.device:
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    return torch.device("cuda")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("env_id", KINDS)
+def test_cuda_equals_cpu_and_synchronises_nothing(env_id: str, cuda: torch.device) -> None:
+    pair = [tensors(env_id, device=device, seed=1) for device in ("cpu", cuda)]
+    for env in pair:
+        env.reset()
+    for actions in random_actions(100):
+        expected = flat(pair[0].step(actions))
+        on_device = actions.to(cuda)
+        pair[1].host_step()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            step = pair[1].device_step(on_device)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        assert torch.equal(flat(step).cpu(), expected)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("env_id", KINDS)
+def test_a_step_is_captured_in_a_cuda_graph(env_id: str, cuda: torch.device) -> None:
+    pair = [tensors(env_id, device=cuda, seed=1) for _ in range(2)]
+    for env in pair:
+        env.reset()
+    actions = torch.zeros(NUM_ENVS, dtype=torch.int64, device=cuda)
+    warm_up = pair[0].state_dict()
+    stream = torch.cuda.Stream()
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            pair[0].device_step(actions)
+    torch.cuda.current_stream().wait_stream(stream)
+    pair[0].load_state_dict(warm_up)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step = pair[0].device_step(actions)
+    for chosen in random_actions(50).to(cuda):
+        actions.copy_(chosen)
+        graph.replay()
+        assert torch.equal(flat(step), flat(pair[1].device_step(chosen)))
