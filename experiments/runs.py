@@ -86,13 +86,15 @@ def gap_of(env_id: str) -> int | None:
         return size - 5 if size >= 11 else None  # in smaller ones cue and ends share a view
     if match := re.search(r"mtxl/Recall(\d+)(?:x(\d+))?-v0$", env_id):
         return int(match[1]) + int(match[2] or 1)  # from each cue to its question
+    if match := re.search(r"mtxl/Junctions(\d+)(?:x(\d+))?-v0$", env_id):
+        return int(match[1]) + 10 * int(match[2] or 1) - 9  # from the last cue to the last turn
     match = re.search(r"TMaze(\d+)(?:Active)?-v0$", env_id)
     return int(match[1]) if match else None
 
 
 def chance_of(env_id: str) -> float | None:
     """Return the success rate of an agent that guesses at the end, where the task is known."""
-    if match := re.search(r"mtxl/Recall\d+(?:to\d+)?(?:x(\d+))?-v0$", env_id):
+    if match := re.search(r"mtxl/(?:Recall|Junctions)\d+(?:to\d+)?(?:x(\d+))?-v0$", env_id):
         return 0.5 ** int(match[1] or 1)
     return 0.5 if re.search(r"(?:MiniGrid-|mtxl/)(?:Memory|TMaze)", env_id) else None
 
