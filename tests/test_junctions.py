@@ -6,6 +6,7 @@ import copy
 from collections import Counter
 from itertools import product
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
@@ -334,6 +335,14 @@ def test_both_backends_play_the_same_levels_and_see_the_same_cues() -> None:
         assert steps[0].cue is not None
         seen |= set(steps[0].cue.tolist())
     assert len(seen) > 3
+
+
+def test_gymnasium_makes_them_one_by_one_and_as_tensors() -> None:
+    env = gymnasium.make_vec("mtxl/Junctions20x4-v0", num_envs=3)
+    observation, _ = env.reset(seed=1)
+    assert observation["mission"] == (stock("mtxl/Junctions20x4-v0").mission,) * 3
+    assert env.step(np.full(3, FORWARD))[0]["image"].shape == (3, 7, 7, 3)
+    env.close()
 
 
 def test_renders_what_minigrid_renders() -> None:
