@@ -7,23 +7,23 @@ Description: the agent walks past k objects, each a key or a ball, drawn indepen
     tells which is right. With two cues and delay 6 (`A` the agent, `1` where it must turn up for
     the key, `2` where it must turn down for the ball):
 
-        ###############
-        #KB######...#.#
-        #A.......1#..2#
-        #########...#.#
-        ###############
+        ##############
+        #KB######....#
+        #A.......1#.2#
+        #########....#
+        ##############
 
     With one cue it is the T-maze of `envs.t_maze`, with a corridor of delay + 1 cells.
 Actions: MiniGrid's seven; left, right and forward do something.
 Observations: MiniGrid's: `image` (7, 7, 3), `direction`, `mission`.
 Rewards: 1 - 0.9 t / max_steps in the right branch of the last junction, 0 otherwise.
 Termination: in a wrong branch, and in the right one of the last junction. Truncation: after
-    `max_steps` = 8 (delay + 11 k - 6) steps, of the delay of the episode; the way takes
-    delay + 11 k - 8.
+    `max_steps` = 8 (delay + 8 k - 3) steps, of the delay of the episode; the shortest way takes
+    delay + 8 k - 4 at most.
 Registered ids: mtxl/Junctions{delay}x{k}-v0, such as mtxl/Junctions20x4-v0: the cells of corridor
     between the last cue and the first junction, from 6 to 100,000, and k from 1 to 8; left out, it
-    is 1. All levels are in one table, which holds delays of up to 4,022 with 8 junctions, 16,330
-    with 6 and 65,502 with 4. mtxl/Junctions20to160x4-v0: one of 20, 40, 80 and 160 for each
+    is 1. All levels are in one table, which holds delays of up to 4,029 with 8 junctions, 16,335
+    with 6 and 65,505 with 4. mtxl/Junctions20to160x4-v0: one of 20, 40, 80 and 160 for each
     episode, as a curriculum.
 """
 
@@ -46,8 +46,8 @@ MIN_DELAY, MAX_DELAY = 6, 100_000
 MAX_JUNCTIONS = 8
 MAX_CELLS = 1 << 20
 """Of all levels of one delay together: a quarter of `envs.table.MAX_STATES`."""
-SPACING = 4
-"""Columns from a junction to the next: three of branches, and one that keeps them apart."""
+SPACING = 3
+"""Columns from a junction to the next: its own, a wall to pass above or below, and one to cross."""
 _MISSION = (
     "at each junction go up if the object at the start with its number was a key and down if it "
     "was a ball"
@@ -109,11 +109,11 @@ class JunctionsEnv(MiniGridEnv):
             self.grid.horz_wall(0, y, width)
         for x in range(1, last + 1):
             self.grid.set(x, MIDDLE, None)
+        for x in range(columns[0], last + 1):
+            self.grid.set(x, MIDDLE - 1, None)
+            self.grid.set(x, MIDDLE + 1, None)
         for column in columns:
             self.grid.set(column + 1, MIDDLE, Wall())
-            for x in range(column, min(column + SPACING - 1, last + 1)):
-                self.grid.set(x, MIDDLE - 1, None)
-                self.grid.set(x, MIDDLE + 1, None)
         self.cues = [self._rand_elem((False, True)) for _ in columns]  # is it a ball?
         for x, is_ball in enumerate(self.cues, start=1):
             self.grid.set(x, MIDDLE - 1, (Ball if is_ball else Key)("green"))
@@ -148,12 +148,12 @@ def junction_columns(delay: int, num_junctions: int) -> range:
 
 def time_limit(delay: int, num_junctions: int) -> int:
     """Return the steps after which an episode is cut off."""
-    return 8 * (delay + 11 * num_junctions - 6)
+    return 8 * (delay + 8 * num_junctions - 3)
 
 
 def max_delay(num_junctions: int) -> int:
     """Return the longest delay whose levels fit in a table."""
-    num_others = 10 * num_junctions - 6  # cells beside the cues, and of the junctions
+    num_others = 9 * num_junctions - 5  # cells beside the cues, and of the junctions
     return min(MAX_DELAY, (MAX_CELLS >> num_junctions) - num_others)
 
 

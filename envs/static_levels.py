@@ -15,7 +15,7 @@ from minigrid.minigrid_env import MiniGridEnv
 
 from envs.cells import BALL, EMPTY, KEY, WALL
 from envs.geometry import Geometry
-from envs.junctions import SPACING, JunctionsEnv, junction_columns
+from envs.junctions import JunctionsEnv, junction_columns
 from envs.junctions import time_limit as junctions_time_limit
 from envs.memory import MemoryEnv
 from envs.t_maze import MIDDLE, TMazeEnv, time_limit
@@ -155,8 +155,7 @@ def junction_levels(
     last, num_levels = int(columns[-1]), 1 << num_junctions
     walls = np.full((2 * MIDDLE + 1, last + 2), WALL, dtype=np.int32)
     walls[MIDDLE, 1 : last + 1] = EMPTY
-    for column in columns:
-        walls[[MIDDLE - 1, MIDDLE + 1], column : min(column + SPACING - 1, last + 1)] = EMPTY
+    walls[[MIDDLE - 1, MIDDLE + 1], columns[0] : last + 1] = EMPTY
     walls[MIDDLE, columns + 1] = WALL
     is_ball = (np.arange(num_levels)[:, None] >> np.arange(num_junctions) & 1).astype(bool)
     words = np.repeat(walls[None], num_levels, axis=0)

@@ -87,7 +87,7 @@ def gap_of(env_id: str) -> int | None:
     if match := re.search(r"mtxl/Recall(\d+)(?:x(\d+))?-v0$", env_id):
         return int(match[1]) + int(match[2] or 1)  # from each cue to its question
     if match := re.search(r"mtxl/Junctions(\d+)(?:x(\d+))?-v0$", env_id):
-        return int(match[1]) + 10 * int(match[2] or 1) - 9  # from the last cue to the last turn
+        return int(match[1]) + 3 * int(match[2] or 1) - 2  # from the last cue to the last turn
     match = re.search(r"TMaze(\d+)(?:Active)?-v0$", env_id)
     return int(match[1]) if match else None
 

@@ -130,7 +130,7 @@ def test_reads_when_the_last_episodes_succeeded(tmp_path: Path) -> None:
         ("mtxl/Recall20-v0", 21),
         ("mtxl/Recall20x8-v0", 28),
         ("mtxl/Junctions20-v0", 21),
-        ("mtxl/Junctions20x4-v0", 51),
+        ("mtxl/Junctions20x4-v0", 30),
         ("MiniGrid-MemoryS9-v0", None),
         ("MiniGrid-MemoryS17Random-v0", None),
         ("CartPole-v1", None),
