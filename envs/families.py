@@ -27,14 +27,15 @@ from minigrid.envs import (
 )
 from minigrid.minigrid_env import MiniGridEnv
 
+from envs.junctions import JunctionsEnv
 from envs.memory import MemoryEnv
 from envs.t_maze import TMazeEnv
 from envs.tasks.carry import Fetch, PickUp, PutNear
 from envs.tasks.doors import RedBlueDoors, Unlock
 from envs.tasks.dynamic_obstacles import DynamicObstacles
+from envs.tasks.ends import Ends
 from envs.tasks.go_to import GoTo
 from envs.tasks.task import Task
-from envs.tasks.two_ends import TwoEnds
 
 TASKS: dict[type[MiniGridEnv], type[Task]] = {
     empty.EmptyEnv: Task,
@@ -58,8 +59,9 @@ TASKS: dict[type[MiniGridEnv], type[Task]] = {
     fetch.FetchEnv: Fetch,
     putnear.PutNearEnv: PutNear,
     dynamicobstacles.DynamicObstaclesEnv: DynamicObstacles,
-    memory.MemoryEnv: TwoEnds,
-    MemoryEnv: TwoEnds,
-    TMazeEnv: TwoEnds,
+    memory.MemoryEnv: Ends,
+    MemoryEnv: Ends,
+    TMazeEnv: Ends,
+    JunctionsEnv: Ends,
 }
 """By class, exactly: a subclass may have rules of its own."""

@@ -13,7 +13,7 @@ import minigrid  # noqa: F401  (registers its ids)
 import numpy as np
 import torch
 
-from envs import memory, recall, t_maze
+from envs import junctions, memory, recall, t_maze
 from envs.batched_env import BatchedEnv
 from envs.gymnasium_adapter import GymnasiumEnv
 from envs.selection import has_tensor_env, tensor_env
@@ -22,13 +22,14 @@ from envs.vector_env import TensorVectorEnv
 
 Backend = Literal["auto", "tensor", "gymnasium"]
 
+_JUNCTIONS = re.compile(r"mtxl/Junctions(?P<first>\d+)(?:to(?P<last>\d+))?(?:x(?P<number>\d+))?-v0")
 _T_MAZE = re.compile(r"mtxl/TMaze(?P<first>\d+)(?:to(?P<last>\d+))?(?P<active>Active)?-v0")
 _MEMORY = re.compile(
     r"mtxl/MemoryS(?P<size>\d+)(?:to(?P<last>\d+))?(?P<random>Random)?(?P<cue>Cue)?-v0"
 )
 _PATTERNS = (
     "mtxl/MemoryS65-v0, mtxl/MemoryS9to17RandomCue-v0, mtxl/TMaze100Active-v0, "
-    "mtxl/Recall20x8-v0, mtxl/Recall10to160x3gap4shows4-v0"
+    "mtxl/Junctions20x4-v0, mtxl/Recall20x8-v0, mtxl/Recall10to160x3gap4shows4-v0"
 )
 
 
@@ -46,7 +47,8 @@ def make(
 
     Args:
         env_id: any id registered with Gymnasium (MiniGrid's are), "module:id", or one of ours:
-            "mtxl/MemoryS65-v0" and so on, see `envs.memory`, `envs.t_maze` and `envs.recall`.
+            "mtxl/MemoryS65-v0" and so on, see `envs.memory`, `envs.t_maze`,
+            `envs.junctions` and `envs.recall`.
         num_envs: number of copies.
         device: where the tensors live.
         seed: of the levels; copies have streams of their own.
@@ -112,6 +114,14 @@ def _own_task(env_id: str) -> tuple[str, dict[str, Any]] | None:
         _check_order(env_id, first, last)
         options = {"lengths": t_maze.doubled(first, last), "is_active": match["active"] is not None}
         return "envs.t_maze:TMazeEnv", options
+    if match := _JUNCTIONS.fullmatch(env_id):
+        first, last = int(match["first"]), int(match["last"] or match["first"])
+        number = int(match["number"] or 1)
+        for delay in (first, last):
+            junctions.check_sizes(delay, number)
+        _check_order(env_id, first, last)
+        options = {"delays": t_maze.doubled(first, last), "num_junctions": number}
+        return "envs.junctions:JunctionsEnv", options
     options = recall.recall_options(env_id)
     return None if options is None else ("envs.recall:RecallEnv", dict(options))
 
@@ -135,6 +145,7 @@ def register_all() -> None:
     sizes = range(memory.MIN_SIZE, memory.MAX_SIZE + 1, 2)
     own = [f"mtxl/MemoryS{n}{v}-v0" for n in sizes for v in ("", "Random", "Cue", "RandomCue")]
     own += [f"mtxl/TMaze{length}{v}-v0" for length in t_maze.LENGTHS for v in ("", "Active")]
+    own += [f"mtxl/Junctions{n}{x}-v0" for n in junctions.DELAYS for x in ("", "x2", "x4", "x8")]
     own += [f"mtxl/Recall{delay}-v0" for delay in recall.DELAYS]
     for env_id in own:
         check_id(env_id)

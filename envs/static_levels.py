@@ -1,6 +1,6 @@
-"""Levels that never change: those of Memory and of the T-mazes, all of them.
+"""Levels that never change: those of Memory, of the T-mazes and of the junctions, all of them.
 
-Shapes: G levels of a group, N flat cells.
+Shapes: G levels of a group, N flat cells, E ends.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from minigrid.minigrid_env import MiniGridEnv
 
 from envs.cells import BALL, EMPTY, KEY, WALL
 from envs.geometry import Geometry
+from envs.junctions import JunctionsEnv, junction_columns
+from envs.junctions import time_limit as junctions_time_limit
 from envs.memory import MemoryEnv
 from envs.t_maze import MIDDLE, TMazeEnv, time_limit
 
@@ -26,18 +28,25 @@ _GREEN_KEY, _GREEN_BALL = KEY | _GREEN << 8, BALL | _GREEN << 8
 class StaticLevels:
     """Levels with the same walls, drawn equally often; every start faces east.
 
-    The first half has the first cue, a key; the second half are the same levels with a ball.
+    They are sorted by their cue, each number of which has as many. The second half are the levels
+    of the first with another object for the last one of the cue: a ball for a key.
     """
 
     geometry: Geometry
     cells: np.ndarray  # (G, N) int32 words
-    ends: np.ndarray  # (G, 2) flat positions of the right and the wrong end
+    ends: np.ndarray  # (G, E) flat positions of the right end and of the wrong ones
     starts: list[int]  # flat positions, drawn equally often
     max_steps: int
     weight: float  # how often an episode has a level of this group
+    num_cues: int = 2
 
 
-STATIC_CLASSES: tuple[type[MiniGridEnv], ...] = (StockMemoryEnv, MemoryEnv, TMazeEnv)
+STATIC_CLASSES: tuple[type[MiniGridEnv], ...] = (
+    StockMemoryEnv,
+    MemoryEnv,
+    TMazeEnv,
+    JunctionsEnv,
+)
 """The environments whose levels are listed here."""
 
 LevelGroup = Callable[[], StaticLevels]
@@ -57,6 +66,13 @@ def static_levels(env: MiniGridEnv) -> list[LevelGroup]:
                 weight,
             )
             for length in env.lengths
+        ]
+    if isinstance(env, JunctionsEnv):
+        weight = 1 / len(env.delays)
+        own_limit = None if env.has_time_limit_of_delay else env.max_steps
+        return [
+            partial(junction_levels, delay, env.num_junctions, own_limit, weight)
+            for delay in env.delays
         ]
     assert isinstance(env, StockMemoryEnv)
     sizes, starts_at_cue, max_steps = (env.size,), False, env.max_steps
@@ -125,4 +141,35 @@ def t_maze_levels(
         [geometry.flat(2 if is_active else 1, MIDDLE)],
         max_steps,
         weight,
+    )
+
+
+def junction_levels(
+    delay: int, num_junctions: int, max_steps: int | None = None, weight: float = 1.0
+) -> StaticLevels:
+    """Return the levels of a number of junctions: all combinations of keys and balls.
+
+    The number of a level is that of its cue: bit i is 1 where the i-th object is a ball.
+    """
+    columns = np.array(junction_columns(delay, num_junctions))
+    last, num_levels = int(columns[-1]), 1 << num_junctions
+    walls = np.full((2 * MIDDLE + 1, last + 2), WALL, dtype=np.int32)
+    walls[MIDDLE, 1 : last + 1] = EMPTY
+    walls[[MIDDLE - 1, MIDDLE + 1], columns[0] : last + 1] = EMPTY
+    walls[MIDDLE, columns + 1] = WALL
+    is_ball = (np.arange(num_levels)[:, None] >> np.arange(num_junctions) & 1).astype(bool)
+    words = np.repeat(walls[None], num_levels, axis=0)
+    words[:, MIDDLE - 1, 1 : num_junctions + 1] = np.where(is_ball, _GREEN_BALL, _GREEN_KEY)
+    geometry = Geometry(last + 2, 2 * MIDDLE + 1)
+    middle = geometry.flat(columns, np.full_like(columns, MIDDLE))
+    up, down = middle - geometry.stride, middle + geometry.stride
+    right, wrong = np.where(is_ball, down, up), np.where(is_ball, up, down)
+    return StaticLevels(
+        geometry,
+        geometry.pad(words),
+        np.concatenate([right[:, -1:], wrong], axis=1),
+        [geometry.flat(1, MIDDLE)],
+        max_steps or junctions_time_limit(delay, num_junctions),
+        weight,
+        num_cues=num_levels,
     )

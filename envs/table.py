@@ -12,7 +12,7 @@ from hashlib import blake2b
 
 import numpy as np
 import torch
-from jaxtyping import Int8, Int32, Int64, UInt8
+from jaxtyping import Int16, Int32, Int64, UInt8
 from minigrid.core.actions import Actions
 from scipy import ndimage
 from torch import Tensor
@@ -37,7 +37,7 @@ class Table:
 
     after: Int64[Tensor, " S_A"]  # state * A + action -> next state, + FAILURE or SUCCESS
     observation: Int32[Tensor, " S"]  # which image a state shows
-    cue: Int8[Tensor, " S"]  # which cue a state shows, -1 for none
+    cue: Int16[Tensor, " S"]  # which cue a state shows, -1 for none
     images: UInt8[Tensor, "O 7 7 3"]
     starts: Int64[Tensor, " Q"]  # states
     start_limits: Int64[Tensor, " Q"]  # a number below the q-th limit means start q or one before
@@ -92,18 +92,18 @@ class Atlas:
             levels = group()
             place = Place(num_states, _reachable(levels), len(levels.cells))
             self.places.append(place)
-            for level, (cells, ends) in enumerate(zip(levels.cells, levels.ends, strict=True)):
-                self._numbers[_digest(cells, ends)] = number, level
-            after = _after(levels, place)
-            images, shown = _distinct_views(levels, place)
-            parts.append((after, shown + num_images, _cues_in_view(shown), images))
-            starts += _starts(levels, place)
-            num_states += len(shown)
+            num_states += place.num_levels * place.level_len
             if num_states > MAX_STATES:
                 raise ValueError(
                     f"the table would have more than {MAX_STATES:,} states; use fewer sizes, or "
                     "backend='gymnasium'"
                 )
+            for level, (cells, ends) in enumerate(zip(levels.cells, levels.ends, strict=True)):
+                self._numbers[_digest(cells, ends)] = number, level
+            after = _after(levels, place)
+            images, shown = _distinct_views(levels, place)
+            parts.append((after, shown + num_images, _cues_in_view(shown, levels.num_cues), images))
+            starts += _starts(levels, place)
             num_images += len(images)
         afters, shown, cues, images = zip(*parts, strict=True)
         distinct, number_of = _distinct(torch.cat(images))
@@ -183,11 +183,11 @@ def _after(levels: StaticLevels, place: Place) -> Int64[Tensor, "S A"]:
     to[..., Actions.right] = 4 * here + (direction + 1) % 4
     to[..., Actions.forward] = 4 * ahead + direction
     to = to.reshape(-1, NUM_ACTIONS)
-    position = place.positions[to // 4]
-    ends = levels.ends[:, :, None, None]  # (levels, right or wrong, 1, 1)
-    is_right, is_wrong = position == ends[:, 0], position == ends[:, 1]  # (levels, states, A)
+    ending = np.zeros((num_levels, num_positions), dtype=np.int64)
+    np.put_along_axis(ending, nth[levels.ends], FAILURE, axis=1)
+    np.put_along_axis(ending, nth[levels.ends[:, :1]], SUCCESS, axis=1)
     offsets = place.first_state + place.level_len * np.arange(num_levels)
-    after = to + offsets[:, None, None] + is_right * SUCCESS + is_wrong * FAILURE
+    after = to + offsets[:, None, None] + ending[:, to // 4]  # (levels, states of one, A)
     return torch.from_numpy(after.reshape(-1, NUM_ACTIONS))
 
 
@@ -213,14 +213,16 @@ def _distinct_views(
     return distinct, number[torch.cat(shown)]
 
 
-def _cues_in_view(shown: Int64[Tensor, " S"]) -> Int8[Tensor, " S"]:
+def _cues_in_view(shown: Int64[Tensor, " S"], num_cues: int) -> Int16[Tensor, " S"]:
     """Return which cue the states of a group show.
 
-    A state shows the cue where the same level with the other cue looks different.
+    A state shows the cue where the same level with another object for the last one of the cue
+    looks different.
     """
     halves = shown.view(2, -1)
-    cue = torch.arange(2, dtype=torch.int8)[:, None].expand(halves.shape)
-    return torch.where(halves[0] != halves[1], cue, -1).flatten()
+    is_shown = (halves[0] != halves[1]).repeat(2).view(num_cues, -1)
+    cue = torch.arange(num_cues, dtype=torch.int16)[:, None]
+    return torch.where(is_shown, cue, -1).flatten()
 
 
 def _distinct(words: Int32[Tensor, "n 7 8"]) -> tuple[Int32[Tensor, "O 7 8"], Int64[Tensor, " n"]]:

@@ -1,4 +1,4 @@
-"""Memory and the T-mazes as a table: a step is a few look-ups. Shapes: B envs."""
+"""Memory, T-mazes and junctions as a table: a step is a few look-ups. Shapes: B envs."""
 
 from __future__ import annotations
 

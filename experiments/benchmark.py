@@ -39,6 +39,7 @@ DEFAULT_IDS = (
     "MiniGrid-MemoryS17Random-v0",
     "mtxl/MemoryS65-v0",
     "mtxl/TMaze1000Active-v0",
+    "mtxl/Junctions1000x8-v0",
     "MiniGrid-Empty-8x8-v0",
     "MiniGrid-FourRooms-v0",
     "MiniGrid-MultiRoom-N6-v0",

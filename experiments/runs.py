@@ -96,6 +96,8 @@ def gap_of(env_id: str) -> int | None:
         is_told = len(options["delays"]) == options["num_shows"] == 1 and not options["max_gap"]
         # from each cue to its question
         return options["delays"][0] + options["num_items"] if is_told else None
+    if match := re.search(r"mtxl/Junctions(\d+)(?:x(\d+))?-v0$", env_id):
+        return int(match[1]) + 3 * int(match[2] or 1) - 2  # from the last cue to the last turn
     match = re.search(r"TMaze(\d+)(?:Active)?-v0$", env_id)
     return int(match[1]) if match else None
 
@@ -104,6 +106,8 @@ def chance_of(env_id: str) -> float | None:
     """Return the success rate of an agent that guesses at the end, where the task is known."""
     if options := recall_options(env_id):
         return 0.5 ** options["num_items"]
+    if match := re.search(r"mtxl/Junctions\d+(?:to\d+)?(?:x(\d+))?-v0$", env_id):
+        return 0.5 ** int(match[1] or 1)
     return 0.5 if re.search(r"(?:MiniGrid-|mtxl/)(?:Memory|TMaze)", env_id) else None
 
 

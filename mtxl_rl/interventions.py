@@ -69,7 +69,8 @@ class Intervention:
         if memory == "swapped-long" and not has_cue:
             raise InterventionError(
                 f"memory={memory!r} needs an environment that says which cue is in view: Memory, "
-                "T-mazes and Recall do, see docs/environments.md; set --memory without-long"
+                "T-mazes, Junctions and Recall do, see docs/environments.md; set --memory "
+                "without-long"
             )
         if memory == "swapped-long" and num_envs < 2:
             raise InterventionError(

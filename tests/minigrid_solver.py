@@ -24,6 +24,8 @@ from minigrid.envs.redbluedoors import RedBlueDoorEnv
 from minigrid.envs.unlock import UnlockEnv
 from minigrid.minigrid_env import MiniGridEnv
 
+from envs.junctions import JunctionsEnv
+
 Cell = tuple[int, int]
 
 DIRECTIONS: tuple[Cell, ...] = ((1, 0), (0, 1), (-1, 0), (0, -1))  # by agent_dir
@@ -65,6 +67,9 @@ def _plan(env: MiniGridEnv, planner: _Planner) -> Actions | None:
     if isinstance(env, MemoryEnv):
         failure = {_cell(env.failure_pos)}
         return planner.pursue({_cell(env.success_pos)}, Actions.forward, failure)
+    if isinstance(env, JunctionsEnv):
+        failures = {_cell(place) for place in env.failure_positions}
+        return planner.pursue({_cell(env.success_pos)}, Actions.forward, failures)
     return planner.pursue(planner.find(lambda thing: isinstance(thing, Goal)), Actions.forward)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -30,6 +31,32 @@ def stock(env_id: str, **options: Any) -> MiniGridEnv:
         env = gymnasium.make(env_id, disable_env_checker=True, **options).unwrapped
     assert isinstance(env, MiniGridEnv)
     return env
+
+
+def every_state(env_id: str) -> list[MiniGridEnv]:
+    """Return Minigrid environments in every state: each level, reachable cell and direction."""
+    env = stock(env_id)
+    levels: dict[bytes, MiniGridEnv] = {}
+    for seed in range(1500):
+        env.reset(seed=seed)
+        key = env.grid.encode().tobytes()
+        if key not in levels:
+            levels[key] = copy.copy(env)
+    states = []
+    for level in levels.values():
+        cells = {tuple(map(int, level.agent_pos))}
+        frontier = list(cells)
+        for x, y in frontier:
+            near = {(x + 1, y), (x - 1, y), (x, y + 1), (x, y - 1)}
+            new = {cell for cell in near - cells if level.grid.get(*cell) is None}
+            cells |= new
+            frontier += new
+        for cell in cells:
+            for direction in range(4):
+                state = copy.copy(level)
+                state.agent_pos, state.agent_dir = (cell[0], cell[1]), direction
+                states.append(state)
+    return states
 
 
 class Pair:

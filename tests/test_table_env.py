@@ -11,7 +11,7 @@ import torch
 from chi_squared import are_alike
 from minigrid.minigrid_env import MiniGridEnv
 from minigrid_solver import next_action
-from stock_pair import Pair, play, stock
+from stock_pair import Pair, every_state, play, stock
 
 import envs
 from envs.registry import check_id
@@ -31,32 +31,6 @@ OWN_IDS = [
 def _registered() -> None:
     for env_id in OWN_IDS:
         check_id(env_id)
-
-
-def every_state(env_id: str) -> list[MiniGridEnv]:
-    """Return Minigrid environments in every state: each level, reachable cell and direction."""
-    env = stock(env_id)
-    levels: dict[bytes, MiniGridEnv] = {}
-    for seed in range(1500):
-        env.reset(seed=seed)
-        key = env.grid.encode().tobytes()
-        if key not in levels:
-            levels[key] = copy.copy(env)
-    states = []
-    for level in levels.values():
-        cells = {tuple(map(int, level.agent_pos))}
-        frontier = list(cells)
-        for x, y in frontier:
-            near = {(x + 1, y), (x - 1, y), (x, y + 1), (x, y - 1)}
-            new = {cell for cell in near - cells if level.grid.get(*cell) is None}
-            cells |= new
-            frontier += new
-        for cell in cells:
-            for direction in range(4):
-                state = copy.copy(level)
-                state.agent_pos, state.agent_dir = (cell[0], cell[1]), direction
-                states.append(state)
-    return states
 
 
 @pytest.mark.parametrize("env_id", MEMORY_IDS + OWN_IDS)
