@@ -182,7 +182,7 @@ class CoreConfig:
                 )
             for name in ("mem_write_iters", "mem_write_gain"):
                 value = getattr(self, name)
-                if self.mem_write == "gated" and value != getattr(CoreConfig, name):
+                if self.mem_write == "gated" and value != LONG_MEMORY_OPTIONS[name]:
                     raise ValueError(
                         f"{name}={value} has an effect on the seed's write only; leave it out, or "
                         "set --core.mem-write seed"
@@ -220,6 +220,12 @@ class CoreConfig:
     def has_attention(self) -> bool:
         """Whether the core is a memory transformer."""
         return self.kind in ("mtxl", "gtrxl")
+
+
+LONG_MEMORY_OPTIONS = {
+    name: getattr(CoreConfig, name) for name in ("mem_write", "mem_write_iters", "mem_write_gain")
+}
+"""Options, with their defaults, that must be left out where there is no long memory."""
 
 
 def make_core(config: CoreConfig) -> Core:
