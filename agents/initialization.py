@@ -50,6 +50,7 @@ def init_long_memory(long_memory: LongMemory | None, key_gain: float | None) -> 
     """
     if isinstance(long_memory, GatedWrite):
         nn.init.constant_(long_memory.gate.bias, long_memory.bias)
+        import os; long_memory.gate.weight.data.mul_(float(os.environ.get('GATE_GAIN','1')) / float(os.environ.get('WSCALE','1'))); long_memory.value.weight.data.div_(float(os.environ.get('WSCALE','1')))
     if not isinstance(long_memory, MemoryNetwork) or key_gain is None:
         return
     dim = long_memory.query.shape[0]

@@ -138,12 +138,16 @@ class GatedWrite(LongMemory):
         x = torch.where(is_valid & normed.isfinite(), normed, 0.0)  # (B, W, P * D)
         place = (valid.long().cumsum(dim=1) - 1).clamp_min(0)[:, -num_steps:]
         x = x + F.embedding(place, self.place)
-        return torch.where(is_valid, hard_sigmoid(self.gate(x)), 0.0), self.value(x).tanh()
+        scale = float(os.environ.get("WSCALE", "1"))
+        gates = hard_sigmoid(F.linear(x * scale, self.gate.weight, self.gate.bias))
+        return torch.where(is_valid, gates, 0.0), F.linear(x * scale, self.value.weight, self.value.bias).tanh()
 
 
 PLACE_STD = 0.4
 """Size of the vectors of places at the start, beside inputs of size 1."""
 
+import os
+STRETCH = float(os.environ.get("STRETCH", "0.1"))
 GATE_BIAS = -2.0
 """Of the gates at the start: a step writes .043 of its value to a slot."""
 
@@ -155,8 +159,15 @@ def hard_sigmoid(z: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
     through: exactly 0 below z = -2.4 and exactly 1 above 2.4, where it can still be learned.
     """
     z = z.to(torch.promote_types(z.dtype, torch.float32))
-    soft = 1.2 * z.sigmoid() - 0.1
-    return soft.detach().clamp(0, 1) + (soft - soft.detach())
+    soft = (1 + 2 * STRETCH) * z.sigmoid() - STRETCH
+    if os.environ.get("BINARY"):
+        soft = z.sigmoid() * STRETCH * 10
+        return (z.detach() > 0).to(z.dtype) + (soft - soft.detach())
+    w = soft.detach().clamp(0, 1)
+    tau = float(os.environ.get("TAU", "0"))
+    w = torch.where(w < tau, 0.0, w)
+    if os.environ.get("TOP"): w = torch.where(w > 1 - tau, 1.0, w)
+    return w + (soft - soft.detach())
 
 
 def _product_of_later(x: Float[Tensor, "B W S"]) -> Float[Tensor, "B W S"]:
