@@ -15,11 +15,13 @@ from torch import Tensor, nn
 
 from agents.baseline_cores import FeedForwardCore, ResidualCore, RNNCore
 from agents.delta_net import DeltaNet
-from agents.initialization import init_chrono, init_long_memory, init_weights
+from agents.initialization import init_chrono, init_memory_network, init_weights
 from agents.memory_core import MemoryCore
 from agents.min_gru import MinGRU
 from agents.trees import named_tensors
 from mtxl_rl import MemoryTransformerXL
+from mtxl_rl.long_memory import GatedWrite
+from mtxl_rl.memory_network import MemoryNetwork
 
 
 @runtime_checkable
@@ -143,10 +145,6 @@ class CoreConfig:
     position_std: float = 1.0
     position_sinusoids: bool = False
     position_heads: int | None = None
-    write_gates_per: str = "slot"
-    write_layers: str = "all"
-    write_bias: float = -2.0
-    place_std: float = 0.4
     mogrify: bool = False
     """Let the inputs of each gate scale each other first."""
     ff_glu: bool = False
@@ -238,7 +236,11 @@ def make_core(config: CoreConfig) -> Core:
     assert isinstance(core, nn.Module)
     init_weights(core)
     if isinstance(core, MemoryCore):
-        init_long_memory(core.transformer.long_memory, config.mem_write_gain)
+        long_memory = core.transformer.long_memory
+        if isinstance(long_memory, GatedWrite):
+            long_memory.reset_parameters()
+        elif isinstance(long_memory, MemoryNetwork) and config.mem_write_gain is not None:
+            init_memory_network(long_memory, config.mem_write_gain)
     if config.chrono is not None:
         init_chrono(core, config.chrono)
     return core
@@ -268,10 +270,6 @@ def _memory_transformer(config: CoreConfig) -> MemoryCore:
         position_std=config.position_std,
         position_sinusoids=config.position_sinusoids,
         position_heads=config.position_heads,
-        write_gates_per=config.write_gates_per,
-        write_layers=config.write_layers,
-        write_bias=config.write_bias,
-        place_std=config.place_std,
         gate=config.gate,
         mogrify=config.mogrify,
         ff_glu=config.ff_glu,

@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from agents.min_gru import MinGRU
-from mtxl_rl.long_memory import GatedWrite, LongMemory
 from mtxl_rl.memory_network import MemoryNetwork
 
 GAIN = 2**0.5
@@ -38,21 +37,12 @@ def init_weights(module: nn.Module) -> None:
             _init_rnn(layer)
 
 
-def init_long_memory(long_memory: LongMemory | None, key_gain: float | None) -> None:
-    """Start a write from what it learns from best, after `init_weights`.
+def init_memory_network(long_memory: MemoryNetwork, key_gain: float) -> None:
+    """Draw orthogonal projections for the seed's write, with keys `key_gain` times as large.
 
-    Args:
-        long_memory: of a transformer; None: there is none.
-        key_gain: of the seed's write: draw orthogonal projections, with keys this much larger.
-            Its linear attention averages over all keys with weights exp(key): with small keys one
-            step in which a cue is seen is lost among the others (experiments/LOG.md). None: the
-            seed's own start.
+    Its linear attention averages over all keys with weights exp(key): with small keys one step in
+    which a cue is seen is lost among the others (experiments/LOG.md).
     """
-    if isinstance(long_memory, GatedWrite):
-        nn.init.constant_(long_memory.gate.bias, long_memory.bias)
-        import os; long_memory.gate.weight.data.mul_(float(os.environ.get('GATE_GAIN','1')) / float(os.environ.get('WSCALE','1'))); long_memory.value.weight.data.div_(float(os.environ.get('WSCALE','1')))
-    if not isinstance(long_memory, MemoryNetwork) or key_gain is None:
-        return
     dim = long_memory.query.shape[0]
     keys, values = long_memory.key_value.data.split(dim, dim=1)
     for weights, gain in (

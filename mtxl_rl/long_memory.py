@@ -76,27 +76,28 @@ class GatedWrite(LongMemory):
     It is computed for all steps at once: s_i' = prod_j (1 - w_ji) s_i + sum_j w_ji prod_{k > j}
     (1 - w_ki) v_j. Places are counted from the oldest step of the episode that short memory or
     segment still hold.
+
+    Args:
+        dim: D.
+        num_memory_layers: P.
+        lmem_len: S.
+        num_positions: places that are told apart: those of the short memory and the segment.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        num_memory_layers: int,
-        lmem_len: int,
-        num_positions: int,
-        gates_per: int = 1,
-        layers: str = "all",
-        bias: float = -2.0,
-        place_std: float = 0.4,
-    ):
+    def __init__(self, dim: int, num_memory_layers: int, lmem_len: int, num_positions: int):
         super().__init__()
-        self.gates_per, self.layers, self.bias = gates_per, layers, bias
-        width = (1 if layers == "first" else num_memory_layers) * dim
+        width = num_memory_layers * dim
         self.initial_slot = init_uniform(lmem_len, dim, dim=dim)
-        self.place = nn.Parameter(torch.empty(num_positions, width).normal_(std=place_std))
+        self.place = nn.Parameter(torch.empty(num_positions, width).normal_(std=PLACE_STD))
         self.value = nn.Linear(width, dim)
-        self.gate = nn.Linear(width, lmem_len * gates_per)
-        nn.init.constant_(self.gate.bias, bias)
+        self.gate = nn.Linear(width, lmem_len)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Draw orthogonal weights; gates start nearly shut."""
+        for layer, bias in ((self.value, 0.0), (self.gate, GATE_BIAS)):
+            nn.init.orthogonal_(layer.weight, 2**0.5)
+            nn.init.constant_(layer.bias, bias)
 
     def initial_slots(self) -> Float[Tensor, "S D"]:
         return self.initial_slot
@@ -112,15 +113,6 @@ class GatedWrite(LongMemory):
         context: tuple[Tensor, ...] = (),
     ) -> tuple[Float[Tensor, "B S D"], Float[Tensor, "B S 1"], tuple[Tensor, ...]]:
         weights, values = self.gates_and_values(hidden, valid)  # (B, W, S), (B, W, D)
-        if self.gates_per > 1:
-            weights = weights.unflatten(-1, (-1, self.gates_per))
-            width = slots.shape[-1] // self.gates_per
-            weights = weights.repeat_interleave(width, dim=-1).flatten(2)  # (B, W, S * D)
-            kept = _product_of_later(1 - weights)
-            retention = (kept[:, 0] * (1 - weights[:, 0])).unflatten(-1, slots.shape[1:])
-            spread = values.repeat(1, 1, slots.shape[1])
-            written = (weights * kept * spread).sum(1).unflatten(-1, slots.shape[1:])
-            return retention * slots + written, retention, ()
         kept = _product_of_later(1 - weights)
         retention = (kept[:, 0] * (1 - weights[:, 0])).unsqueeze(-1)
         written = (weights * kept).transpose(1, 2) @ values
@@ -131,43 +123,30 @@ class GatedWrite(LongMemory):
     ) -> tuple[Float[Tensor, "B W S"], Float[Tensor, "B W D"]]:
         """Return how much each step writes to each slot, and what it writes."""
         num_steps = hidden.shape[2]
-        if self.layers == "first":
-            hidden = hidden[:, :1]
         normed = F.layer_norm(hidden.detach(), hidden.shape[-1:]).transpose(1, 2).flatten(2)
         is_valid = valid[:, -num_steps:, None]
         x = torch.where(is_valid & normed.isfinite(), normed, 0.0)  # (B, W, P * D)
         place = (valid.long().cumsum(dim=1) - 1).clamp_min(0)[:, -num_steps:]
         x = x + F.embedding(place, self.place)
-        scale = float(os.environ.get("WSCALE", "1"))
-        gates = hard_sigmoid(F.linear(x * scale, self.gate.weight, self.gate.bias))
-        return torch.where(is_valid, gates, 0.0), F.linear(x * scale, self.value.weight, self.value.bias).tanh()
+        return torch.where(is_valid, hard_sigmoid(self.gate(x)), 0.0), self.value(x).tanh()
 
 
 PLACE_STD = 0.4
 """Size of the vectors of places at the start, beside inputs of size 1."""
 
-import os
-STRETCH = float(os.environ.get("STRETCH", "0.1"))
 GATE_BIAS = -2.0
 """Of the gates at the start: a step writes .043 of its value to a slot."""
 
 
 def hard_sigmoid(z: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
-    """Return clip(1.2 sigmoid(z) - 0.1, 0, 1), with the gradient of 1.2 sigmoid(z) everywhere.
+    """Return clip(1.2 sigmoid(z) - .1, 0, 1), with the gradient of 1.2 sigmoid(z) everywhere.
 
     The hard concrete gate without its noise (Louizos et al. 2018, arXiv 1712.01312), straight
     through: exactly 0 below z = -2.4 and exactly 1 above 2.4, where it can still be learned.
     """
     z = z.to(torch.promote_types(z.dtype, torch.float32))
-    soft = (1 + 2 * STRETCH) * z.sigmoid() - STRETCH
-    if os.environ.get("BINARY"):
-        soft = z.sigmoid() * STRETCH * 10
-        return (z.detach() > 0).to(z.dtype) + (soft - soft.detach())
-    w = soft.detach().clamp(0, 1)
-    tau = float(os.environ.get("TAU", "0"))
-    w = torch.where(w < tau, 0.0, w)
-    if os.environ.get("TOP"): w = torch.where(w > 1 - tau, 1.0, w)
-    return w + (soft - soft.detach())
+    soft = 1.2 * z.sigmoid() - 0.1
+    return soft.detach().clamp(0, 1) + (soft - soft.detach())
 
 
 def _product_of_later(x: Float[Tensor, "B W S"]) -> Float[Tensor, "B W S"]:

@@ -141,10 +141,6 @@ class MemoryTransformerXL(nn.Module):
         position_std: float = 1.0,
         position_sinusoids: bool = False,
         position_heads: int | None = None,
-        write_gates_per: str = "slot",
-        write_layers: str = "all",
-        write_bias: float = -2.0,
-        place_std: float = 0.4,
         gate: Gate = "nbrc",
         mogrify: bool = False,
         ff_glu: bool = False,
@@ -210,14 +206,7 @@ class MemoryTransformerXL(nn.Module):
         self.long_memory: LongMemory | None = None
         if lmem_len and mem_write == "gated":
             self.long_memory = GatedWrite(
-                dim,
-                len(self.memory_layers),
-                lmem_len,
-                num_positions=mem_len + seq_len,
-                gates_per={"slot": 1, "head": heads, "channel": dim}[write_gates_per],
-                layers=write_layers,
-                bias=write_bias,
-                place_std=place_std,
+                dim, len(self.memory_layers), lmem_len, num_positions=mem_len + seq_len
             )
         elif lmem_len:
             self.long_memory = MemoryNetwork(
