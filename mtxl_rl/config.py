@@ -249,10 +249,38 @@ def from_json(values: dict[str, Any]) -> TrainConfig:
         ValueError: for a name that is not an option, or a value that an option rejects.
     """
     values = dict(values)
-    core = _known(CoreConfig, values.pop("core", {}), "core.")
+    core = _known(CoreConfig, _with_write(values.pop("core", {})), "core.")
     ppo = _known(PPOConfig, values.pop("ppo", {}), "ppo.")
     values = _known(TrainConfig, values, "")
     return TrainConfig(**values, core=CoreConfig(**core), ppo=PPOConfig(**ppo))
+
+
+def _with_write(core: Any) -> Any:
+    """Return the options of a core with `mem_write`, as runs before the gated write did not have.
+
+    Raises:
+        ValueError: for a run whose write was one of the patches that are gone.
+    """
+    if not isinstance(core, dict) or not _OLD_WRITES.keys() & core.keys():
+        return core
+    patches = {
+        name: core[name] for name, value in _OLD_WRITES.items() if core.get(name, value) != value
+    }
+    if patches:
+        named = ", ".join(f"core.{name}={value}" for name, value in patches.items())
+        raise ValueError(
+            f"the run was made with {named}, which is gone: the gated write, the default, took its "
+            "place. Train anew, or go on with the version that made the run (commit 0fbf7e5)"
+        )
+    kept = {name: value for name, value in core.items() if name not in _OLD_WRITES}
+    has_slots = core.get("kind", "mtxl") == "mtxl" and core.get("lmem_len") != 0
+    return kept | ({"mem_write": "seed"} if has_slots else {})
+
+
+_OLD_WRITES = {
+    "mem_write_positions": False, "mem_write_holds": False, "mem_write_retention": 0.5
+}  # fmt: skip
+"""Options that patched the seed's write, with the values that left it as it was."""
 
 
 def flat(config: TrainConfig) -> dict[str, Any]:

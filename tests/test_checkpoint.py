@@ -163,3 +163,15 @@ def test_an_unknown_option_names_the_nearest() -> None:
     values["core"]["mem_length"] = 3
     with pytest.raises(ValueError, match=r"core.mem_length is not an option; did you mean core\."):
         from_json(values)
+
+
+def test_a_run_from_before_the_gated_write_goes_on_with_the_seeds() -> None:
+    old = {"mem_write_positions": False, "mem_write_holds": False, "mem_write_retention": 0.5}
+    for kind, write in (("mtxl", "seed"), ("gtrxl", "gated"), ("gru", "gated")):
+        assert from_json({"core": {"kind": kind, **old}}).core.mem_write == write
+    without_slots = from_json({"core": {"lmem_len": 0, **old}})
+    assert without_slots.core.mem_write == "gated"
+    for patch in ({"mem_write_positions": True}, {"mem_write_retention": 0.9}):
+        (name,) = patch
+        with pytest.raises(ValueError, match=f"core.{name}={patch[name]}, which is gone"):
+            from_json({"core": old | patch})

@@ -15,6 +15,8 @@ from agents.actor_critic import ActorCritic
 from agents.core import CoreConfig
 from agents.ppo import PPO, PPOConfig
 from agents.rollout import collect, start
+from experiments.supervised import TrialConfig, train
+from experiments.supervised import play as play_supervised
 from mtxl_rl.config import EvaluateConfig, Memory
 from mtxl_rl.evaluation import play
 
@@ -97,3 +99,20 @@ def test_new_controls_learn_through_their_state(core: CoreConfig) -> None:
 def test_does_not_learn_without(core: CoreConfig) -> None:
     # 290 episodes an update: a rate of chance stays below 0.5 + 5 standard deviations
     assert train_agent(core)[1] < 0.65
+
+
+@pytest.mark.slow
+def test_what_is_written_holds_for_twenty_times_as_many_writes_as_in_training() -> None:
+    """Four cues, supervised; the window sees 10 steps, and chance is .06.
+
+    With the seed's write, the same training ends at .14 to .16 of the episodes at the delays that
+    it has seen (experiments/LOG.md).
+    """
+    core = CoreConfig(dim=32, depth=1, heads=2, seq_len=8, mem_len=2, lmem_len=4)
+    config = TrialConfig(
+        items=4, delays=(16, 32, 64), updates=300, num_envs=32, num_steps=96, learning_rate=4e-3,
+        core=core, report_every=300,
+    )  # fmt: skip
+    model = train(config, seed=1)
+    assert play_supervised(config, model, delay=64) > 0.95  # 9 writes
+    assert play_supervised(config, model, delay=20 * 72) > 0.95

@@ -16,7 +16,7 @@ def make_write(seq_len: int = SEQ_LEN) -> GatedWrite:
     torch.manual_seed(0)
     write = GatedWrite(DIM, NUM_LAYERS, NUM_SLOTS, num_positions=SHORT_LEN + seq_len).double()
     with torch.no_grad():  # gates that are shut, open and between
-        write.gate.weight.mul_(5)
+        write.gate.weight.mul_(2)
         write.gate.bias.fill_(-1.0)
     return write
 
