@@ -20,6 +20,7 @@ from agents.memory_core import MemoryCore
 from agents.min_gru import MinGRU
 from agents.trees import named_tensors
 from mtxl_rl import MemoryTransformerXL
+from mtxl_rl.gating import Gate
 from mtxl_rl.long_memory import GatedWrite
 from mtxl_rl.memory_network import MemoryNetwork
 
@@ -127,8 +128,9 @@ class CoreConfig:
     """Steps of short memory per layer; 0 for none."""
     lmem_len: int | None = None
     """Slots of long memory; 0 for none. Left out: 4, and 0 for gtrxl."""
-    gate: Literal["nbrc", "gru", "residual"] | None = None
-    """Gate of the residual connections. Left out: nbrc, and gru for gtrxl."""
+    gate: Gate = "gru"
+    """Gate of the residual connections: gru (near the identity at the start), nbrc (that of Memory
+    Transformer-XL) or residual (none)."""
     memory_layers: tuple[int, ...] | None = None
     """Layers, from 1, that see and feed the memories. Left out: all."""
     num_mem_kv: int = 0
@@ -142,9 +144,6 @@ class CoreConfig:
     mem_write_gain: float | None = 4.0
     """Size of the seed's memory network's keys at the start: how sharply a write picks what it
     stores. None: the start of Memory Transformer-XL, small and even."""
-    position_std: float = 1.0
-    position_sinusoids: bool = False
-    position_heads: int | None = None
     mogrify: bool = False
     """Let the inputs of each gate scale each other first."""
     ff_glu: bool = False
@@ -210,7 +209,6 @@ class CoreConfig:
         return replace(
             self,
             lmem_len=(0 if is_gtrxl else 4) if self.lmem_len is None else self.lmem_len,
-            gate=self.gate or ("gru" if is_gtrxl else "nbrc"),
             memory_layers=self.memory_layers or tuple(range(1, self.depth + 1)),
         )
 
@@ -255,7 +253,6 @@ def state_size(core: Core) -> int:
 def _memory_transformer(config: CoreConfig) -> MemoryCore:
     config = config.resolved
     assert config.lmem_len is not None
-    assert config.gate is not None
     transformer = MemoryTransformerXL(
         dim=config.dim,
         depth=config.depth,
@@ -267,9 +264,6 @@ def _memory_transformer(config: CoreConfig) -> MemoryCore:
         num_mem_kv=config.num_mem_kv,
         mem_write=config.mem_write,
         mem_write_iters=config.mem_write_iters,
-        position_std=config.position_std,
-        position_sinusoids=config.position_sinusoids,
-        position_heads=config.position_heads,
         gate=config.gate,
         mogrify=config.mogrify,
         ff_glu=config.ff_glu,

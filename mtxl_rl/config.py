@@ -249,14 +249,14 @@ def from_json(values: dict[str, Any]) -> TrainConfig:
         ValueError: for a name that is not an option, or a value that an option rejects.
     """
     values = dict(values)
-    core = _known(CoreConfig, _with_write(values.pop("core", {})), "core.")
+    core = _known(CoreConfig, _of_today(values.pop("core", {})), "core.")
     ppo = _known(PPOConfig, values.pop("ppo", {}), "ppo.")
     values = _known(TrainConfig, values, "")
     return TrainConfig(**values, core=CoreConfig(**core), ppo=PPOConfig(**ppo))
 
 
-def _with_write(core: Any) -> Any:
-    """Return the options of a core with `mem_write`, as runs before the gated write did not have.
+def _of_today(core: Any) -> Any:
+    """Return the options of a core as they are now, from those of before the gated write.
 
     Raises:
         ValueError: for a run whose write was one of the patches that are gone.
@@ -273,8 +273,12 @@ def _with_write(core: Any) -> Any:
             "place. Train anew, or go on with the version that made the run (commit 0fbf7e5)"
         )
     kept = {name: value for name, value in core.items() if name not in _OLD_WRITES}
-    has_slots = core.get("kind", "mtxl") == "mtxl" and core.get("lmem_len") != 0
-    return kept | ({"mem_write": "seed"} if has_slots else {})
+    is_mtxl = core.get("kind", "mtxl") == "mtxl"
+    if is_mtxl and core.get("lmem_len") != 0:
+        kept["mem_write"] = "seed"
+    if core.get("gate") is None:
+        kept["gate"] = "nbrc" if is_mtxl else "gru"
+    return kept
 
 
 _OLD_WRITES = {

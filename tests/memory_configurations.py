@@ -13,6 +13,7 @@ BATCH_SIZE = 4
 
 BASE: dict[str, Any] = {
     "dim": 12, "depth": 3, "seq_len": 5, "mem_len": 7, "lmem_len": 3, "heads": 2, "input_dim": 11,
+    "gate": "nbrc",
 }  # fmt: skip
 
 CONFIGURATIONS: dict[str, dict[str, Any]] = {

@@ -167,8 +167,11 @@ def test_an_unknown_option_names_the_nearest() -> None:
 
 def test_a_run_from_before_the_gated_write_goes_on_with_the_seeds() -> None:
     old = {"mem_write_positions": False, "mem_write_holds": False, "mem_write_retention": 0.5}
-    for kind, write in (("mtxl", "seed"), ("gtrxl", "gated"), ("gru", "gated")):
-        assert from_json({"core": {"kind": kind, **old}}).core.mem_write == write
+    for kind, write, gate in (
+        ("mtxl", "seed", "nbrc"), ("gtrxl", "gated", "gru"), ("gru", "gated", "gru")
+    ):  # fmt: skip
+        core = from_json({"core": {"kind": kind, "gate": None, **old}}).core
+        assert (core.mem_write, core.gate) == (write, gate)
     without_slots = from_json({"core": {"lmem_len": 0, **old}})
     assert without_slots.core.mem_write == "gated"
     for patch in ({"mem_write_positions": True}, {"mem_write_retention": 0.9}):
