@@ -168,7 +168,7 @@ class ResidualCore(BaselineCore):
     def initial_state(self, batch_size: int) -> TensorState:
         weights = next(self.parameters())
         shape = (batch_size, len(self.recurrences), *self.state_shape)
-        return TensorState((weights.new_zeros(shape),))
+        return TensorState((weights.new_zeros(shape, dtype=torch.float32),))
 
     def forward(
         self, x: Float[Tensor, "B T D"], state: TensorState, reset: Bool[Tensor, "B T"]

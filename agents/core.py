@@ -116,7 +116,7 @@ class CoreConfig:
     """Number of layers."""
     chrono: int | None = None
     """Of gru, lstm and mingru: largest time constant in steps at the start, 3 or more; that of each
-    unit is drawn from 1 up to it. Left out: gates of about one half; of an lstm, .73."""
+    unit is drawn from 2 up to it. Left out: gates of about one half; of an lstm, .73."""
     past_action: bool = True
     """See the previous action and reward. An agent can keep a memory in its own actions: without
     them it needs that of the core."""
@@ -180,9 +180,10 @@ class CoreConfig:
             for name in ("mem_write_iters", "mem_write_gain"):
                 value = getattr(self, name)
                 if self.mem_write == "gated" and value != LONG_MEMORY_OPTIONS[name]:
+                    remedy = "set --core.mem-write seed" if has_long_memory else "add a long memory"
                     raise ValueError(
                         f"{name}={value} has an effect on the seed's write only; leave it out, or "
-                        "set --core.mem-write seed"
+                        f"{remedy}"
                     )
             if self.kind == "gtrxl" and self.lmem_len:
                 raise ValueError(
@@ -194,10 +195,11 @@ class CoreConfig:
             if not has_option(self.kind, field.name):
                 value = getattr(self, field.name)
                 if value != field.default:
-                    others = "gru, lstm or mingru" if field.name == "chrono" else "mtxl"
+                    others = {"chrono": "gru, lstm or mingru", "heads": "mtxl or deltanet"}
+                    kinds = others.get(field.name, "mtxl")
                     raise ValueError(
                         f"{field.name}={value} has no effect on the core {self.kind}; leave it "
-                        f"out, or set --core.kind {others}"
+                        f"out, or set --core.kind {kinds}"
                     )
 
     @property

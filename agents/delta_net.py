@@ -72,7 +72,7 @@ class DeltaNet(Recurrence):
             state,
             reset,
         )
-        y = self.norm(outputs).flatten(-2) * F.silu(self.gate(x))
+        y = self.norm(outputs.to(self.norm.weight.dtype)).flatten(-2) * F.silu(self.gate(x))
         return self.out(y), state
 
     def decay(self, x: Float[Tensor, "*N D"]) -> Float[Tensor, "*N H"]:

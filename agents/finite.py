@@ -35,13 +35,17 @@ class FiniteWatch:
     the success rate.
     """
 
-    def __init__(self, num_envs: int):
+    def __init__(self) -> None:
         self.what = ""
         """What was found first, for people; "" for nothing."""
         self.num_episodes = 0
         """Episodes in which something was not finite."""
-        self._is_damaged = torch.zeros(num_envs, dtype=torch.bool)
+        self._is_damaged = torch.zeros(0, dtype=torch.bool)
         self._num_steps = 0
+
+    def start(self, num_envs: int) -> None:
+        """Look at other envs, in new episodes."""
+        self._is_damaged = torch.zeros(num_envs, dtype=torch.bool)
 
     def look(
         self,

@@ -35,4 +35,4 @@ class MinGRU(Recurrence):
             state = torch.where(reset_t[:, None], 0.0, state)
             state = torch.lerp(state, candidate_t, update_t)
             outputs.append(state)
-        return torch.stack(outputs, dim=1), state
+        return torch.stack(outputs, dim=1).to(x.dtype), state

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from envs.recall import recall_options
+from envs.recall import RecallOptions, recall_options
 from mtxl_rl.config import flat
 from mtxl_rl.metrics import SPEED_TAG, SUCCESS_TAG, WINDOW_TAG
 from mtxl_rl.run_directory import load_config, read_json
@@ -43,8 +43,15 @@ class Run:
 
     @classmethod
     def of(cls, path: Path) -> Run:
-        """Read the options."""
-        return cls(path, flat(load_config(path)))
+        """Read the options.
+
+        Raises:
+            ValueError: for options that are not of this version, naming the run.
+        """
+        try:
+            return cls(path, flat(load_config(path)))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}. To go on without the run, move it away") from error
 
     @cached_property
     def evaluation(self) -> dict[str, Any] | None:
@@ -92,7 +99,7 @@ def gap_of(env_id: str) -> int | None:
     if match := re.search(r"MemoryS(\d+)(?:Cue)?-v0$", env_id):
         size = int(match[1])
         return size - 5 if size >= 11 else None  # in smaller ones cue and ends share a view
-    if options := recall_options(env_id):
+    if options := _recall_options(env_id):
         is_told = len(options["delays"]) == options["num_shows"] == 1 and not options["max_gap"]
         # from each cue to its question
         return options["delays"][0] + options["num_items"] if is_told else None
@@ -102,9 +109,16 @@ def gap_of(env_id: str) -> int | None:
     return int(match[1]) if match else None
 
 
+def _recall_options(env_id: str) -> RecallOptions | None:
+    try:
+        return recall_options(env_id)
+    except ValueError:  # an id that was one once
+        return None
+
+
 def chance_of(env_id: str) -> float | None:
     """Return the success rate of an agent that guesses at the end, where the task is known."""
-    if options := recall_options(env_id):
+    if options := _recall_options(env_id):
         return 0.5 ** options["num_items"]
     if match := re.search(r"mtxl/Junctions\d+(?:to\d+)?(?:x(\d+))?-v0$", env_id):
         return 0.5 ** int(match[1] or 1)

@@ -33,6 +33,7 @@ from torch import Tensor, nn
 
 from agents.core import Core, CoreConfig, make_core
 from agents.initialization import init_weights
+from mtxl_rl.command import fail_with_one_line
 
 NUM_SYMBOLS = 4
 """Of the task `back`."""
@@ -78,6 +79,34 @@ class TrialConfig:
     num_threads: int = 1
     """CPU threads of torch."""
     core: CoreConfig = field(default_factory=CoreConfig)
+
+    def __post_init__(self) -> None:
+        names = ("distance", "items", "shows", "episodes", "updates", "num_envs", "report_every")
+        for name in names:
+            if getattr(self, name) < 1:
+                flag = name.replace("_", "-")
+                raise ValueError(f"{name}={getattr(self, name)} must be 1 or more; set --{flag}")
+        for name, delays in (("delays", self.delays), ("play", self.play)):
+            if not delays or min(delays) < 0:
+                raise ValueError(
+                    f"{name}={delays} must be one or more numbers from 0; set --{name}"
+                )
+        if self.max_gap < 0:
+            raise ValueError(f"max_gap={self.max_gap} must be 0 or more; set --max-gap")
+        if self.num_steps < self._least_steps:
+            raise ValueError(
+                f"num_steps={self.num_steps} must be {self._least_steps} or more for this "
+                "task; set --num-steps"
+            )
+
+    @property
+    def _least_steps(self) -> int:
+        if self.task == "back":
+            return self.distance + 1
+        if self.task == "xor":
+            return XOR_LEN
+        num_cues = self.items * (self.shows if self.task == "rewrite" else 1)
+        return num_cues * (1 + self.max_gap) + self.items
 
 
 class Episode:
@@ -187,21 +216,24 @@ def train(config: TrialConfig, seed: int) -> Model:
     schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.02, config.updates)
     stream = Stream(config, seed, config.num_envs)
     state = model.core.initial_state(config.num_envs)
-    rates: list[float] = []
+    num_right = num_asked = 0
     started = time.monotonic()
     for update in range(1, config.updates + 1):
         symbols, reset, answers = stream.take(config.num_steps)
         logits, state = model(symbols, state.detach(), reset)
         is_asked = answers != NO_ANSWER
-        loss = F.cross_entropy(logits[is_asked], answers[is_asked])
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 0.5)
-        optimizer.step()
-        schedule.step()
-        rates.append(float((logits.argmax(-1) == answers)[is_asked].float().mean()))
-        if update % config.report_every == 0:
-            rate = sum(rates[-config.report_every :]) / config.report_every
+        if is_asked.any():  # not in the first steps of long episodes
+            loss = F.cross_entropy(logits[is_asked], answers[is_asked])
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+            optimizer.step()
+            schedule.step()
+        num_right += int((logits.argmax(-1) == answers)[is_asked].sum())
+        num_asked += int(is_asked.sum())
+        if update % config.report_every == 0 and num_asked:
+            rate = num_right / num_asked
+            num_right = num_asked = 0
             seconds = time.monotonic() - started
             print(
                 f"seed {seed}, update {update}: {rate:.3f} of answers ({seconds:.0f} s)", flush=True
@@ -242,4 +274,5 @@ def main(config: TrialConfig) -> None:
 
 
 if __name__ == "__main__":
-    main(tyro.cli(TrialConfig, description=__doc__))
+    with fail_with_one_line():
+        main(tyro.cli(TrialConfig, description=__doc__))

@@ -261,8 +261,10 @@ def _of_today(core: Any) -> Any:
     Raises:
         ValueError: for a run whose write was one of the patches that are gone.
     """
-    if not isinstance(core, dict) or not _OLD_WRITES.keys() & core.keys():
+    if not isinstance(core, dict) or "mem_write" in core:
         return core
+    if not (_OLD_WRITES.keys() & core.keys() or core.keys() >= _OLD_OPTIONS):
+        return core  # a part, as a person writes it
     patches = {
         name: core[name] for name, value in _OLD_WRITES.items() if core.get(name, value) != value
     }
@@ -276,6 +278,8 @@ def _of_today(core: Any) -> Any:
     is_mtxl = core.get("kind", "mtxl") == "mtxl"
     if is_mtxl and core.get("lmem_len") != 0:
         kept["mem_write"] = "seed"
+    else:  # what had no effect
+        kept = {k: v for k, v in kept.items() if k not in ("mem_write_iters", "mem_write_gain")}
     if core.get("gate") is None:
         kept["gate"] = "nbrc" if is_mtxl else "gru"
     return kept
@@ -285,6 +289,8 @@ _OLD_WRITES = {
     "mem_write_positions": False, "mem_write_holds": False, "mem_write_retention": 0.5
 }  # fmt: skip
 """Options that patched the seed's write, with the values that left it as it was."""
+_OLD_OPTIONS = {"kind", "gate", "memory_layers", "mem_write_iters", "bptt_segments"}
+"""Some that every earlier configuration has, and those before the patches, too."""
 
 
 def flat(config: TrainConfig) -> dict[str, Any]:

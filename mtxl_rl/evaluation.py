@@ -74,6 +74,7 @@ def _play_levels(
 ) -> Episodes:
     levels = level_seeds(config.seed, EVALUATION_STREAM).generate_state(config.episodes)
     places = start_places(agent, config.episodes)
+    watch = FiniteWatch()
     played = []
     for place, share in zip(places, np.array_split(levels, len(places)), strict=True):
         if config.memory == "swapped-long":
@@ -95,9 +96,10 @@ def _play_levels(
         try:
             _check_spaces(agent, env, env_id)
             options = replace(config, episodes=len(share), video=video)
-            played.append(play(agent, env, options, place))
+            played.append(play(agent, env, options, place, watch))
         finally:
             env.close()
+    _warn_of_non_finite(watch, config.episodes)
     return Episodes.joined(played)
 
 
@@ -124,7 +126,11 @@ def _check_spaces(agent: ActorCritic, env: BatchedEnv, env_id: str) -> None:
 
 
 def play(
-    agent: ActorCritic, env: BatchedEnv, config: EvaluateConfig, start_place: int = 0
+    agent: ActorCritic,
+    env: BatchedEnv,
+    config: EvaluateConfig,
+    start_place: int = 0,
+    watch: FiniteWatch | None = None,
 ) -> Episodes:
     """Play `config.episodes` episodes and return those that count: all, but for swapped-long.
 
@@ -135,6 +141,7 @@ def play(
         env: where.
         config: episodes, seed of the actions, intervention, film.
         start_place: the step of a segment at which the first episodes start.
+        watch: what looks for numbers that are not finite.
 
     Raises:
         ValueError: for an intervention that cannot be made.
@@ -150,7 +157,8 @@ def play(
         carry = replace(carry, state=agent.step_(carry.inputs, carry.state)[2])
     rows: list[torch.Tensor] = []
     film = _Film(config.video)
-    watch = FiniteWatch(env.num_envs)
+    watch = watch or FiniteWatch()
+    watch.start(env.num_envs)
     while quota.any():
         film.take(env, int(players[0]))
         carry = intervene(carry)
@@ -163,14 +171,17 @@ def play(
         columns = [record[name].double().cpu() for name in EPISODE_COLUMNS]
         rows.append(torch.stack(columns, dim=-1)[played & counts])
     film.write()
+    return Episodes.of(torch.cat(rows), env.has_success, env.has_cue)
+
+
+def _warn_of_non_finite(watch: FiniteWatch, num_episodes: int) -> None:
     if watch.what:
         warnings.warn(
-            f"{watch.what}: {watch.num_episodes} of {config.episodes} episodes were played with "
+            f"{watch.what}: {watch.num_episodes} of {num_episodes} episodes were played with "
             "numbers that are not finite; look at what the environment gives",
             RuntimeWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
-    return Episodes.of(torch.cat(rows), env.has_success, env.has_cue)
 
 
 class _Film:

@@ -94,7 +94,7 @@ class GatedWrite(LongMemory):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Draw orthogonal weights; gates start nearly shut."""
+        """Draw orthogonal weights, and set the bias of the gates."""
         for layer, bias in ((self.value, 0.0), (self.gate, GATE_BIAS)):
             nn.init.orthogonal_(layer.weight, 2**0.5)
             nn.init.constant_(layer.bias, bias)
@@ -115,7 +115,7 @@ class GatedWrite(LongMemory):
         weights, values = self.gates_and_values(hidden, valid)  # (B, W, S), (B, W, D)
         kept = _product_of_later(1 - weights)
         retention = (kept[:, 0] * (1 - weights[:, 0])).unsqueeze(-1)
-        written = (weights * kept).transpose(1, 2) @ values
+        written = (weights * kept).transpose(1, 2) @ values.to(weights.dtype)
         return retention * slots + written, retention, ()
 
     def gates_and_values(
@@ -135,7 +135,7 @@ PLACE_STD = 0.4
 """Size of the vectors of places at the start, beside inputs of size 1."""
 
 GATE_BIAS = -2.0
-"""Of the gates at the start: a step writes .043 of its value to a slot."""
+"""Of the gates at the start: four in ten are shut, and a step writes .15 of its value or so."""
 
 
 def hard_sigmoid(z: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:

@@ -33,7 +33,7 @@ class MemoryState:
     position: int  # steps taken in the segment in progress, 0 <= position < W
     cache: tuple[Float[Tensor, "2 B _ _ _"], ...] | None = None
     """Keys and values, for `step`: of each layer, with room for the segment, and then those with
-    which the memory network sees the short memory. None until a step has been taken.
+    which the seed's memory network sees the short memory. None until a step has been taken.
 
     They are derived from the other fields by the network's weights: after a change of the weights
     go on from `without_cache()`.

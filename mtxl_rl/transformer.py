@@ -1,10 +1,11 @@
 """Memory Transformer-XL as the recurrent core of an agent.
 
 A pre-norm transformer whose layers see a short memory (a FIFO of each layer's past inputs) and a
-long memory (slots that a memory network rewrites after every segment). The architecture is that
-of the PyPI package memory-transformer-xl (Transformer-XL, arXiv 1901.02860, with the memory
-network of the same author), with a continuous embedding in place of tokens, a mask that separates
-episodes, and one normalisation for memories and steps (as in GTrXL, arXiv 1910.06764).
+long memory (slots that are written after every segment). The architecture is that of the PyPI
+package memory-transformer-xl (Transformer-XL, arXiv 1901.02860, with the memory network of the same
+author), with a continuous embedding in place of tokens, a mask that separates episodes, one
+normalisation for memories and steps (as in GTrXL, arXiv 1910.06764), and by default another write
+(`long_memory.GatedWrite`).
 
 Two forms compute one function: `core(x, state, reset)` takes whole sequences, for training;
 `core.step(x_t, state, reset_t)` takes one step, for acting, and projects every key and value once.
@@ -114,7 +115,8 @@ class MemoryTransformerXL(nn.Module):
         lmem_len: slots of long memory S; 0 for none.
         heads: attention heads H.
         memory_layers: which layers, counted from 1, see and feed the memories; None for all.
-        num_mem_kv: learned persistent key-value slots N, per layer and in the memory network.
+        num_mem_kv: learned persistent key-value slots N, per layer and in the seed's
+            memory network.
         mem_write: gated (each step of a segment writes to slots through hard gates) or seed (the
             memory network of Memory Transformer-XL).
         mem_write_iters: how often the seed's memory network refines the slots in one write.

@@ -178,3 +178,11 @@ def test_a_run_from_before_the_gated_write_goes_on_with_the_seeds() -> None:
         (name,) = patch
         with pytest.raises(ValueError, match=f"core.{name}={patch[name]}, which is gone"):
             from_json({"core": old | patch})
+
+
+def test_a_run_from_before_the_patches_goes_on_and_what_did_nothing_is_left_out() -> None:
+    older = {"kind": "mtxl", "gate": None, "memory_layers": None, "bptt_segments": None}
+    assert from_json({"core": older | {"mem_write_iters": 3}}).core.mem_write == "seed"
+    for without in ({"kind": "gtrxl"}, {"lmem_len": 0}):
+        core = from_json({"core": older | {"mem_write_iters": 3} | without}).core
+        assert (core.mem_write, core.mem_write_iters) == ("gated", 2)

@@ -321,3 +321,18 @@ def test_options_of_writes_are_refused_where_they_do_nothing(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         CoreConfig(**options)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("kind", KINDS)
+def test_runs_with_weights_of_another_dtype(kind: CoreKind, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    core = make_core(config(kind))
+    x, reset = inputs(reset_rate=0.2)
+    expected, _ = core(x, core.initial_state(BATCH_SIZE), reset)
+    assert isinstance(core, torch.nn.Module)
+    core.to(dtype)
+    y, state = core(x.to(dtype), core.initial_state(BATCH_SIZE), reset)
+    stepped, _ = core.step(x[:, 0].to(dtype), state, reset[:, 0])
+    assert y.dtype == stepped.dtype == dtype
+    assert_close(y.float(), expected, atol=0.25, rtol=0.1)

@@ -83,9 +83,11 @@ def test_all_episodes_are_played_between_the_places(
     agent = make_agent(evaluation.envs.make(env_id, 1))
     played: list[tuple[int, int, int]] = []
 
-    def recorded(agent: ActorCritic, env: Any, config: EvaluateConfig, place: int) -> Any:
+    def recorded(
+        agent: ActorCritic, env: Any, config: EvaluateConfig, place: int, watch: Any
+    ) -> Any:
         played.append((config.episodes, env.num_envs, place))
-        return play(agent, env, config, place)
+        return play(agent, env, config, place, watch)
 
     monkeypatch.setattr(evaluation, "play", recorded)
     options = EvaluateConfig(episodes=10, num_envs=2, memory=memory)
@@ -110,10 +112,17 @@ class PoisonedEnv(RecallEnv):
 
 
 @pytest.mark.parametrize("poison", [float("nan"), float("-inf")])
-def test_says_what_is_not_finite_where_and_in_how_many_episodes(poison: float) -> None:
-    env = PoisonedEnv(4, poison)
+def test_says_once_what_is_not_finite_where_and_in_how_many_episodes(
+    poison: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env = PoisonedEnv(1, poison)
     agent = ActorCritic(env.observation_space, env.action_space, CoreConfig(dim=8, heads=2))
-    message = f"reward is {poison} in env 2, from step 5 of the evaluation on: 1 of 12 episodes"
-    with pytest.warns(RuntimeWarning, match=message):
-        episodes = play(agent, env, EvaluateConfig(episodes=12))
-    assert len(episodes.success) == 12
+    monkeypatch.setattr(
+        evaluation.envs, "make", lambda _, num_envs, **options: PoisonedEnv(num_envs, poison)
+    )
+    # four shares of eight episodes, two of each env, and the second of env 2 is damaged
+    message = f"reward is {poison} in env 2, from step 5 of the evaluation on: 4 of 32 episodes"
+    with pytest.warns(RuntimeWarning, match=message) as warned:
+        evaluated = evaluate_agent(agent, "any", EvaluateConfig(episodes=32, num_envs=4))
+    assert len(warned) == 1
+    assert evaluated.episodes == 32

@@ -97,6 +97,8 @@ def nested(named: dict[str, Any]) -> dict[str, Any]:
 
 def check(named: dict[str, Any]) -> bool:
     """Train with TINY and some changes; return whether they were accepted."""
+    if any(name in ("core.mem_write_iters", "core.mem_write_gain") for name in named):
+        named = {"core.mem_write": "seed"} | named  # the others have an effect without
     is_nonsense = any(value == "nonsense" or value != value for value in named.values())
     is_large = any(isinstance(value, float) and abs(value) > 10 for value in named.values())
     folder = Path(tempfile.mkdtemp())
