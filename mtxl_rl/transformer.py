@@ -252,6 +252,9 @@ class MemoryTransformerXL(nn.Module):
 
         However a sequence is cut into calls, outputs and memories are the same.
 
+        A step that is not finite is not remembered: its own output is not finite, those of other
+        steps and envs are. A gradient through a call that holds such a step is not finite.
+
         Args:
             x: the inputs.
             state: from `initial_state`, this method or `step`.
