@@ -32,13 +32,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from minigrid.core.actions import Actions
 from minigrid.core.grid import Grid
 from minigrid.core.mission import MissionSpace
 from minigrid.core.world_object import Ball, Key, Wall
-from minigrid.minigrid_env import MiniGridEnv
 
-from envs.t_maze import MIDDLE
+from envs.t_maze import MIDDLE, CorridorEnv
 
 DELAYS = (20, 100, 1_000)
 """The delays that are registered with Gymnasium; `envs.make` takes any."""
@@ -54,7 +52,7 @@ _MISSION = (
 )
 
 
-class JunctionsEnv(MiniGridEnv):
+class JunctionsEnv(CorridorEnv):
     """Cues, a corridor and junctions.
 
     Args:
@@ -126,18 +124,6 @@ class JunctionsEnv(MiniGridEnv):
             for column, is_ball in zip(columns, self.cues, strict=True)
         ]
         self.mission = _MISSION
-
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Take MiniGrid's step; cues cannot be picked up, and the ends are terminal."""
-        if action == Actions.pickup:
-            action = Actions.done
-        observation, reward, terminated, truncated, info = super().step(action)
-        position = tuple(int(x) for x in self.agent_pos)
-        if position == self.success_pos:
-            return observation, self._reward(), True, truncated, info
-        if position in self.failure_positions:
-            return observation, 0, True, truncated, info
-        return observation, reward, terminated, truncated, info
 
 
 def junction_columns(delay: int, num_junctions: int) -> range:

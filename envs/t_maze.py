@@ -34,7 +34,26 @@ MIDDLE = 3
 _MISSION = "go up if the object at the start was a key and down if it was a ball"
 
 
-class TMazeEnv(MiniGridEnv):
+class CorridorEnv(MiniGridEnv):
+    """Cues in the wall, a corridor, and ends: what the T-maze and the junctions share."""
+
+    success_pos: tuple[int, int]
+    failure_positions: list[tuple[int, int]]
+
+    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
+        """Take MiniGrid's step; cues cannot be picked up, and the ends are terminal."""
+        if action == Actions.pickup:
+            action = Actions.done
+        observation, reward, terminated, truncated, info = super().step(action)
+        position = tuple(int(x) for x in self.agent_pos)
+        if position == self.success_pos:
+            return observation, self._reward(), True, truncated, info
+        if position in self.failure_positions:
+            return observation, 0, True, truncated, info
+        return observation, reward, terminated, truncated, info
+
+
+class TMazeEnv(CorridorEnv):
     """The T-maze.
 
     Args:
@@ -87,20 +106,9 @@ class TMazeEnv(MiniGridEnv):
         self.agent_pos = (2 if self.is_active else 1, MIDDLE)
         self.agent_dir = 0
         ends = [(junction, MIDDLE - 1), (junction, MIDDLE + 1)]
-        self.success_pos, self.failure_pos = ends if cue is Key else ends[::-1]
+        self.success_pos, failure_pos = ends if cue is Key else ends[::-1]
+        self.failure_positions = [failure_pos]
         self.mission = _MISSION
-
-    def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
-        """Take MiniGrid's step; the cue cannot be picked up, and the ends are terminal."""
-        if action == Actions.pickup:
-            action = Actions.done
-        observation, reward, terminated, truncated, info = super().step(action)
-        position = tuple(int(x) for x in self.agent_pos)
-        if position == self.success_pos:
-            return observation, self._reward(), True, truncated, info
-        if position == self.failure_pos:
-            return observation, 0, True, truncated, info
-        return observation, reward, terminated, truncated, info
 
 
 def time_limit(length: int) -> int:

@@ -99,7 +99,13 @@ def _play_levels(
             played.append(play(agent, env, options, place, watch))
         finally:
             env.close()
-    _warn_of_non_finite(watch, config.episodes)
+    if watch.what:
+        warnings.warn(
+            f"{watch.what}: {watch.num_episodes} of {config.episodes} episodes were played with "
+            "numbers that are not finite; look at what the environment gives",
+            RuntimeWarning,
+            stacklevel=2,
+        )
     return Episodes.joined(played)
 
 
@@ -172,16 +178,6 @@ def play(
         rows.append(torch.stack(columns, dim=-1)[played & counts])
     film.write()
     return Episodes.of(torch.cat(rows), env.has_success, env.has_cue)
-
-
-def _warn_of_non_finite(watch: FiniteWatch, num_episodes: int) -> None:
-    if watch.what:
-        warnings.warn(
-            f"{watch.what}: {watch.num_episodes} of {num_episodes} episodes were played with "
-            "numbers that are not finite; look at what the environment gives",
-            RuntimeWarning,
-            stacklevel=3,
-        )
 
 
 class _Film:

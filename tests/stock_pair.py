@@ -129,6 +129,38 @@ class FollowedObstacles(DynamicObstacles):
         return after
 
 
+def compare_every_action(env_id: str) -> tuple[int, int]:
+    """Compare a table with Minigrid by every action in every state; count how both end."""
+    states = every_state(env_id)
+    env = TableEnv(env_id, len(states))
+    env.keeps_final = True
+    assert len(states) == len(env._table.observation)
+    first = env.load(states)
+    for index, state in enumerate(states):
+        assert (first["image"][index].numpy() == state.gen_obs()["image"]).all()
+    loaded = env.state_dict()
+    assert len(loaded["state"].unique()) == len(states)
+    num_successes = num_failures = 0
+    for action in range(7):
+        env.load_state_dict(loaded)
+        step = env.step(torch.full((len(states),), action))
+        done = (step.terminated | step.truncated).tolist()
+        for index, state in enumerate(states):
+            after = copy.copy(state)
+            seen, reward, terminated, truncated, _ = after.step(action)
+            assert step.reward[index] == np.float32(reward)
+            assert bool(step.terminated[index]) == terminated
+            assert bool(step.truncated[index]) == truncated
+            assert bool(step.success[index]) == (float(reward) > 0)
+            observation = step.final_observation if done[index] else step.observation
+            assert observation is not None
+            assert (observation["image"][index].numpy() == seen["image"]).all()
+            assert observation["direction"][index] == seen["direction"]
+            num_successes += float(reward) > 0
+            num_failures += terminated and reward == 0
+    return num_successes, num_failures
+
+
 def play(pair: Pair, policy: Policy, num_steps: int, rng: np.random.Generator) -> None:
     """Play with random time limits, resetting where an episode ends."""
 

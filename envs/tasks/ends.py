@@ -6,8 +6,7 @@ from minigrid.envs.memory import MemoryEnv as StockMemoryEnv
 from minigrid.minigrid_env import MiniGridEnv
 
 from envs.geometry import Geometry
-from envs.junctions import JunctionsEnv
-from envs.t_maze import TMazeEnv
+from envs.t_maze import CorridorEnv
 from envs.tasks.task import Outcome, Task
 from envs.transition import Transition
 
@@ -22,8 +21,8 @@ class Ends(Task):
     changes_cells = False
 
     def registers(self, env: MiniGridEnv, geometry: Geometry) -> list[int]:
-        assert isinstance(env, StockMemoryEnv | TMazeEnv | JunctionsEnv)
-        wrong = env.failure_positions if isinstance(env, JunctionsEnv) else [env.failure_pos]
+        assert isinstance(env, StockMemoryEnv | CorridorEnv)
+        wrong = env.failure_positions if isinstance(env, CorridorEnv) else [env.failure_pos]
         return [geometry.flat(*map(int, end)) for end in (env.success_pos, *wrong)]
 
     def outcome(self, transition: Transition) -> Outcome:
