@@ -17,6 +17,7 @@ import torch
 from chi_squared import are_alike
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from torch import Tensor
+from wrong_actions import refuses_wrong_actions
 
 import envs
 from envs.batched_env import EnvStep
@@ -386,20 +387,7 @@ def test_a_step_has_no_graph_break(backend: str) -> None:
 
 def test_wrong_actions_are_named_and_change_nothing() -> None:
     env = tensors(MIXED, 3)
-    env.reset()
-    before = env.state_dict()
-    whole = torch.zeros(3, dtype=torch.int64)
-    wrong = {
-        "action 2 must be from 0 to 1: answer 0, answer 1": torch.tensor([0, 2, 1]),
-        "action -1 must be from 0 to 1": torch.tensor([0, 1, -1]),
-        r"actions are \(4,\) torch.int64; pass .*: \(3,\) int64": whole.new_zeros(4),
-        r"actions are \(3,\) torch.float32; pass whole numbers": whole.float(),
-        r"actions are on meta, .* pass actions.to\('cpu'\)": whole.to("meta"),
-    }
-    for message, actions in wrong.items():
-        with pytest.raises(ValueError, match=message):
-            env.step(actions)
-    assert all(torch.equal(value, before[name]) for name, value in env.state_dict().items())
+    refuses_wrong_actions(env, highest=1, named="answer 0, answer 1")
 
 
 def test_states_that_do_not_fit_are_named_and_change_nothing() -> None:

@@ -21,6 +21,7 @@ from minigrid.core.world_object import Ball, Box, Door, Floor, Goal, Key, Lava, 
 from minigrid.envs.dynamicobstacles import DynamicObstaclesEnv
 from stock_pair import Pair, stock
 from torch import Tensor
+from wrong_actions import refuses_wrong_actions
 
 import envs
 from envs.batched_env import EnvStep
@@ -598,20 +599,7 @@ def test_a_module_of_the_users_is_imported(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize(("kind", "env_id"), KINDS)
 def test_wrong_actions_are_named_and_change_nothing(kind: type, env_id: str) -> None:
     env = kind(env_id, 3)
-    env.reset()
-    before = env.state_dict()
-    whole = torch.zeros(3, dtype=torch.int64)
-    wrong = {
-        "action 7 must be from 0 to 6: left": torch.tensor([0, 7, 1]),
-        "action -1 must be from 0 to 6": torch.tensor([0, 1, -1]),
-        r"actions are \(4,\) torch.int64; pass .*: \(3,\) int64": whole.new_zeros(4),
-        r"actions are \(3,\) torch.float32; pass whole numbers": whole.float(),
-        r"actions are on meta, .* pass actions.to\('cpu'\)": whole.to("meta"),
-    }
-    for message, actions in wrong.items():
-        with pytest.raises(ValueError, match=message):
-            env.step(actions)
-    assert all(torch.equal(value, before[name]) for name, value in env.state_dict().items())
+    refuses_wrong_actions(env, highest=6, named="left")
 
 
 def test_states_that_do_not_fit_are_named_and_change_nothing() -> None:
