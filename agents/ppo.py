@@ -62,8 +62,9 @@ class PPOConfig:
     """Adam's step size at the end; it changes linearly with frames. None: constant."""
     gamma: float = 0.995
     """Discount of rewards per step, in (0, 1]."""
-    gae_lambda: float = 0.95
-    """Decay of generalised advantage estimation, in [0, 1]."""
+    gae_lambda: float = 0.8
+    """Decay of generalised advantage estimation, in [0, 1]. Where the end of an episode is a matter
+    of luck until memory is used, a larger one blames the luck on every step before."""
     clip_coef: float = 0.2
     """Clipping range of the probability ratio."""
     ent_coef: float = 0.01
@@ -76,14 +77,15 @@ class PPOConfig:
     """Clip the change of the value as well, by clip_coef."""
     norm_adv: bool = True
     """Normalise advantages in each minibatch."""
-    num_epochs: int = 3
-    """Passes over each rollout."""
-    num_minibatches: int = 4
+    num_epochs: int = 10
+    """Passes over each rollout, at most."""
+    num_minibatches: int = 2
     """Minibatches of each pass, over envs; must divide num_envs."""
     max_grad_norm: float = 0.5
     """Gradients are scaled down to this norm."""
-    target_kl: float | None = None
-    """Stop the epochs of an update once the approximate KL divergence exceeds this."""
+    target_kl: float | None = 0.02
+    """End an update after the pass at whose end the approximate KL divergence exceeds this. None:
+    never."""
 
     def __post_init__(self) -> None:
         for name in ("rollout_len", "num_epochs", "num_minibatches"):

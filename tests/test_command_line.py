@@ -265,7 +265,7 @@ def test_stops_at_the_success_rate_that_is_asked_for(
 MISTAKES = {
     "unknown id": (["--env", "MiniGrid-MemoryS8-v0"], "did you mean MiniGrid-MemoryS9-v0"),
     "heads": (["--core.heads", "5"], "heads=5 must divide dim=64; set heads to 4 or 8"),
-    "minibatches": (["--num-envs", "30"], "num_envs=30 must be divisible by num_minibatches=4"),
+    "minibatches": (["--num-envs", "31"], "num_envs=31 must be divisible by num_minibatches=2"),
     "cuda": (["--device", "cuda"], "device='cuda', but torch"),
     "strict": (["--strict", "--compile", "off"], "strict=True has no effect with compile='off'"),
     "threads": (["--num-threads", "0"], "num_threads=0 must be from 1 to 1024"),
