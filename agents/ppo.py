@@ -67,7 +67,7 @@ class PPOConfig:
     of luck until memory is used, a larger one blames the luck on every step before."""
     clip_coef: float = 0.2
     """Clipping range of the probability ratio."""
-    ent_coef: float = 0.01
+    ent_coef: float = 0.02
     """Weight of the entropy bonus at the start."""
     ent_coef_end: float | None = None
     """Weight of the entropy bonus at the end; it changes linearly. Left out: constant."""
