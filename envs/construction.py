@@ -96,7 +96,7 @@ def _find_wrap(name: str) -> Wrap:
     module = module or "gymnasium.wrappers"
     try:
         source = importlib.import_module(module)
-        found = getattr(source, attribute, None)
+        found: Any = getattr(source, attribute, None)
     except (Exception, SystemExit) as error:
         raise ValueError(
             f"wrap={name!r} cannot be imported ({words_of(error)}); check the name of its module, "

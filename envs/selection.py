@@ -86,7 +86,7 @@ def _class_of(spec: EnvSpec, options: Mapping[str, Any]) -> type[TensorEnv] | No
     has_extras = spec.additional_wrappers or spec.max_episode_steps is not None
     if has_extras or options.keys() & GYMNASIUM_OPTIONS:
         return None
-    options = spec.kwargs | options
+    options = {**spec.kwargs, **options}
     if options.get("agent_view_size", VIEW_SIDE) != VIEW_SIDE:
         return None
     env_class = creator(spec)

@@ -48,7 +48,7 @@ class OwnEnv(gymnasium.Env):
         return np.array([self.memory_length, self.time], np.float32)
 
 
-gymnasium.register("ConstructionOwn-v0", OwnEnv)
+gymnasium.register("ConstructionOwn-v0", "test_construction:OwnEnv")
 OWN = "test_construction:ConstructionOwn-v0"
 
 
@@ -143,6 +143,7 @@ class NoEnv:
     pass
 
 
+NUMBER_AND_TEXT: Any = {1: VECTOR, "1": VECTOR}
 PIP = 'Box2D is not installed, run `pip install "gymnasium[box2d]"`'
 STARTS = {
     "a library": (raising(gymnasium.error.DependencyNotInstalled(PIP)),
@@ -164,7 +165,7 @@ STARTS = {
     "no environment": (NoEnv, "The environment must inherit from the gymnasium.Env class"),
     "two of a name": (with_spaces(spaces.Dict({"a.b": VECTOR, "a": spaces.Dict({"b": VECTOR})})),
                       "has two parts of the name 'a.b' (nested names are joined by dots); give"),
-    "number and text": (with_spaces(spaces.Dict({1: VECTOR, "1": VECTOR})), "of the name '1'"),
+    "number and text": (with_spaces(spaces.Dict(NUMBER_AND_TEXT)), "of the name '1'"),
     "categories": (with_spaces(spaces.Discrete(2**40)),
                    "has 1,099,511,627,776 categories (Discrete(1099511627776)), which must be at"),
     "parts": (with_spaces(spaces.MultiDiscrete([3, 2**40])), "has 1,099,511,627,776 categories"),
@@ -408,7 +409,8 @@ def test_a_run_keeps_arguments_and_wrappers(
     assert mean_length() == 5
     assert mean_length("--env-kwargs", '{"memory_length": 7}') == 7
     assert mean_length("--env", OWN) == 5
-    gymnasium.register("ConstructionOther-v0", OwnEnv, kwargs={"memory_length": 4})
+    other = "test_construction:OwnEnv"
+    gymnasium.register("ConstructionOther-v0", other, kwargs={"memory_length": 4})
     assert mean_length("--env", "ConstructionOther-v0") == 4
     del gymnasium.registry["ConstructionOther-v0"]
 

@@ -17,6 +17,8 @@ from mtxl_rl.train import train
 pytest.importorskip("popgym", reason="POPGym is an extra: pip install -e '.[popgym]'")
 pytest.importorskip("mazelib", reason="POPGym's mazes need mazelib: pip install -e '.[popgym]'")
 
+pytestmark = pytest.mark.filterwarnings("ignore:Maze environments:DeprecationWarning")  # its own
+
 IDS = [env_id for env_id in gymnasium.registry if env_id.startswith("popgym-")]
 
 
