@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium import spaces
 from minigrid.core.mission import MissionSpace
 
-from envs.observation_fields import Fields, leaves, pick
+from envs.observation_fields import Fields, Path, leaves, name_of, pick
 from envs.watchdog import Watchdog
 
 T = TypeVar("T")
@@ -41,13 +41,13 @@ class GuardedEnv(gymnasium.Wrapper):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         result = self._call("reset", lambda: self.env.reset(seed=seed, options=options))
-        self._check_result("reset after", result, 2)
-        return result
+        return self._checked("reset after", result, 2)
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         self._num_steps += 1
-        result = self._call("step", lambda: self.env.step(action))
-        self._check_result("step", result, 5)
+        if isinstance(self.env.action_space, spaces.Box):
+            action = np.asarray(action)  # a row of scalars is none
+        result = self._checked("step", self._call("step", lambda: self.env.step(action)), 5)
         if not isinstance(result[1], SupportsFloat) or np.ndim(result[1]):  # type: ignore[arg-type]
             raise EnvError(f"{self._where('step')} returned the reward {_shown(result[1])}, not a "
                            "number")  # fmt: skip
@@ -71,24 +71,31 @@ class GuardedEnv(gymnasium.Wrapper):
         finally:
             self._watchdog.end()
 
-    def _check_result(self, what: str, result: Any, num_values: int) -> None:
+    def _checked(self, what: str, result: Any, num_values: int) -> Any:
+        """Return what a step or reset has returned, or raise EnvError."""
         where = self._where(what)
         if not isinstance(result, tuple) or len(result) != num_values:
             raise EnvError(f"{where} returned {_shown(result)}, not {num_values} values")
         if not isinstance(result[-1], dict):
             raise EnvError(f"{where} returned the info {_shown(result[-1])}, not a dict")
-        for name, space in self._leaves:
+        for path, space in self._leaves:
+            name = name_of(path)
             try:
-                value = pick(result[0], name, self.env.observation_space)
+                value = pick(result[0], path)
             except (KeyError, IndexError, TypeError, ValueError):
                 raise EnvError(
                     f"{where} returned no observation {name!r}, which its observation space has"
                 ) from None
-            if not _fits(value, space):
+            if _fits(value, space):
+                continue
+            array = _as_whole(value, space)
+            if array is None:
                 raise EnvError(
                     f"{where} returned for observation {name!r} {_shown(value)}, which its space "
                     f"{space} does not hold"
                 )
+            result = (_replaced(result[0], path, array), *result[1:])
+        return result
 
     def _where(self, what: str) -> str:
         return f"{self._name}: {what} {self._num_steps}"
@@ -141,6 +148,32 @@ def _fits(value: Any, space: spaces.Space) -> bool:
     assert space.shape is not None
     assert space.dtype is not None
     return value.shape == space.shape and np.can_cast(value.dtype, space.dtype, "same_kind")
+
+
+def _as_whole(value: Any, space: spaces.Space) -> np.ndarray | None:
+    """Return whole numbers in the dtype of their space, None for what it does not hold.
+
+    A list of them has no dtype, and NumPy's is none that it would cast to an unsigned one.
+    """
+    try:
+        array = np.asarray(value)
+    except ValueError:  # a ragged list
+        return None
+    if array.dtype.kind not in "iu" or np.dtype(space.dtype).kind != "u":
+        return None
+    cast = array.astype(space.dtype)
+    return cast if array.shape == space.shape and (cast == array).all() else None
+
+
+def _replaced(observation: Any, path: Path, value: Any) -> Any:
+    """Return an observation with another part at `path`."""
+    if not path:
+        return value
+    key, *rest = path
+    inner = _replaced(observation[key], tuple(rest), value)
+    if isinstance(observation, dict):
+        return {**observation, key: inner}
+    return tuple(inner if index == key else part for index, part in enumerate(observation))
 
 
 def _shown(value: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,9 +17,17 @@ from minigrid.minigrid_env import MiniGridEnv
 from torch import Tensor
 
 from envs.batched_env import BatchedEnv, EnvStep, Observation
+from envs.construction import close_all, find_wraps, make_single, one_line_of
 from envs.cues import cue_in_view, has_cue
 from envs.guarded_env import GuardedEnv, check_categories
-from envs.observation_fields import Fields, flat_space, make_flattener
+from envs.observation_fields import (
+    Fields,
+    check_categories_fit,
+    flat_space,
+    leaves,
+    make_flattener,
+    name_of,
+)
 from envs.watchdog import Watchdog
 
 SUCCESS_INFO_KEYS = ("is_success", "success")
@@ -40,9 +48,12 @@ class GymnasiumEnv(BatchedEnv):
         level_seeds: the k-th episode of env i is seeded with number i + k B of these, from the
             start again after the last.
         timeout: seconds that one step or reset of one environment may take; None: any time.
+        env_kwargs: arguments of the constructor, over those of the id.
+        wrap: wrappers, the innermost first: see `envs.make`.
 
     Raises:
-        ValueError: for a space that cannot be taken, or a render mode that is not there.
+        ValueError: for an environment that cannot be made, copies whose spaces differ, a space
+            that cannot be taken, or a render mode that is not there.
         EnvError: from `reset` and `step`, where an environment raises, hangs or returns what its
             spaces forbid.
     """
@@ -58,37 +69,47 @@ class GymnasiumEnv(BatchedEnv):
         render_mode: str | None = None,
         level_seeds: Sequence[int] | None = None,
         timeout: float | None = None,
+        env_kwargs: Mapping[str, Any] | None = None,
+        wrap: Sequence[str] = (),
     ):
-        probe = gymnasium.make(env_id, disable_env_checker=True)
-        drawn = probe.metadata.get("render_modes") or []
-        if render_mode is not None and render_mode not in drawn:
-            raise ValueError(
-                f"env={env_id!r} does not draw pictures as {render_mode!r} (it draws {drawn}); "
-                "leave out --video, or use an environment that does"
-            )
-        self.is_minigrid = isinstance(probe.unwrapped, MiniGridEnv)
-        self.observation_space = flat_space(probe.observation_space, self.is_minigrid)
-        self.action_space = _check_action_space(probe.action_space)
-        self.has_cue = has_cue(probe.unwrapped)
-        self._cue: Tensor | None = None
-        kept = _kept_fields(probe.observation_space, self.observation_space)
-        probe.close()
+        env_kwargs = env_kwargs or {}
+        wraps = find_wraps(wrap)
+        if render_mode is not None:
+            _check_drawn(env_id, env_kwargs, render_mode)
         self._env_id = env_id
-        self._watchdog = watchdog = Watchdog(timeout)
+        self._watchdog = Watchdog(timeout)
+        singles: list[gymnasium.Env] = []
+        try:
+            for _ in range(num_envs):
+                singles.append(make_single(env_id, env_kwargs, wraps, render_mode))
+                _check_alike(env_id, singles)
+            first = singles[0]
+            self.is_minigrid = isinstance(first.unwrapped, MiniGridEnv)
+            try:
+                self.observation_space = flat_space(first.observation_space, self.is_minigrid)
+                self.action_space = _check_action_space(first.action_space)
+            except ValueError as error:
+                raise ValueError(one_line_of(f"env={env_id!r}: {error}")) from None
+        except BaseException:
+            close_all(singles)
+            raise
+        self.has_cue = has_cue(first.unwrapped)
+        self._cue: Tensor | None = None
+        kept = _kept_fields(first.observation_space, self.observation_space)
 
-        def make_one(index: int) -> gymnasium.Env:
-            env = gymnasium.make(env_id, disable_env_checker=True, render_mode=render_mode)
+        def guarded(index: int) -> gymnasium.Env:
+            env = singles[index]
             if level_seeds is not None:
                 env = SeededEpisodes(env, level_seeds, first=index, step=num_envs)
             if kept:
                 env = FilterObservation(env, kept)
-            return GuardedEnv(env, f"{env_id}, env {index} of {num_envs}", watchdog)
+            return GuardedEnv(env, f"{env_id}, env {index} of {num_envs}", self._watchdog)
 
         self.num_envs = num_envs
         self.device = torch.device(device)
         self.has_success = self.is_minigrid
         self._vector_env = SyncVectorEnv(
-            [partial(make_one, index) for index in range(num_envs)],
+            [partial(guarded, index) for index in range(num_envs)],
             copy=False,
             autoreset_mode=AutoresetMode.SAME_STEP,
         )
@@ -218,15 +239,41 @@ def _batch_of_one(observation: Any) -> Any:
     return [observation] if isinstance(observation, str) else np.asarray(observation)[None]
 
 
-def _kept_fields(space: spaces.Space, flat: spaces.Dict) -> list[str]:
-    """Return the top-level names to keep, or nothing where all are kept."""
+def _check_drawn(env_id: str, env_kwargs: Mapping[str, Any], render_mode: str) -> None:
+    """Raise ValueError for a render mode that an environment does not have."""
+    probe = make_single(env_id, env_kwargs)
+    drawn = probe.metadata.get("render_modes") or []
+    probe.close()
+    if render_mode not in drawn:
+        raise ValueError(
+            f"env={env_id!r} does not draw pictures as {render_mode!r} (it draws {drawn}); "
+            "leave out --video, or use an environment that does"
+        )
+
+
+def _check_alike(env_id: str, singles: Sequence[gymnasium.Env]) -> None:
+    """Raise ValueError where the last copy has other spaces than the first."""
+    first, last = singles[0], singles[-1]
+    for name in ("observation_space", "action_space"):
+        ours, theirs = getattr(first, name), getattr(last, name)
+        if ours != theirs:
+            raise ValueError(one_line_of(
+                f"env={env_id!r} has another {name} in each copy: {ours} in the first and {theirs} "
+                f"in copy {len(singles)}; make its spaces, bounds included, the same in all"
+            ))  # fmt: skip
+
+
+def _kept_fields(space: spaces.Space, flat: spaces.Dict) -> list[Any]:
+    """Return the top-level keys to keep, or nothing where all are kept."""
     if not isinstance(space, spaces.Dict):
         return []
-    used = {name.split(".")[0] for name in flat.spaces}
-    return [] if used == set(space.spaces) else sorted(used)
+    used = {path[0] for path, _ in leaves(space) if name_of(path) in flat.spaces}
+    return [] if used == set(space.spaces) else [key for key in space.spaces if key in used]
 
 
 def _check_action_space(space: spaces.Space) -> spaces.Space:
+    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+        check_categories_fit("the action", space)
     if isinstance(space, spaces.Discrete | spaces.Box):
         return space
     if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1:

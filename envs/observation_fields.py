@@ -16,21 +16,33 @@ MINIGRID_CHANNELS = (len(OBJECT_TO_IDX), len(COLOR_TO_IDX), len(STATE_TO_IDX) + 
 """Values of a MiniGrid cell's (type, colour, state); state 3 is the agent's direction in full
 views."""
 
+MAX_CATEGORIES = 1 << 20
+"""Of a Discrete space, and of the largest part of a MultiDiscrete one: each has its own weights."""
+
 Fields = dict[str, np.ndarray]
+Path = tuple[Any, ...]
+"""Keys of Dict spaces and places of Tuple spaces, from the outside in."""
 _SUPPORTED = "Box, Discrete, MultiDiscrete, MultiBinary, Text, Dict and Tuple"
 
 
 def flat_space(space: spaces.Space, is_minigrid: bool) -> spaces.Dict:
     """Return the flat Dict space of `space`.
 
-    Nested names are joined by a dot; a space that is no Dict is named "observation". Texts become
+    Nested names are joined by a dot, numbers are written as they are; a space that is no Dict or
+    Tuple is named "observation". Texts become
     word ids, MiniGrid's image a grid of symbols. A mission that is always the same is left out.
 
     Raises:
-        ValueError: for a space that cannot be taken.
+        ValueError: for a space that cannot be taken, or two parts of one name.
     """
     fields: dict[str, spaces.Space] = {}
-    for name, leaf in leaves(space):
+    for path, leaf in leaves(space):
+        name = name_of(path)
+        if name in fields:
+            raise ValueError(
+                f"observation space {space} has two parts of the name {name!r} (nested names are "
+                "joined by dots); give one of their keys another name"
+            )
         field = _field(name, leaf, is_minigrid)
         if field is not None:
             fields[name] = field
@@ -45,13 +57,13 @@ def make_flattener(space: spaces.Space, flat: spaces.Dict) -> Callable[[Any], Fi
     A batch is what a Gymnasium vector environment returns: arrays with a leading batch axis,
     tuples of texts.
     """
-    originals = dict(leaves(space))
+    originals = {name_of(path): (path, leaf) for path, leaf in leaves(space)}
 
     def flatten(batch: Any) -> Fields:
         arrays: Fields = {}
         for name, field in flat.spaces.items():
-            values = pick(batch, name, space)
-            original = originals[name]
+            path, original = originals[name]
+            values = pick(batch, path)
             if isinstance(original, MissionSpace | spaces.Text):
                 arrays[name] = np.stack([word_ids(text) for text in values])
             elif isinstance(original, spaces.Discrete | spaces.MultiDiscrete):
@@ -65,25 +77,27 @@ def make_flattener(space: spaces.Space, flat: spaces.Dict) -> Callable[[Any], Fi
     return flatten
 
 
-def leaves(space: spaces.Space, prefix: str = "") -> list[tuple[str, spaces.Space]]:
-    """Return the parts of a space that hold no others, by their names joined by dots."""
-    children: list[tuple[str, spaces.Space]]
+def leaves(space: spaces.Space) -> list[tuple[Path, spaces.Space]]:
+    """Return the parts of a space that hold no others, each by the keys that lead to it."""
+    children: list[tuple[Any, spaces.Space]]
     if isinstance(space, spaces.Dict):
         children = list(space.spaces.items())
     elif isinstance(space, spaces.Tuple):
-        children = [(str(index), child) for index, child in enumerate(space.spaces)]
+        children = list(enumerate(space.spaces))
     else:
-        return [(prefix or "observation", space)]
-    joined = [(f"{prefix}.{name}" if prefix else name, child) for name, child in children]
-    return [leaf for name, child in joined for leaf in leaves(child, name)]
+        return [((), space)]
+    return [((key, *path), leaf) for key, child in children for path, leaf in leaves(child)]
 
 
-def pick(batch: Any, name: str, space: spaces.Space) -> Any:
-    """Return a leaf of an observation of `space`, or of a batch of them."""
-    if not isinstance(space, spaces.Dict | spaces.Tuple):
-        return batch
-    for key in name.split("."):
-        batch = batch[key] if isinstance(batch, dict) else batch[int(key)]
+def name_of(path: Path) -> str:
+    """Return the name of a part in the flat form."""
+    return ".".join(map(str, path)) if path else "observation"
+
+
+def pick(batch: Any, path: Path) -> Any:
+    """Return the part of an observation, or of a batch of them, that the keys lead to."""
+    for key in path:
+        batch = batch[key]
     return batch
 
 
@@ -92,6 +106,8 @@ def _field(name: str, leaf: spaces.Space, is_minigrid: bool) -> spaces.Space | N
         if isinstance(leaf, MissionSpace) and _is_constant(leaf):
             return None
         return spaces.MultiDiscrete([NUM_WORD_IDS] * MAX_WORDS)
+    if isinstance(leaf, spaces.Discrete | spaces.MultiDiscrete):
+        check_categories_fit(f"observation {name!r}", leaf)
     if isinstance(leaf, spaces.Discrete):
         return spaces.Discrete(int(leaf.n))
     if isinstance(leaf, spaces.MultiDiscrete) and leaf.nvec.ndim == 1:
@@ -108,6 +124,17 @@ def _field(name: str, leaf: spaces.Space, is_minigrid: bool) -> spaces.Space | N
         f"observation {name!r} has space {leaf}, which is not supported; supported are "
         f"{_SUPPORTED} (MultiDiscrete of one axis): wrap the environment so that it returns those"
     )
+
+
+def check_categories_fit(what: str, space: spaces.Discrete | spaces.MultiDiscrete) -> None:
+    """Raise ValueError for a space with more categories than there can be weights for."""
+    largest = int(space.n if isinstance(space, spaces.Discrete) else space.nvec.max())
+    if largest > MAX_CATEGORIES:
+        raise ValueError(
+            f"{what} has {largest:,} categories ({space}), which must be at most "
+            f"{MAX_CATEGORIES:,}: each has weights of its own; wrap the environment so that it has "
+            "fewer, or numbers in a Box"
+        )
 
 
 def _is_constant(space: MissionSpace) -> bool:

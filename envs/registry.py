@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, get_args
 
@@ -15,9 +15,10 @@ import torch
 
 from envs import junctions, memory, recall, t_maze
 from envs.batched_env import BatchedEnv
+from envs.construction import check_kwargs, find_wraps, named
 from envs.gymnasium_adapter import GymnasiumEnv
 from envs.selection import has_tensor_env, tensor_env
-from envs.specs import check_batch, find_spec
+from envs.specs import check_batch, find_spec, known_module
 from envs.vector_env import TensorVectorEnv
 
 Backend = Literal["auto", "tensor", "gymnasium"]
@@ -42,6 +43,8 @@ def make(
     backend: Backend = "auto",
     level_seeds: Sequence[int] | None = None,
     timeout: float | None = None,
+    env_kwargs: Mapping[str, Any] | None = None,
+    wrap: Sequence[str] = (),
 ) -> BatchedEnv:
     """Make `num_envs` copies of an environment as one batch.
 
@@ -58,20 +61,49 @@ def make(
         level_seeds: play the levels of `reset(seed)` for these seeds: the k-th episode of env i
             has seed number i + k num_envs, from the start again after the last.
         timeout: seconds that one step or reset of one Gymnasium environment may take; None: any.
+        env_kwargs: arguments of the environment's constructor, over those of its id, and
+            Gymnasium's max_episode_steps.
+        wrap: wrappers, the innermost first: classes of gymnasium.wrappers by their names, others,
+            and functions from an environment to one, as "module:Wrapper". Tensors have none.
 
     Raises:
-        ValueError: for an unknown id, a space that cannot be taken, `num_envs` below 1, an id
-            that the backend does not know, a device that is not there, or a render mode of
-            environments that draw no such pictures.
+        ValueError: for an unknown id, an environment that cannot be made, a space that cannot be
+            taken, `num_envs` below 1, an id that the backend does not know, a device that is not
+            there, or a render mode of environments that draw no such pictures.
     """
     if backend not in get_args(Backend):
         raise ValueError(f"backend={backend!r} must be one of {', '.join(get_args(Backend))}")
     check_batch(num_envs, device, level_seeds)
+    env_kwargs = dict(env_kwargs or {})
+    if is_on_tensors(env_id, backend, env_kwargs, wrap):
+        return tensor_env(env_id, num_envs, device, seed, level_seeds, env_kwargs, render_mode)
+    return GymnasiumEnv(
+        env_id, num_envs, device, seed, render_mode, level_seeds, timeout, env_kwargs, wrap
+    )
+
+
+def is_on_tensors(
+    env_id: str, backend: Backend, env_kwargs: Mapping[str, Any], wrap: Sequence[str]
+) -> bool:
+    """Return whether tensors run an environment; nothing of it is made.
+
+    Raises:
+        ValueError: for an unknown id, names that can be no arguments, wrappers that are not there,
+            or tensors that are to be wrapped.
+    """
     check_id(env_id)
+    check_kwargs(env_kwargs)
+    find_wraps(wrap)
+    if wrap and backend == "tensor":
+        raise ValueError(
+            f"wrap={', '.join(wrap)} is for single environments, and backend='tensor' has none; "
+            "leave it out, or use backend='auto' or 'gymnasium'"
+        )
     spec = find_spec(env_id)
-    if backend == "tensor" or (backend == "auto" and has_tensor_env(spec)):
-        return tensor_env(env_id, num_envs, device, seed, level_seeds, render_mode=render_mode)
-    return GymnasiumEnv(env_id, num_envs, device, seed, render_mode, level_seeds, timeout)
+    if backend != "auto":
+        return backend == "tensor"
+    with named(env_id, env_kwargs):  # what makes it may not be importable
+        return not wrap and has_tensor_env(spec, env_kwargs)
 
 
 def check_id(env_id: str) -> None:
@@ -82,6 +114,11 @@ def check_id(env_id: str) -> None:
     if entry is not None:
         _register(env_id, *entry)
         return
+    if module := known_module(env_id):
+        raise ValueError(
+            f"env={env_id!r} is registered by the module {module!r}, which has to be named: "
+            f"--env {module}:{env_id}"
+        )
     near = difflib.get_close_matches(env_id, list(gymnasium.registry), n=3, cutoff=0.5)
     nearest = f"; did you mean {', '.join(near)}?" if near else f" (ours are like {_PATTERNS})."
     raise ValueError(

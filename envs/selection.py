@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,10 +19,18 @@ from envs.static_levels import STATIC_CLASSES
 from envs.table_env import TableEnv
 from envs.tensor_env import TensorEnv
 
+GYMNASIUM_OPTIONS = {"max_episode_steps", "render_mode"}
+"""Options that make a Gymnasium environment more than its class is."""
 
-def has_tensor_env(spec: EnvSpec) -> bool:
-    """Tell whether the tensor engine knows an id, with the rules that it is registered with."""
-    return _class_of(spec) is not None
+
+def has_tensor_env(spec: EnvSpec, options: Mapping[str, Any] | None = None) -> bool:
+    """Tell whether the tensor engine knows an id, with the rules that it is registered with.
+
+    Args:
+        spec: of the id.
+        options: of its constructor, over those that it is registered with.
+    """
+    return _class_of(spec, options or {}) is not None
 
 
 def tensor_env(
@@ -47,13 +55,17 @@ def tensor_env(
         render_mode: "rgb_array" to render pictures; they can be had without, too.
 
     Raises:
-        ValueError: for an id that the tensor engine does not know, or a render mode that it does
-            not have.
+        ValueError: for an id that the tensor engine does not know, options that it cannot have,
+            or a render mode that it does not have.
     """
-    chosen = _class_of(find_spec(env_id))
+    options = options or {}
+    spec = find_spec(env_id)
+    chosen = _class_of(spec, options)
     if chosen is None:
+        given = f" with env_kwargs={options}" if _class_of(spec, {}) else ""
         raise ValueError(
-            f"backend='tensor' does not know env={env_id!r}; use backend='auto' or 'gymnasium'"
+            f"backend='tensor' does not know env={env_id!r}{given}; use backend='auto' or "
+            "'gymnasium'"
         )
     if render_mode is not None and not chosen.draws_pictures:
         raise ValueError(
@@ -69,10 +81,13 @@ def tensor_env(
     return chosen(env_id, num_envs, device, seed, level_seeds, options)
 
 
-def _class_of(spec: EnvSpec) -> type[TensorEnv] | None:
+def _class_of(spec: EnvSpec, options: Mapping[str, Any]) -> type[TensorEnv] | None:
     """Return the class for an id, judged by its entry point and options; nothing is made."""
     has_extras = spec.additional_wrappers or spec.max_episode_steps is not None
-    if has_extras or spec.kwargs.get("agent_view_size", VIEW_SIDE) != VIEW_SIDE:
+    if has_extras or options.keys() & GYMNASIUM_OPTIONS:
+        return None
+    options = {**spec.kwargs, **options}
+    if options.get("agent_view_size", VIEW_SIDE) != VIEW_SIDE:
         return None
     env_class = creator(spec)
     if env_class in STATIC_CLASSES:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,27 +12,75 @@ import gymnasium
 import torch
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
+_MODULES = {"ALE/": "ale_py", "popgym-": "popgym"}
+"""What registers ids that begin so, of packages that many have."""
+_PIP_NAMES = {"ale_py": "ale-py", "popgym": '"popgym[navigation]"'}
+
 
 def find_spec(env_id: str) -> EnvSpec:
     """Return the specification of an id, "module:id" included.
 
     Raises:
-        ValueError: for a module that cannot be imported, or that does not register the id.
+        ValueError: for a module that cannot be imported, an id that it does not register, or one
+            that makes no single environments.
     """
-    module, _, name = env_id.rpartition(":")
+    module, colon, name = env_id.rpartition(":")
+    if not name or (colon and not module):
+        raise ValueError(f"env={env_id!r} must be an id, or module:id; write my_module:MyEnv-v0")
+    if module:
+        _import(env_id, module)
     try:
-        if module:
-            importlib.import_module(module)
-        return gymnasium.spec(name)
-    except ImportError as error:
-        raise ValueError(
-            f"env={env_id!r} names the module {module!r}, which cannot be imported ({error}); "
-            "check its name, or install it"
-        ) from error
+        spec = gymnasium.spec(name)
     except gymnasium.error.Error as error:
+        raise ValueError(_no_such_id(env_id, module, name, error)) from error
+    if spec.entry_point is None:
         raise ValueError(
-            f"env={env_id!r} is not there ({error}); register {name!r} in the module {module!r}"
+            f"env={env_id!r} makes batches only (it has a vector_entry_point and no entry_point); "
+            "use an id with an entry_point"
+        )
+    return spec
+
+
+def known_module(env_id: str) -> str | None:
+    """Return the module that registers an id, where its name tells."""
+    return next((m for start, m in _MODULES.items() if env_id.startswith(start)), None)
+
+
+def _import(env_id: str, module: str) -> None:
+    try:
+        importlib.import_module(module)
+    except (Exception, SystemExit) as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        remedy = "mend it" if missing is None else f"install what it needs: {missing}"
+        if missing is not None and f"{module}.".startswith(f"{missing}."):
+            pip = _PIP_NAMES.get(missing)
+            remedy = f"pip install {pip}" if pip else "check its name, or install it"
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(
+            f"env={env_id!r} names the module {module!r}, which cannot be imported ({said}); "
+            f"{remedy}"
         ) from error
+
+
+def _no_such_id(env_id: str, module: str, name: str, error: Exception) -> str:
+    """Return the words for an id that is not there, with the nearest ones of its module."""
+    package = module.partition(".")[0]
+    theirs = [spec.id for spec in gymnasium.registry.values() if _package(spec) == package]
+    near = difflib.get_close_matches(name, theirs, n=3, cutoff=0)
+    if module and near:
+        named = ", ".join(f"{module}:{each}" for each in near)
+        return f"env={env_id!r} is not registered by the module {module!r}; did you mean {named}?"
+    said = " ".join(str(error).split()).rstrip(".")
+    where = f"in the module {module!r}" if module else "in a module, and name it: module:id"
+    return f"env={env_id!r} is not there ({said}); register {name!r} {where}"
+
+
+def _package(spec: EnvSpec) -> str:
+    """Return the package that an id's environments come from."""
+    made_by = spec.entry_point or spec.vector_entry_point
+    is_path = isinstance(made_by, str)
+    module = made_by if is_path else getattr(made_by, "__module__", "")
+    return re.split("[.:]", module)[0]
 
 
 def creator(spec: EnvSpec) -> Callable[..., Any] | None:

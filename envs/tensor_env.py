@@ -16,6 +16,7 @@ from minigrid.minigrid_env import MiniGridEnv
 from torch import Tensor
 
 from envs.batched_env import BatchedEnv, EnvStep, Observation
+from envs.construction import named
 from envs.counter_random import CounterRandom
 from envs.observation_fields import flat_space
 from envs.specs import source_of
@@ -57,6 +58,9 @@ class TensorEnv(BatchedEnv, Generic[GymEnv]):
             k-th episode of env i has the level of number i + k B, from the start again after the
             last.
         options: of the environment.
+
+    Raises:
+        ValueError: for options with which it cannot be made.
     """
 
     has_success = True
@@ -74,8 +78,11 @@ class TensorEnv(BatchedEnv, Generic[GymEnv]):
         level_seeds: Sequence[int] | None = None,
         options: dict[str, Any] | None = None,
     ):
-        source = source_of(env_id, options)
-        self.prototype = prototype = self._make_prototype(*source)
+        with named(env_id, options or {}):
+            source = source_of(env_id, options)
+            self.prototype = prototype = self._make_prototype(*source)
+            if options:
+                prototype.reset(seed=0)  # a size that cannot be is found here
         self.num_envs = num_envs
         self.device = torch.device(device)
         self.observation_space = flat_space(

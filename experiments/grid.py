@@ -33,13 +33,15 @@ from agents.core import (
     has_option,
     make_core,
 )
-from envs.registry import check_id
+from envs.registry import is_on_tensors
 from experiments.widths import Size, describe, with_equal
 from mtxl_rl.config import TrainConfig, differences, flat, num_cores, short_name, to_json
 from mtxl_rl.run_directory import load_config
 
 PLACES = ("run_dir", "num_threads")
 """Options that say where and how fast a cell runs, not what it computes."""
+ENV_KWARGS = "env_kwargs."
+"""What the names of an environment's arguments begin with."""
 _POLL_SECONDS = 0.2
 
 
@@ -211,10 +213,11 @@ def _last_line(job: _Job) -> str:
 
 def _check_axis(base: TrainConfig, name: str, values: Sequence[str], after: Path | None) -> None:
     options = flat(base)
-    if name not in options:
+    if name not in options and not name.startswith(ENV_KWARGS):
         near = difflib.get_close_matches(name, list(options), n=1)
         hint = f"; did you mean {near[0]}?" if near else ";"
-        raise ValueError(f"{name!r} is not an option{hint} Allowed: {', '.join(options)}")
+        allowed = ", ".join((*options, f"{ENV_KWARGS}NAME"))
+        raise ValueError(f"{name!r} is not an option{hint} Allowed: {allowed}")
     taken = {"seed": "--seeds", "run_dir": "--folder"} | ({"init_from": "--after"} if after else {})
     if name in taken:
         raise ValueError(f"{name} cannot be varied in a grid; set {taken[name]}")
@@ -240,8 +243,15 @@ def _changed(base: TrainConfig, options: Mapping[str, str]) -> TrainConfig:
     kind = options.get("core.kind", base.core.kind)
     if kind in CORES and kind != base.core.kind:
         base = replace(base, core=_as_control(base.core, kind))
+    env_kwargs = {name.removeprefix(ENV_KWARGS): _typed(name, text)
+                  for name, text in options.items() if name.startswith(ENV_KWARGS)}  # fmt: skip
+    base = replace(base, env_kwargs=base.env_kwargs | env_kwargs)
+    if "wrap" in options:
+        base = replace(base, wrap=tuple(options["wrap"].split()))
     arguments = []
     for name, text in options.items():
+        if name == "wrap" or name.startswith(ENV_KWARGS):
+            continue
         flag = f"--{name.replace('_', '-')}"
         if isinstance(flat(base)[name], bool) and text in ("True", "False"):
             before, dot, last = flag.removeprefix("--").rpartition(".")
@@ -252,9 +262,19 @@ def _changed(base: TrainConfig, options: Mapping[str, str]) -> TrainConfig:
         config = tyro.cli(TrainConfig, default=base, args=arguments)
     except SystemExit:  # it has said why
         raise ValueError("see above") from None
-    check_id(config.env)
+    is_on_tensors(config.env, config.backend, config.env_kwargs, config.wrap)  # or says why not
     make_core(config.core)
     return config
+
+
+def _typed(name: str, text: str) -> Any:
+    """Return a value of an argument of an environment: JSON, or, where it is none, the text."""
+    if text in ("True", "False", "None"):
+        raise ValueError(f"{name}={text} is Python's; write JSON: true, false or null")
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
 
 
 def _as_control(core: CoreConfig, kind: CoreKind) -> CoreConfig:

@@ -25,7 +25,7 @@ from experiments.runs import Run, find_runs, gap_of, grouped, varying_options
 from mtxl_rl.checkpoint import newest_checkpoint
 from mtxl_rl.command import fail_with_one_line
 from mtxl_rl.config import EvaluateConfig, Memory, pick_device, set_threads
-from mtxl_rl.evaluate import load_agent
+from mtxl_rl.evaluate import in_env_of, load_agent
 from mtxl_rl.evaluation import evaluate_agent
 from mtxl_rl.interventions import InterventionError
 from mtxl_rl.run_directory import read_json, write_json
@@ -106,10 +106,9 @@ def _play(
     agent, config, _ = load_agent(run.path, None, pick_device("auto"))
     options = EvaluateConfig(episodes=episodes, num_envs=episodes, seed=config.seed)
     for env_id, what in missing:
+        there = in_env_of(config, dataclasses.replace(options, env=env_id, memory=what))
         try:
-            evaluation = evaluate_agent(
-                agent, env_id, dataclasses.replace(options, memory=what), config.backend
-            )
+            evaluation = evaluate_agent(agent, env_id, there, config.backend)
             rates[_key(env_id, what)] = evaluation.success_rate
         except InterventionError:
             rates[_key(env_id, what)] = None

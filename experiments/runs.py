@@ -143,8 +143,9 @@ def find_runs(folder: Path) -> list[Run]:
 
 def varying_options(runs: Sequence[Run]) -> list[str]:
     """Return the options that differ between runs, but for seeds and places."""
-    names = [name for name in runs[0].options if name not in NOT_COMPARED]
-    return [name for name in names if len({str(run.options[name]) for run in runs}) > 1]
+    # not all have the same: those of environments are there where they are given
+    names = dict.fromkeys(name for run in runs for name in run.options if name not in NOT_COMPARED)
+    return [name for name in names if len({str(run.options.get(name)) for run in runs}) > 1]
 
 
 def grouped(runs: Sequence[Run], by: Sequence[str]) -> dict[tuple[str, ...], list[Run]]:
@@ -154,15 +155,15 @@ def grouped(runs: Sequence[Run], by: Sequence[str]) -> dict[tuple[str, ...], lis
         ValueError: for a name that is no option.
     """
     for name in by:
-        if name not in runs[0].options:
+        if not any(name in run.options for run in runs):
             raise ValueError(f"by={name!r} must be an option: {', '.join(runs[0].options)}")
 
     def order(run: Run) -> list[tuple[bool, Any]]:
-        values = [run.options[name] for name in by]
+        values = [run.options.get(name) for name in by]
         is_number = [isinstance(value, int | float) for value in values]
         return [(not n, v if n else str(v)) for n, v in zip(is_number, values, strict=True)]
 
     groups: dict[tuple[str, ...], list[Run]] = {}
     for run in sorted(runs, key=order):
-        groups.setdefault(tuple(str(run.options[name]) for name in by), []).append(run)
+        groups.setdefault(tuple(str(run.options.get(name)) for name in by), []).append(run)
     return groups

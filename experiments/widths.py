@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -64,29 +65,37 @@ def with_equal(what: Size, reference: CoreConfig, config: TrainConfig) -> TrainC
 
     Both are counted as a whole, with encoder and heads, in the environment of `config`.
     """
-    target = _sizes(config.env, config.backend, reference)[what]
-    dim = width_for(
-        target, config.core, lambda core: _sizes(config.env, config.backend, core)[what]
-    )
+    target = _sizes(config, reference)[what]
+    dim = width_for(target, config.core, lambda core: _sizes(config, core)[what])
     return replace(config, core=replace(config.core, dim=dim))
 
 
 def describe(config: TrainConfig) -> str:
     """Return the width and the sizes of the agent as words."""
-    sizes = _sizes(config.env, config.backend, config.core)
+    sizes = _sizes(config, config.core)
     return (
         f"width {config.core.dim}, {sizes['parameters']:,} parameters, {sizes['state_floats']:,} "
         "floats of state"
     )
 
 
-@cache
-def _sizes(env_id: str, backend: Backend, core: CoreConfig) -> dict[str, int]:
-    return sizes_for(core, *_spaces(env_id, backend))
+def _sizes(config: TrainConfig, core: CoreConfig) -> dict[str, int]:
+    """Return the sizes of an agent with another core in the environment of `config`."""
+    env_kwargs = json.dumps(config.env_kwargs)
+    return _sizes_in(config.env, config.backend, env_kwargs, config.wrap, core)
 
 
 @cache
-def _spaces(env_id: str, backend: Backend) -> tuple[spaces.Dict, spaces.Space]:
-    env = envs.make(env_id, 1, backend=backend)
+def _sizes_in(
+    env_id: str, backend: Backend, env_kwargs: str, wrap: tuple[str, ...], core: CoreConfig
+) -> dict[str, int]:
+    return sizes_for(core, *_spaces(env_id, backend, env_kwargs, wrap))
+
+
+@cache
+def _spaces(
+    env_id: str, backend: Backend, env_kwargs: str, wrap: tuple[str, ...]
+) -> tuple[spaces.Dict, spaces.Space]:
+    env = envs.make(env_id, 1, backend=backend, env_kwargs=json.loads(env_kwargs), wrap=wrap)
     env.close()
     return env.observation_space, env.action_space

@@ -23,7 +23,8 @@ def fail_with_one_line() -> Iterator[None]:
     except (ValueError, RunFailed, EnvError, OSError) as error:
         if os.environ.get("MTXL_RL_TRACEBACK"):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        # spaces, and what others raise, have lines of their own
+        print("error:", *map(str.strip, str(error).splitlines()), file=sys.stderr)
         sys.exit(2 if isinstance(error, ValueError) else 1)
     except Stopped as stopped:
         print(f"{stopped}; what was trained is in the run's last checkpoint", file=sys.stderr)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import torch
+import tyro
 
 from agents.core import CoreConfig
 from agents.ppo import PPOConfig, check_minibatches
@@ -30,6 +32,44 @@ COMPILE_FRAMES = 1_000_000
 """A run on a CPU that is this long is compiled."""
 
 
+def read_kwargs(text: str) -> dict[str, Any]:
+    """Return the arguments that the text of a JSON object names.
+
+    Raises:
+        ValueError: for any other text.
+    """
+
+    def refuse(number: str) -> None:
+        raise ValueError(f"{number} is no number of JSON")
+
+    try:
+        values = json.loads(text, parse_constant=refuse)
+    except ValueError as error:
+        raise ValueError(
+            f"env_kwargs={text!r} is not JSON ({error}); write it like "
+            "--env-kwargs '{\"memory_length\": 10}'"
+        ) from None
+    if not isinstance(values, dict):
+        raise ValueError(
+            f"env_kwargs={text!r} must be an object; write it like "
+            "--env-kwargs '{\"memory_length\": 10}'"
+        )
+    return values
+
+
+Kwargs = Annotated[
+    dict,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="JSON",
+        instance_from_str=lambda texts: read_kwargs(texts[0]),
+        is_instance=lambda value: isinstance(value, dict),
+        str_from_instance=lambda value: [json.dumps(value)],
+    ),
+]
+Wrap = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Train an agent with a memory by PPO on any Gymnasium environment.
@@ -38,7 +78,14 @@ class TrainConfig:
     """
 
     env: str = "MiniGrid-MemoryS11-v0"
-    """Gymnasium id of the environment; MiniGrid's are registered."""
+    """Gymnasium id of the environment; MiniGrid's are registered. One that a module registers when
+    it is imported: module:Id. See docs/your_own_environment.md."""
+    env_kwargs: Kwargs = field(default_factory=dict)
+    """Arguments of the environment's constructor, and Gymnasium's max_episode_steps, as a JSON
+    object: '{"memory_length": 10}'."""
+    wrap: Wrap = ()
+    """A wrapper of the environment: a class of gymnasium.wrappers by its name, or module:Wrapper.
+    Once for each, the innermost first. Tensors have none."""
     backend: Backend = "auto"
     """What runs the environments: tensor (on the device of the network) or gymnasium (one by one
     on the CPU); auto takes tensors where they exist."""
@@ -134,6 +181,11 @@ class EvaluateConfig:
     env: str | None = None
     """Another environment than the one of training, with the same observations and actions: a
     longer maze, say. Left out: that of training."""
+    env_kwargs: Kwargs | None = None
+    """Arguments of the environment's constructor, as in training. Left out: those of training, or,
+    with --env, none."""
+    wrap: tyro.conf.Suppress[tuple[str, ...]] = ()
+    """Wrappers of the environment: those of training."""
     memory: Memory = "kept"
     """What to do to the memory before every step, to learn what it is good for. cleared: all of
     it, and the previous action and reward; without-short, without-long: that part; swapped-long:
@@ -294,7 +346,10 @@ _OLD_OPTIONS = {"kind", "gate", "memory_layers", "mem_write_iters", "bptt_segmen
 
 
 def flat(config: TrainConfig) -> dict[str, Any]:
-    """Return {"core.dim": 64, ...}: every option by its dotted name."""
+    """Return {"core.dim": 64, ...}: every option by its dotted name.
+
+    Arguments of the environment are among them where they are given: "env_kwargs.memory_length".
+    """
     named: dict[str, Any] = {}
     for name, value in to_json(config).items():
         if isinstance(value, dict):
@@ -312,11 +367,19 @@ def differences(
     is_compared: Callable[[str], bool],
     form: Callable[[Any], str] = str,
 ) -> str:
-    """Return "dim is 32 there and 64 here; ..." of the options that differ, "" where none does."""
+    """Return "dim is 32 there and 64 here; ..." of the options that differ, "" where none does.
+
+    What one side does not have (an argument of an environment) is "left out" there.
+    """
+    missing = object()
+
+    def shown(options: Mapping[str, Any], name: str) -> str:
+        return form(options[name]) if name in options else "left out"
+
     return "; ".join(
-        f"{name} is {form(theirs[name])} {there} and {form(ours[name])} {here}"
-        for name in ours
-        if is_compared(name) and ours[name] != theirs[name]
+        f"{name} is {shown(theirs, name)} {there} and {shown(ours, name)} {here}"
+        for name in {**ours, **theirs}
+        if is_compared(name) and ours.get(name, missing) != theirs.get(name, missing)
     )
 
 

@@ -34,7 +34,9 @@ def load_agent(
         ValueError: when the folder is not a run, or the checkpoint does not belong to it.
     """
     config = load_config(run_dir)
-    spec = envs.make(config.env, 1, backend=config.backend)
+    spec = envs.make(
+        config.env, 1, backend=config.backend, env_kwargs=config.env_kwargs, wrap=config.wrap
+    )
     agent = ActorCritic(spec.observation_space, spec.action_space, config.core)
     spec.close()
     frames, _ = checkpoint.load_checkpoint(
@@ -42,6 +44,14 @@ def load_agent(
     )
     agent.precision = pick_precision(config.precision, device, config.core)
     return agent.to(device).eval(), config, frames
+
+
+def in_env_of(run: TrainConfig, config: EvaluateConfig) -> EvaluateConfig:
+    """Return the options with wrappers, and arguments of the environment, of the run's training."""
+    env_kwargs = config.env_kwargs
+    if env_kwargs is None and config.env in (None, run.env):
+        env_kwargs = run.env_kwargs
+    return dataclasses.replace(config, env_kwargs=env_kwargs, wrap=run.wrap)
 
 
 def evaluate(
@@ -57,6 +67,7 @@ def evaluate(
     agent, run_config, frames = load_agent(run, config.checkpoint, pick_device(config.device))
     set_threads(run_config.num_threads)
     env_id = config.env or run_config.env
+    config = in_env_of(run_config, config)
     evaluation = evaluate_agent(agent, env_id, config, run_config.backend)
     if config.json:
         print(json.dumps(dataclasses.asdict(evaluation) | {"frames": frames, **agent.sizes}))

@@ -92,6 +92,8 @@ def _play_levels(
             backend=backend,
             level_seeds=env_levels.tolist(),
             timeout=config.env_timeout,
+            env_kwargs=config.env_kwargs,
+            wrap=config.wrap,
         )
         try:
             _check_spaces(agent, env, env_id)

@@ -258,7 +258,8 @@ def of_run(config: TrainConfig) -> TrainConfig:
 
 def _is_of_episodes(name: str) -> bool:
     """Return whether with a change of this option episodes and memories cannot go on."""
-    return name in ("env", "backend", "num_envs") or name.startswith("core.")
+    is_of_env = name in ("env", "backend", "num_envs", "wrap") or name.startswith("env_kwargs.")
+    return is_of_env or name.startswith("core.")
 
 
 def make_trainer(config: TrainConfig, trainer: Trainer) -> Trainer:

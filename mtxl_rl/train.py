@@ -1,6 +1,7 @@
 """Train an agent.
 
 python -m mtxl_rl.train --env MiniGrid-MemoryS13-v0
+python -m mtxl_rl.train --env my_module:MyEnv-v0 --env-kwargs '{"memory_length": 10}'
 python -m mtxl_rl.train --help
 """
 
@@ -72,7 +73,7 @@ def _train(config: TrainConfig, device: torch.device) -> Evaluation:
     seeds = level_seeds(config.seed, TRAINING_STREAM)
     env = envs.make(
         config.env, config.num_envs, device, seeds, backend=config.backend,
-        timeout=config.env_timeout,
+        timeout=config.env_timeout, env_kwargs=config.env_kwargs, wrap=config.wrap,
     )  # fmt: skip
     try:
         agent = ActorCritic(env.observation_space, env.action_space, config.core).to(device)
@@ -124,6 +125,8 @@ def _evaluate(run: Run) -> Evaluation:
         seed=config.seed,
         num_envs=min(config.eval_episodes, MAX_EVAL_ENVS),
         env_timeout=config.env_timeout,
+        env_kwargs=config.env_kwargs,
+        wrap=config.wrap,
     )
     evaluation = evaluate_agent(agent, config.env, options, config.backend)
     say(f"Evaluated:    {evaluation.episodes} new episodes")

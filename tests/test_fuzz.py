@@ -31,6 +31,8 @@ NUMBERS = {
 }
 OWN = {
     "env": ["MiniGrid-MemoryS7-v0", "CartPole-v1", "MiniGrid-Memory7-v0", "", "../x", "a:b:c"],
+    "env_kwargs": [{}, {"max_episode_steps": 5}, {"size": 7}, {"render_mode": None}, {"a b": 1}],
+    "wrap": [[], ["FlattenObservation"], ["FrameStackObservation"], ["Nope"], ["os:getcwd"]],
     "total_frames": [-1, 0, 1, 31, 32, 64, 100],
     "checkpoint_every": [-1, 0, 1, 40],
     "num_threads": [None, -1, 0, 1, 10**9],

@@ -30,7 +30,7 @@ class OneFaultyEnv(FaultyEnv):
     number = 0
 
     def __init__(self, fault: Any = None, **_: Any):
-        super().__init__(fault if OneFaultyEnv.number == 2 else None)  # number 0 is the probe
+        super().__init__(fault if OneFaultyEnv.number == 1 else None)
         OneFaultyEnv.number += 1
 
 

@@ -6,7 +6,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 from torch import Tensor
+
+import envs
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -27,6 +30,26 @@ def test_the_example_of_environments_runs() -> None:
     assert names["observation"]["image"].shape == (1024, 7, 7, 3)
     assert names["picture"].std() > 0
     names["vector_env"].close()
+
+
+def test_an_environment_of_your_own_is_as_the_page_says() -> None:
+    page = Path(__file__).parents[1] / "docs" / "your_own_environment.md"
+    names: dict[str, Any] = {}
+    for program in re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL):
+        exec(program, names)
+    try:
+        env = envs.make("Corridor-v0", 4, env_kwargs={"memory_length": 2})
+        answer = env.reset()["observation"]
+        assert env.has_cue
+        steps = [env.step(answer) for _ in range(3)]
+        cues = [step.cue.tolist() for step in steps if step.cue is not None]
+        assert cues == [answer.tolist(), [-1] * 4, [-1] * 4]
+        assert steps[-1].success.all()
+        assert steps[-1].terminated.all()
+        assert env.has_success
+        assert names["stacked"](names["Corridor"]()).observation_space.shape == (4,)
+    finally:
+        del gymnasium.registry["Corridor-v0"]
 
 
 def test_every_file_it_names_exists() -> None:
