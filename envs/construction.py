@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import gymnasium
 from gymnasium import spaces
@@ -96,7 +96,7 @@ def _find_wrap(name: str) -> Wrap:
     module = module or "gymnasium.wrappers"
     try:
         source = importlib.import_module(module)
-        found: Any = getattr(source, attribute, None)
+        found = getattr(source, attribute, None)
     except (Exception, SystemExit) as error:
         raise ValueError(
             f"wrap={name!r} cannot be imported ({words_of(error)}); check the name of its module, "
@@ -115,7 +115,7 @@ def _find_wrap(name: str) -> Wrap:
             f"wrap={name!r} is {found!r}; name a class of wrappers, or a function from an "
             "environment to one"
         )
-    return found
+    return cast("Wrap", found)
 
 
 def _wrappers_of(module: ModuleType) -> list[str]:
