@@ -19,7 +19,7 @@ from torch import Tensor
 from envs.batched_env import BatchedEnv, EnvStep, Observation
 from envs.cues import cue_in_view, has_cue
 from envs.guarded_env import GuardedEnv, check_categories
-from envs.observation_fields import Fields, flat_space, make_flattener
+from envs.observation_fields import Fields, flat_space, make_flattener, minigrid_grids
 from envs.watchdog import Watchdog
 
 SUCCESS_INFO_KEYS = ("is_success", "success")
@@ -67,14 +67,15 @@ class GymnasiumEnv(BatchedEnv):
                 "leave out --video, or use an environment that does"
             )
         self.is_minigrid = isinstance(probe.unwrapped, MiniGridEnv)
-        self.observation_space = flat_space(probe.observation_space, self.is_minigrid)
+        self._watchdog = watchdog = Watchdog(timeout)
+        grids = self._grids(GuardedEnv(probe, env_id, watchdog)) if self.is_minigrid else ()
+        self.observation_space = flat_space(probe.observation_space, grids)
         self.action_space = _check_action_space(probe.action_space)
         self.has_cue = has_cue(probe.unwrapped)
         self._cue: Tensor | None = None
         kept = _kept_fields(probe.observation_space, self.observation_space)
         probe.close()
         self._env_id = env_id
-        self._watchdog = watchdog = Watchdog(timeout)
 
         def make_one(index: int) -> gymnasium.Env:
             env = gymnasium.make(env_id, disable_env_checker=True, render_mode=render_mode)
@@ -147,6 +148,12 @@ class GymnasiumEnv(BatchedEnv):
         fields = self._flatten(observation)
         check_categories(fields, self.observation_space, name or self._env_id, name is None)
         return fields
+
+    def _grids(self, probe: GuardedEnv) -> set[str]:
+        """Return which parts of the observation are MiniGrid's grids, by a look at the first."""
+        with self._watchdog.handler():
+            observation, _ = probe.reset(seed=0)
+        return minigrid_grids(probe.observation_space, observation)
 
     def _look_for_cues(self) -> None:
         """Note which cue each env shows."""
