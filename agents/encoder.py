@@ -241,7 +241,7 @@ class PixelEncoder(nn.Module):
 
 
 class VectorEncoder(nn.Module):
-    """A Box of any shape and range: symlog, then one layer."""
+    """Any other Box, of any shape and range: symlog, then one layer."""
 
     def __init__(self, space: spaces.Box, dim: int):
         super().__init__()
@@ -298,7 +298,7 @@ def _field_encoder(
     if isinstance(space, spaces.MultiDiscrete) and len(space.shape) == 3:
         rows, columns, num_channels = space.shape
         sizes = space.nvec.reshape(-1, num_channels).max(axis=0).tolist()
-        words = f"grid {rows}x{columns} of {num_channels} categories ({_listed(sizes)}) -> "
+        words = f"grid {rows}x{columns} of categories ({_listed(sizes)}) -> "
         if rows * columns * sum(sizes) <= MAX_INDICATORS:
             return GridEncoder(space, dim), words + "an embedding for each place"
         return MapEncoder(space, dim), words + "embeddings -> CNN"
@@ -312,9 +312,8 @@ def _field_encoder(
         shape = "x".join(map(str, space.shape))
         form = PictureForm.of(space)
         if form is None:
-            return VectorEncoder(
-                space, dim
-            ), f"vector {space.dtype} {shape or 1} -> symlog -> layer"
+            words = f"vector {space.dtype} {shape or 1} -> symlog -> layer"
+            return VectorEncoder(space, dim), words
         encoder = PixelEncoder(space, dim, image_size)
         stack = f", a stack of {form.frames}" if form.frames > 1 else ""
         size = f", made {encoder.size[0]}x{encoder.size[1]}" if encoder.is_smaller else ""

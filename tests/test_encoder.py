@@ -115,11 +115,11 @@ def test_reads_every_entry(name: str) -> None:
         (spaces.Discrete(4), "one of 4 -> embedding"),
         (
             spaces.MultiDiscrete(np.broadcast_to((11, 6, 4), (7, 9, 3))),
-            "grid 7x9 of 3 categories (11, 6, 4) -> an embedding for each place",
+            "grid 7x9 of categories (11, 6, 4) -> an embedding for each place",
         ),
         (
             spaces.MultiDiscrete(np.full((21, 79, 1), 5977)),
-            "grid 21x79 of 1 categories (5977) -> embeddings -> CNN",
+            "grid 21x79 of categories (5977) -> embeddings -> CNN",
         ),
         (spaces.MultiDiscrete([707] * 32), "32 symbols of 707 (0 is none) -> embeddings"),
     ],
