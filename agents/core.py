@@ -159,7 +159,7 @@ class CoreConfig:
     def __post_init__(self) -> None:
         if self.image_size < 1:
             raise ValueError(
-                f"image_size={self.image_size} is a number of pixels: 1 or more, or 84"
+                f"image_size={self.image_size} must be 1 pixel or more; set --image-size"
             )
         if self.chrono is not None and self.chrono < 3:
             raise ValueError(

@@ -168,9 +168,9 @@ class PictureForm(NamedTuple):
     def of(space: spaces.Box) -> PictureForm | None:
         """Return how a space is a picture, None where it is none.
 
-        Channels are the last axis of three where it is not the longest, else the first where it is
-        the shortest; four axes are a stack of these. Two axes are a grey picture if both are
-        MIN_GREY_SIDE or more. Numbers other than bytes need sides of MIN_SIDE.
+        Channels are the last axis of three if it is no longer than the others, else the first if it
+        is shorter than the others; four axes are a stack of these. Two axes are a grey picture if
+        both are MIN_GREY_SIDE or more. Numbers other than bytes need sides of MIN_SIDE.
         """
         shape = space.shape
         min_side = 1 if space.dtype == np.uint8 else MIN_SIDE
@@ -207,6 +207,8 @@ class PixelEncoder(nn.Module):
         max_side: pictures with a longer side are made smaller, in proportion.
     """
 
+    shift: Tensor
+
     def __init__(self, space: spaces.Box, dim: int, max_side: int):
         super().__init__()
         form = PictureForm.of(space)
@@ -216,7 +218,9 @@ class PixelEncoder(nn.Module):
         self.size = tuple(max(1, round(side * scale)) for side in (form.rows, form.columns))
         self.is_smaller = scale < 1
         low, high = float(space.low.min()), float(space.high.max())
-        self.range = (low, high) if math.isfinite(high - low) and high > low else None
+        self.has_bounds = math.isfinite(high - low) and high > low
+        self.scale = 1 / (high - low) if self.has_bounds else 1.0
+        self.register_buffer("shift", torch.tensor(-low * self.scale - 0.5), persistent=False)
         self.network = _network(form.frames * form.channels, *self.size, dim, is_picture=True)
 
     def see(self, picture: Shaped[Tensor, "*N"]) -> Shaped[Tensor, "*M R C channels"]:
@@ -231,12 +235,10 @@ class PixelEncoder(nn.Module):
     def forward(self, picture: Shaped[Tensor, "*N R C channels"]) -> Float[Tensor, "*N E"]:
         # channels last in memory as well, which is what convolutions are fastest with
         flat = picture.reshape(-1, *picture.shape[-3:]).movedim(-1, 1)
-        if self.range is None:
+        if self.has_bounds:  # from -.5 to .5, in one pass
+            values = torch.add(self.shift, flat, alpha=self.scale)
+        else:
             values = symlog(flat.float())
-        else:  # -.5 to .5, in one pass
-            low, high = self.range
-            shift = torch.tensor(-low / (high - low) - 0.5, device=flat.device)
-            values = torch.add(shift, flat, alpha=1 / (high - low))
         return self.network(values).unflatten(0, picture.shape[:-3])
 
 

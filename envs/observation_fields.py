@@ -118,8 +118,8 @@ def _field(name: str, leaf: spaces.Space) -> spaces.Space | None:
     if isinstance(leaf, MissionSpace):
         return _mission_field(leaf)
     if isinstance(leaf, spaces.Text):
-        widest = max((len(character.encode()) for character in leaf.character_set), default=1)
-        return _bytes_field(leaf.max_length * widest)
+        sizes = [len(each.encode("utf-8", "surrogatepass")) for each in leaf.character_set]
+        return _bytes_field(leaf.max_length * max(sizes, default=1))
     if isinstance(leaf, spaces.Discrete):
         return spaces.Discrete(int(leaf.n))
     if isinstance(leaf, spaces.MultiDiscrete) and leaf.nvec.ndim <= 3:
@@ -142,9 +142,8 @@ def _box_field(box: spaces.Box) -> spaces.Space:
     has_bytes = is_whole and (low == 0).all() and (high == 255).all()
     if has_bytes and (num_axes >= 3 or (num_axes == 2 and min(box.shape) >= MIN_GREY_SIDE)):
         return box if box.dtype == np.uint8 else spaces.Box(0.0, 255.0, box.shape, np.float32)
-    sizes = high - low + 1
-    if is_whole and num_axes in (2, 3) and sizes.max() <= MAX_CATEGORIES:
-        return spaces.MultiDiscrete(_with_channels(sizes.astype(np.int64)))
+    if is_whole and num_axes in (2, 3) and (high - low).max() < MAX_CATEGORIES:
+        return spaces.MultiDiscrete(_with_channels((high - low + 1).astype(np.int64)))
     first, last = float(low.min(initial=np.inf)), float(high.max(initial=-np.inf))
     if num_axes < 2 or not max(-first, last) <= MAX_BOUND:
         first, last = -np.inf, np.inf
