@@ -215,7 +215,7 @@ class PixelEncoder(nn.Module):
         assert form is not None
         self.form, self.num_axes = form, len(space.shape)
         scale = min(1.0, max_side / max(form.rows, form.columns))
-        self.size = tuple(max(1, round(side * scale)) for side in (form.rows, form.columns))
+        self.size = (max(1, round(form.rows * scale)), max(1, round(form.columns * scale)))
         self.is_smaller = scale < 1
         low, high = float(space.low.min()), float(space.high.max())
         self.has_bounds = math.isfinite(high - low) and high > low
