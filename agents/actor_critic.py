@@ -21,7 +21,7 @@ from agents.encoder import Encoder
 class AgentInput(NamedTuple):
     """What the agent sees at a step: tensors (B, ...), or (B, T, ...) of a sequence."""
 
-    observation: dict[str, Shaped[Tensor, "B ..."]]  # o_t
+    observation: dict[str, Shaped[Tensor, "B ..."]]  # o_t, as `ActorCritic.see` returns it
     prev_action: Shaped[Tensor, "B ..."]  # a_{t-1}; the head's `none` at an episode's start
     prev_reward: Float[Tensor, "B ..."]  # r_{t-1}; 0 at an episode's start
     reset: Bool[Tensor, "B ..."]  # True where o_t is the first of an episode
@@ -48,7 +48,7 @@ class ActorCritic(nn.Module):
         self.sees_past = config.past_action and self.core.has_memory
         """Whether the previous action and reward are seen: a core without memory must not have
         them, because an agent can write what it must remember into its own actions."""
-        self.encoder = Encoder(observation_space, config.dim)
+        self.encoder = Encoder(observation_space, config.dim, config.image_size)
         self.norm = nn.LayerNorm(self.core.output_dim)
         self.actor = ActionHead(action_space, self.core.output_dim, embed_dim=config.dim)
         self.critic = nn.Linear(self.core.output_dim, 1)
@@ -111,6 +111,10 @@ class ActorCritic(nn.Module):
             inputs = self.without_past(inputs)
         prev_action = self.actor.embed(inputs.prev_action)
         return self.encoder(inputs.observation, prev_action, inputs.prev_reward).float()
+
+    def see(self, observation: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return an environment's observation as the agent keeps it: pictures made smaller."""
+        return self.encoder.see(observation)
 
     def first_inputs(self, observation: dict[str, Tensor], *shape: int) -> AgentInput:
         """Return inputs (*shape, ...) of which each is the first of an episode."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
+import tyro
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -79,7 +80,7 @@ class Core(Protocol):
 CoreKind = Literal["mtxl", "gtrxl", "gru", "lstm", "mingru", "deltanet", "feedforward"]
 
 
-COMMON_OPTIONS = ("kind", "dim", "depth", "past_action")
+COMMON_OPTIONS = ("kind", "dim", "depth", "past_action", "image_size")
 """Options that every core has."""
 RECURRENT_OPTIONS: dict[CoreKind, tuple[str, ...]] = {
     "gru": ("chrono",),
@@ -102,8 +103,8 @@ def has_option(kind: CoreKind, name: str) -> bool:
 class CoreConfig:
     """The recurrent core.
 
-    Cores other than mtxl and gtrxl have dim, depth and past_action; gru, lstm and mingru have
-    chrono, and deltanet has heads.
+    Cores other than mtxl and gtrxl have dim, depth, past_action and image_size; gru, lstm and
+    mingru have chrono, and deltanet has heads.
     """
 
     kind: CoreKind = "mtxl"
@@ -120,6 +121,8 @@ class CoreConfig:
     past_action: bool = True
     """See the previous action and reward. An agent can keep a memory in its own actions: without
     them it needs that of the core."""
+    image_size: Annotated[int, tyro.conf.arg(aliases=["--image-size"])] = 84
+    """Longest side of a picture, in pixels; larger ones are made smaller, in proportion."""
     heads: int = 4
     """Heads of attention, or of deltanet; must divide dim."""
     seq_len: int = 16
@@ -154,6 +157,10 @@ class CoreConfig:
     """Segments between cuts of the gradient through the long memory. Left out: the rollout."""
 
     def __post_init__(self) -> None:
+        if self.image_size < 1:
+            raise ValueError(
+                f"image_size={self.image_size} must be 1 pixel or more; set --image-size"
+            )
         if self.chrono is not None and self.chrono < 3:
             raise ValueError(
                 f"chrono={self.chrono} must be 3 or more; it is a number of steps, such as 1000"

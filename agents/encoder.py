@@ -6,7 +6,9 @@ Shapes: *N leading axes (B, or B T), E width of the features.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from gymnasium import spaces
@@ -20,6 +22,18 @@ SYMBOL_DIM = 16
 
 MAX_SCALE = 10.0
 """Largest factor by which a rare symbol is scaled up."""
+
+MAX_INDICATORS = 2**15
+"""A grid with more symbols, over all of its places, is read by convolutions."""
+
+MIN_SIDE = 8
+"""Shortest side of a picture of numbers other than bytes."""
+
+MIN_GREY_SIDE = 28
+"""Shortest side of a picture without an axis of channels."""
+
+MIN_NATURE_SIDE = 36
+"""Shortest side that the convolutions of Mnih et al. (2015) take."""
 
 
 def symlog(x: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
@@ -80,6 +94,28 @@ class GridEncoder(nn.Module):
         return grid.flatten(-3).long() + self.offsets
 
 
+class MapEncoder(nn.Module):
+    """A grid of symbols too large for `GridEncoder`, as NetHack's: embeddings, then convolutions.
+
+    The embeddings of a cell's channels are added.
+    """
+
+    offsets: Tensor
+
+    def __init__(self, space: spaces.MultiDiscrete, dim: int):
+        super().__init__()
+        rows, columns, num_channels = space.shape
+        sizes = torch.tensor(space.nvec.reshape(-1, num_channels).max(axis=0))
+        self.register_buffer("offsets", sizes.cumsum(0) - sizes, persistent=False)
+        self.embedding = nn.Embedding(int(sizes.sum()), SYMBOL_DIM)
+        self.network = _network(SYMBOL_DIM, rows, columns, dim, is_picture=False)
+
+    def forward(self, grid: Shaped[Tensor, "*N R C channels"]) -> Float[Tensor, "*N E"]:
+        symbols = grid.reshape(-1, *grid.shape[-3:]).long() + self.offsets
+        cells = self.embedding(symbols).sum(dim=-2)
+        return self.network(cells.movedim(-1, 1)).unflatten(0, grid.shape[:-3])
+
+
 class SequenceEncoder(nn.Module):
     """A sequence of symbols, such as the words of a text; 0 is padding."""
 
@@ -96,61 +132,203 @@ class SequenceEncoder(nn.Module):
         return self.projection((features * is_word).sum(dim=-2))
 
 
-class PixelEncoder(nn.Module):
-    """A uint8 image, channels first or last: convolutions of stride 2 down to 8 pixels."""
+class BytesEncoder(nn.Module):
+    """The bytes of a text; 0 is padding: two convolutions, which see words, added over places."""
 
     def __init__(self, space: spaces.Box, dim: int):
         super().__init__()
-        self.channels_first = space.shape[0] in (1, 3, 4) and space.shape[2] not in (1, 3, 4)
-        shape = space.shape if self.channels_first else (space.shape[2], *space.shape[:2])
-        layers: list[nn.Module] = []
-        num_channels, side = shape[0], max(shape[1:])
-        for width in (32, 64, 64, 64, 64, 64):
-            if side <= 8:
-                break
-            layers += [nn.Conv2d(num_channels, width, 3, stride=2, padding=1), nn.ReLU()]
-            num_channels, side = width, (side + 1) // 2
-        self.convolutions = nn.Sequential(*layers, nn.Flatten())
-        num_features = self.convolutions(torch.zeros(1, *shape)).shape[1]
-        self.projection = nn.Linear(num_features, dim)
+        self.embedding = nn.Embedding(256, SYMBOL_DIM)
+        self.letters = nn.Conv1d(SYMBOL_DIM, dim, 5, padding=2)
+        self.words = nn.Conv1d(dim, dim, 5, padding=2)
+        self.position = nn.Parameter(torch.randn(space.shape[0], dim))
+        self.projection = nn.Linear(dim, dim)
 
-    def forward(self, image: Shaped[Tensor, "*N X Y Z"]) -> Float[Tensor, "*N E"]:
-        flat = image.reshape(-1, *image.shape[-3:])
-        flat = flat if self.channels_first else flat.movedim(-1, 1)
-        features = self.projection(self.convolutions(flat.float() / 255 - 0.5))
-        return features.unflatten(0, image.shape[:-3])
+    def forward(self, text: Shaped[Tensor, "*N length"]) -> Float[Tensor, "*N E"]:
+        flat = text.reshape(-1, text.shape[-1]).long()
+        is_byte = (flat != 0).unsqueeze(-1)
+        letters = self.letters((self.embedding(flat) * is_byte).mT).relu()
+        words = (self.words(letters * is_byte.mT).mT * (1 + self.position)).relu()
+        total = (words * is_byte).sum(dim=1) / is_byte.sum(dim=1).clamp_min(1).sqrt()
+        return self.projection(total).unflatten(0, text.shape[:-1])
+
+
+class PictureForm(NamedTuple):
+    """How a Box is a picture, or a stack of them."""
+
+    order: str
+    """Where its channels are, for people: "channels last", "channels first" or "grey"."""
+    frames: int
+    """First of four axes, 1 where there are less."""
+    channels: int
+    """Of one frame."""
+    rows: int
+    columns: int
+
+    @staticmethod
+    def of(space: spaces.Box) -> PictureForm | None:
+        """Return how a space is a picture, None where it is none.
+
+        Channels are the last axis of three if it is no longer than the others, else the first if it
+        is shorter than the others; four axes are a stack of these. Two axes are a grey picture if
+        both are MIN_GREY_SIDE or more. Numbers other than bytes need sides of MIN_SIDE.
+        """
+        shape = space.shape
+        min_side = 1 if space.dtype == np.uint8 else MIN_SIDE
+        if len(shape) == 2:
+            order, channels, sides, min_side = "grey", 1, shape, MIN_GREY_SIDE
+        elif len(shape) not in (3, 4):
+            return None
+        elif shape[-1] <= min(shape[-3:-1]):
+            order, channels, sides = "channels last", shape[-1], shape[-3:-1]
+        elif shape[-3] < min(shape[-2:]):
+            order, channels, sides = "channels first", shape[-3], shape[-2:]
+        else:
+            return None
+        frames = shape[0] if len(shape) == 4 else 1
+        if min(sides) < min_side:
+            return None
+        return PictureForm(order, frames, channels, rows=sides[0], columns=sides[1])
+
+    def channels_last(self, picture: Shaped[Tensor, "*N"]) -> Shaped[Tensor, "M R C channels"]:
+        """Return pictures with the channels of all frames last, one after the other."""
+        if self.order == "channels last":
+            frames = picture.reshape(-1, self.frames, self.rows, self.columns, self.channels)
+            return frames.movedim(1, -2).flatten(-2)
+        frames = picture.reshape(-1, self.frames * self.channels, self.rows, self.columns)
+        return frames.movedim(1, -1)
+
+
+class PixelEncoder(nn.Module):
+    """A picture, or a stack of them: the convolutions of Mnih et al. (2015), or small ones.
+
+    Args:
+        space: a Box that `PictureForm` takes.
+        dim: width E of the features.
+        max_side: pictures with a longer side are made smaller, in proportion.
+    """
+
+    shift: Tensor
+
+    def __init__(self, space: spaces.Box, dim: int, max_side: int):
+        super().__init__()
+        form = PictureForm.of(space)
+        assert form is not None
+        self.form, self.num_axes = form, len(space.shape)
+        scale = min(1.0, max_side / max(form.rows, form.columns))
+        self.size = (max(1, round(form.rows * scale)), max(1, round(form.columns * scale)))
+        self.is_smaller = scale < 1
+        low, high = float(space.low.min()), float(space.high.max())
+        self.has_bounds = math.isfinite(high - low) and high > low
+        self.scale = 1 / (high - low) if self.has_bounds else 1.0
+        self.register_buffer("shift", torch.tensor(-low * self.scale - 0.5), persistent=False)
+        self.network = _network(form.frames * form.channels, *self.size, dim, is_picture=True)
+
+    def see(self, picture: Shaped[Tensor, "*N"]) -> Shaped[Tensor, "*M R C channels"]:
+        """Return pictures as `forward` takes them: small, with the channels last."""
+        seen = self.form.channels_last(picture)
+        if self.is_smaller:
+            small = F.interpolate(seen.movedim(-1, 1).float(), self.size, mode="area")
+            small = small.round() if seen.dtype == torch.uint8 else small
+            seen = small.movedim(1, -1).to(seen.dtype)
+        return seen.reshape(*picture.shape[: -self.num_axes], *seen.shape[1:])
+
+    def forward(self, picture: Shaped[Tensor, "*N R C channels"]) -> Float[Tensor, "*N E"]:
+        # channels last in memory as well, which is what convolutions are fastest with
+        flat = picture.reshape(-1, *picture.shape[-3:]).movedim(-1, 1)
+        if self.has_bounds:  # from -.5 to .5, in one pass
+            values = torch.add(self.shift, flat, alpha=self.scale)
+        else:
+            values = symlog(flat.float())
+        return self.network(values).unflatten(0, picture.shape[:-3])
 
 
 class VectorEncoder(nn.Module):
-    """A Box of any shape and range: symlog, then one layer."""
+    """Any other Box, of any shape and range: symlog, then one layer."""
 
     def __init__(self, space: spaces.Box, dim: int):
         super().__init__()
         self.num_axes = len(space.shape)
         self.projection = nn.Linear(math.prod(space.shape), dim)
 
-    def forward(self, vector: Float[Tensor, "*N"]) -> Float[Tensor, "*M E"]:
+    def forward(self, vector: Shaped[Tensor, "*N"]) -> Float[Tensor, "*M E"]:
         if self.num_axes == 0:
             vector = vector.unsqueeze(-1)
         elif self.num_axes > 1:
             vector = vector.flatten(-self.num_axes)
-        return self.projection(symlog(vector))
+        return self.projection(symlog(vector.float()))
 
 
-def _field_encoder(name: str, space: spaces.Space, dim: int) -> nn.Module:
+def _network(
+    num_channels: int, rows: int, columns: int, dim: int, is_picture: bool
+) -> nn.Sequential:
+    """Return convolutions of (N, channels, rows, columns), and a layer to (N, dim).
+
+    Those of Mnih et al. (2015) for pictures with sides of MIN_NATURE_SIDE or more, with a margin
+    where the sides are not 8 n + 4, so that they see all of it; for others stride 2, down to 8
+    cells.
+    """
+    layers: list[nn.Module] = []
+    if is_picture and min(rows, columns) >= MIN_NATURE_SIDE:
+        below, right = ((4 - side) % 8 for side in (rows, columns))
+        if below or right:
+            layers.append(nn.ZeroPad2d((0, right, 0, below)))
+        rows, columns = rows + below, columns + right
+        for width, size, stride in ((32, 8, 4), (64, 4, 2), (64, 3, 1)):
+            layers += [nn.Conv2d(num_channels, width, size, stride), nn.ReLU()]
+            num_channels = width
+            rows, columns = (rows - size) // stride + 1, (columns - size) // stride + 1
+    else:
+        for width in (32, 64, 64, 64, 64, 64):
+            if max(rows, columns) <= 8:
+                break
+            layers += [nn.Conv2d(num_channels, width, 3, stride=2, padding=1), nn.ReLU()]
+            num_channels = width
+            rows, columns = (rows + 1) // 2, (columns + 1) // 2
+    layers += [nn.Flatten(), nn.Linear(num_channels * rows * columns, dim)]
+    for layer in layers:
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            init_orthogonal(layer)
+    return nn.Sequential(*layers)
+
+
+def _field_encoder(
+    name: str, space: spaces.Space, dim: int, image_size: int
+) -> tuple[nn.Module, str]:
+    """Return the encoder of one part of the observation, and in words how it reads it."""
     if isinstance(space, spaces.Discrete):
-        return small_embedding(int(space.n), dim)
+        return small_embedding(int(space.n), dim), f"one of {space.n} -> embedding"
     if isinstance(space, spaces.MultiDiscrete) and len(space.shape) == 3:
-        return GridEncoder(space, dim)
+        rows, columns, num_channels = space.shape
+        sizes = space.nvec.reshape(-1, num_channels).max(axis=0).tolist()
+        words = f"grid {rows}x{columns} of categories ({_listed(sizes)}) -> "
+        if rows * columns * sum(sizes) <= MAX_INDICATORS:
+            return GridEncoder(space, dim), words + "an embedding for each place"
+        return MapEncoder(space, dim), words + "embeddings -> CNN"
     if isinstance(space, spaces.MultiDiscrete) and len(space.shape) == 1:
-        return SequenceEncoder(space, dim)
+        words = f"{space.shape[0]} symbols of {space.nvec.max()} (0 is none) -> embeddings"
+        return SequenceEncoder(space, dim), words
     if isinstance(space, spaces.Box):
-        is_image = str(space.dtype) == "uint8" and len(space.shape) == 3
-        return PixelEncoder(space, dim) if is_image else VectorEncoder(space, dim)
+        if space.dtype == np.uint8 and len(space.shape) == 1:
+            words = f"text of up to {space.shape[0]:,} bytes -> embeddings -> CNN"
+            return BytesEncoder(space, dim), words
+        shape = "x".join(map(str, space.shape))
+        form = PictureForm.of(space)
+        if form is None:
+            words = f"vector {space.dtype} {shape or 1} -> symlog -> layer"
+            return VectorEncoder(space, dim), words
+        encoder = PixelEncoder(space, dim, image_size)
+        stack = f", a stack of {form.frames}" if form.frames > 1 else ""
+        size = f", made {encoder.size[0]}x{encoder.size[1]}" if encoder.is_smaller else ""
+        return encoder, f"image {space.dtype} {shape} {form.order}{stack}{size} -> CNN"
     raise ValueError(
         f"observation {name!r} has space {space}, which is not supported; use Box, Discrete or "
         "MultiDiscrete (of one or three axes)"
     )
+
+
+def _listed(sizes: list[int]) -> str:
+    shown = ", ".join(map(str, sizes[:6]))
+    return shown if len(sizes) <= 6 else f"{shown}, ..."
 
 
 class Encoder(nn.Module):
@@ -159,19 +337,34 @@ class Encoder(nn.Module):
     Args:
         space: a flat Dict of Box, Discrete and MultiDiscrete spaces.
         dim: width E of the features.
+        image_size: longest side of a picture; larger ones are made smaller.
+
+    Attributes:
+        reads: how each part of the observation is read, in words.
 
     Raises:
         ValueError: for a space that cannot be encoded.
     """
 
-    def __init__(self, space: spaces.Dict, dim: int):
+    def __init__(self, space: spaces.Dict, dim: int, image_size: int = 84):
         super().__init__()
         self.names = list(space.spaces)
-        self.fields = nn.ModuleList(
-            _field_encoder(name, field, dim) for name, field in space.spaces.items()
-        )
+        fields = [
+            _field_encoder(name, field, dim, image_size) for name, field in space.spaces.items()
+        ]
+        self.fields = nn.ModuleList(encoder for encoder, _ in fields)
+        self.reads = {name: words for name, (_, words) in zip(self.names, fields, strict=True)}
         self.reward = nn.Linear(1, dim)
         self.out = nn.Sequential(nn.LayerNorm(dim), nn.GELU(), init_orthogonal(nn.Linear(dim, dim)))
+
+    def see(self, observation: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return an environment's observation as `forward` takes it: pictures made smaller."""
+        pictures = {
+            name: encoder.see(observation[name])
+            for name, encoder in zip(self.names, self.fields, strict=True)
+            if isinstance(encoder, PixelEncoder)
+        }
+        return observation | pictures
 
     def forward(
         self,
@@ -179,7 +372,7 @@ class Encoder(nn.Module):
         prev_action: Float[Tensor, "*N E"],
         prev_reward: Float[Tensor, "*N"],
     ) -> Float[Tensor, "*N E"]:
-        """Encode; `prev_action` is already embedded."""
+        """Encode what `see` returned; `prev_action` is already embedded."""
         features = prev_action + self.reward(symlog(prev_reward).unsqueeze(-1))
         for name, encoder in zip(self.names, self.fields, strict=True):
             features = features + encoder(observation[name])

@@ -7,6 +7,8 @@ orthogonal weights (Saxe et al. 2013, arXiv 1312.6120) it is 7 percent (experime
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import nn
 
@@ -20,7 +22,10 @@ SMALL_GAIN = 0.4
 """Initial size of embeddings that are added to the features of what is in view."""
 
 
-def init_orthogonal(layer: nn.Linear, gain: float = GAIN) -> nn.Linear:
+Layer = TypeVar("Layer", bound=nn.Linear | nn.Conv2d)
+
+
+def init_orthogonal(layer: Layer, gain: float = GAIN) -> Layer:
     """Draw orthogonal weights and clear the bias; return the layer."""
     nn.init.orthogonal_(layer.weight, gain)
     if layer.bias is not None:

@@ -101,7 +101,7 @@ class Rollout(NamedTuple):
 
 def start(agent: ActorCritic, env: Env) -> Carry:
     """Reset every env and return the carry of the first rollout."""
-    observation = env.reset()
+    observation = agent.see(env.reset())
     count = torch.zeros(env.num_envs, dtype=torch.int64, device=agent.device)
     return Carry(
         inputs=agent.first_inputs(observation, env.num_envs),
@@ -136,7 +136,7 @@ def act_(
     after_action = torch.where(done.view(-1, *[1] * (action.dim() - 1)), none, action)
     after = Carry(
         inputs=AgentInput(
-            observation=step.observation,
+            observation=agent.see(step.observation),
             prev_action=after_action,
             prev_reward=torch.where(done, 0.0, step.reward),
             reset=done,
@@ -210,7 +210,7 @@ def _final_value(agent: ActorCritic, step: Step, state: Any, action: Tensor) -> 
         return torch.zeros_like(step.reward)
     is_cut_off = step.truncated & ~step.terminated
     inputs = AgentInput(
-        observation=step.final_observation,
+        observation=agent.see(step.final_observation),
         prev_action=action,
         prev_reward=step.reward,
         reset=torch.zeros_like(is_cut_off),

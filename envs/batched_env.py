@@ -35,9 +35,10 @@ class BatchedEnv(ABC):
     Attributes:
         num_envs: B.
         device: where observations, rewards and flags live.
-        observation_space: of one env, a flat Dict of Box (vectors, or uint8 images), Discrete and
-            MultiDiscrete (of shape (n,): a sequence of symbols; (rows, columns, channels): a grid
-            of symbols).
+        observation_space: of one env, a flat Dict of Discrete, MultiDiscrete (of shape (n,): a
+            sequence of symbols, such as the words of a mission; (rows, columns, channels): a grid
+            of symbols) and Box (uint8 of one axis: the bytes of a text, UTF-8 padded with 0; uint8
+            of more: a picture; float32: numbers, or a picture with its bounds).
         action_space: of one env: Discrete, MultiDiscrete or Box.
         has_success: whether `EnvStep.success` means something for this environment.
         has_cue: whether steps say which cue is in view.

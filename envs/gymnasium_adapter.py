@@ -26,6 +26,7 @@ from envs.observation_fields import (
     flat_space,
     leaves,
     make_flattener,
+    minigrid_grids,
     name_of,
 )
 from envs.watchdog import Watchdog
@@ -86,7 +87,8 @@ class GymnasiumEnv(BatchedEnv):
             first = singles[0]
             self.is_minigrid = isinstance(first.unwrapped, MiniGridEnv)
             try:
-                self.observation_space = flat_space(first.observation_space, self.is_minigrid)
+                grids = self._grids(first) if self.is_minigrid else ()
+                self.observation_space = flat_space(first.observation_space, grids)
                 self.action_space = _check_action_space(first.action_space)
             except ValueError as error:
                 raise ValueError(one_line_of(f"env={env_id!r}: {error}")) from None
@@ -168,6 +170,13 @@ class GymnasiumEnv(BatchedEnv):
         fields = self._flatten(observation)
         check_categories(fields, self.observation_space, name or self._env_id, name is None)
         return fields
+
+    def _grids(self, first: gymnasium.Env) -> set[str]:
+        """Return which parts of the observation are MiniGrid's grids, by a look at the first."""
+        probe = GuardedEnv(first, self._env_id, self._watchdog)
+        with self._watchdog.handler():
+            observation, _ = probe.reset(seed=0)
+        return minigrid_grids(probe.observation_space, observation)
 
     def _look_for_cues(self) -> None:
         """Note which cue each env shows."""

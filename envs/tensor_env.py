@@ -85,9 +85,8 @@ class TensorEnv(BatchedEnv, Generic[GymEnv]):
                 prototype.reset(seed=0)  # a size that cannot be is found here
         self.num_envs = num_envs
         self.device = torch.device(device)
-        self.observation_space = flat_space(
-            prototype.observation_space, is_minigrid=isinstance(prototype, MiniGridEnv)
-        )
+        grids = ["image"] if isinstance(prototype, MiniGridEnv) else []
+        self.observation_space = flat_space(prototype.observation_space, grids)
         assert isinstance(prototype.action_space, spaces.Discrete)
         self.action_space = prototype.action_space
         self.keeps_final = False

@@ -109,6 +109,8 @@ def _introduce(run: Run) -> None:
     say(f"{config.env}: {config.num_envs} envs, {run.env.backend} backend, core "
           f"{config.core.kind}, {sizes['parameters']:,} parameters, {sizes['state_floats']:,} "
           f"floats of state, {agent.device}, {precision}, {run.trainer.form}")  # fmt: skip
+    for name, words in agent.encoder.reads.items():
+        say(f"Sees:         {name}: {words}")
     if isinstance(agent.core, MemoryCore):
         transformer = agent.core.transformer
         first, last = transformer.reach

@@ -7,7 +7,7 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from agents.encoder import Encoder, GridEncoder
+from agents.encoder import Encoder, GridEncoder, PixelEncoder
 
 SPACES: dict[str, tuple[spaces.Space, torch.Tensor]] = {
     "discrete": (spaces.Discrete(5), torch.randint(5, (2, 3))),
@@ -25,7 +25,41 @@ SPACES: dict[str, tuple[spaces.Space, torch.Tensor]] = {
         torch.randint(256, (2, 3, 3, 17, 19)),
     ),
     "small image": (spaces.Box(0, 255, (5, 6, 1), np.uint8), torch.randint(256, (2, 3, 5, 6, 1))),
+    "Nature's": (spaces.Box(0, 255, (37, 36, 1), np.uint8), torch.randint(256, (2, 3, 37, 36, 1))),
+    "grey": (spaces.Box(0, 255, (29, 31), np.uint8), torch.randint(256, (2, 3, 29, 31))),
+    "stack": (spaces.Box(0, 255, (2, 7, 11, 3), np.uint8), torch.randint(256, (2, 3, 2, 7, 11, 3))),
+    "float image": (spaces.Box(0.0, 1.0, (13, 11, 3)), torch.rand(2, 3, 13, 11, 3)),
+    "unbounded image": (spaces.Box(-np.inf, np.inf, (13, 11, 3)), torch.randn(2, 3, 13, 11, 3)),
+    "planes": (spaces.Box(0, 255, (3, 5, 7), np.uint8), torch.randint(256, (2, 3, 3, 5, 7))),
+    "no image": (spaces.Box(0, 255, (5, 5, 7), np.uint8), torch.randint(256, (2, 3, 5, 5, 7))),
+    "map": (
+        spaces.MultiDiscrete(np.full((13, 17, 1), 5977)),
+        torch.randint(5976, (2, 3, 13, 17, 1), dtype=torch.int32),
+    ),
+    "bytes": (
+        spaces.Box(0, 255, (11,), np.uint8),
+        torch.randint(1, 256, (2, 3, 11), dtype=torch.uint8),
+    ),
 }
+SPACES = {
+    name: (space, value.to(torch.uint8) if space.dtype == np.uint8 else value)
+    for name, (space, value) in SPACES.items()
+}
+
+
+def encode(
+    encoder: Encoder,
+    value: torch.Tensor,
+    prev_action: torch.Tensor | None = None,
+    prev_reward: torch.Tensor | None = None,
+    num_axes: int = 1,
+) -> torch.Tensor:
+    """Encode a field named "part" as acting does; `num_axes` of its axes are those of a batch."""
+    shape = value.shape[:num_axes]
+    dim = encoder.reward.out_features
+    prev_action = torch.zeros(*shape, dim) if prev_action is None else prev_action
+    prev_reward = torch.zeros(shape) if prev_reward is None else prev_reward
+    return encoder(encoder.see({"part": value}), prev_action, prev_reward)
 
 
 @pytest.mark.parametrize("name", SPACES)
@@ -34,9 +68,9 @@ def test_takes_sequences_and_steps_alike(name: str) -> None:
     space, values = SPACES[name]
     encoder = Encoder(spaces.Dict({"part": space}), 8)
     prev_action, prev_reward = torch.randn(2, 3, 8), torch.randn(2, 3)
-    sequence = encoder({"part": values}, prev_action, prev_reward)
+    sequence = encode(encoder, values, prev_action, prev_reward, num_axes=2)
     assert sequence.shape == (2, 3, 8)
-    step = encoder({"part": values[:, 1]}, prev_action[:, 1], prev_reward[:, 1])
+    step = encode(encoder, values[:, 1], prev_action[:, 1], prev_reward[:, 1])
     torch.testing.assert_close(step, sequence[:, 1])
 
 
@@ -46,13 +80,98 @@ def test_reads_every_entry(name: str) -> None:
     space, values = SPACES[name]
     encoder = Encoder(spaces.Dict({"part": space}), 64)
     value = values[0, 0]
-    before = encoder({"part": value[None]}, torch.zeros(1, 64), torch.zeros(1))
-    for index in range(max(value.numel(), 1)):
-        other = value.clone().reshape(-1)
-        other[index] = other[index] - 1 if other[index] > 1 else other[index] + 1
-        other = other.reshape(value.shape)
-        after = encoder({"part": other[None]}, torch.zeros(1, 64), torch.zeros(1))
-        assert not torch.equal(after, before), index
+    others = value.reshape(1, -1).repeat(1 + value.numel(), 1)
+    entries = others[1:].diagonal()
+    entries.copy_(torch.where(entries > 1, entries - 1, entries + 1))
+    features = encode(encoder, others.reshape(-1, *value.shape))
+    assert ((features[1:] - features[0]).abs().amax(dim=-1) > 1e-6).all()
+
+
+@pytest.mark.parametrize(
+    ("space", "words"),
+    [
+        (spaces.Box(0, 255, (84, 84, 3), np.uint8), "image uint8 84x84x3 channels last -> CNN"),
+        (spaces.Box(0, 255, (12, 84, 84), np.uint8), "image uint8 12x84x84 channels first -> CNN"),
+        (spaces.Box(0, 255, (84, 84, 12), np.uint8), "image uint8 84x84x12 channels last -> CNN"),
+        (spaces.Box(0, 255, (3, 3, 3), np.uint8), "image uint8 3x3x3 channels last -> CNN"),
+        (
+            spaces.Box(0, 255, (210, 160), np.uint8),
+            "image uint8 210x160 grey, made 84x64 -> CNN",
+        ),
+        (
+            spaces.Box(0, 255, (4, 84, 84, 3), np.uint8),
+            "image uint8 4x84x84x3 channels last, a stack of 4 -> CNN",
+        ),
+        (
+            spaces.Box(0, 255, (4, 1, 96, 128), np.uint8),
+            "image uint8 4x1x96x128 channels first, a stack of 4, made 63x84 -> CNN",
+        ),
+        (spaces.Box(0, 1, (64, 64, 3)), "image float32 64x64x3 channels last -> CNN"),
+        (spaces.Box(0, 1, (7, 7, 3)), "vector float32 7x7x3 -> symlog -> layer"),
+        (spaces.Box(0, 255, (7, 7, 20), np.uint8), "vector uint8 7x7x20 -> symlog -> layer"),
+        (spaces.Box(0, 1, (27, 300)), "vector float32 27x300 -> symlog -> layer"),
+        (spaces.Box(-1, 1, ()), "vector float32 1 -> symlog -> layer"),
+        (spaces.Box(0, 255, (20,), np.uint8), "text of up to 20 bytes -> embeddings -> CNN"),
+        (spaces.Discrete(4), "one of 4 -> embedding"),
+        (
+            spaces.MultiDiscrete(np.broadcast_to((11, 6, 4), (7, 9, 3))),
+            "grid 7x9 of categories (11, 6, 4) -> an embedding for each place",
+        ),
+        (
+            spaces.MultiDiscrete(np.full((21, 79, 1), 5977)),
+            "grid 21x79 of categories (5977) -> embeddings -> CNN",
+        ),
+        (spaces.MultiDiscrete([707] * 32), "32 symbols of 707 (0 is none) -> embeddings"),
+    ],
+)
+def test_says_how_it_reads(space: spaces.Space, words: str) -> None:
+    assert Encoder(spaces.Dict({"part": space}), 8).reads == {"part": words}
+
+
+@pytest.mark.parametrize("name", ["image", "channels first", "grey", "stack", "float image"])
+def test_a_layout_is_no_more_than_an_order(name: str) -> None:
+    """Channels last, frame by frame: any other layout of the same picture is the same to it."""
+    space, values = SPACES[name]
+    encoder = Encoder(spaces.Dict({"part": space}), 8).fields[0]
+    assert isinstance(encoder, PixelEncoder)
+    seen = encoder.see(values)
+    for index in np.ndindex(*values.shape):
+        batch, place = index[:2], index[2:]
+        if name == "image" or name == "float image":
+            expected = place
+        elif name == "channels first":
+            expected = (place[1], place[2], place[0])
+        elif name == "grey":
+            expected = (*place, 0)
+        else:
+            frame, row, column, channel = place
+            expected = (row, column, frame * 3 + channel)
+        assert seen[(*batch, *expected)] == values[index]
+
+
+def test_makes_large_pictures_smaller() -> None:
+    """Each of the picture's parts is the mean of what it covers, and bytes stay bytes."""
+    space = spaces.Box(0, 255, (20, 30, 3), np.uint8)
+    encoder = Encoder(spaces.Dict({"part": space}), 8, image_size=10).fields[0]
+    assert isinstance(encoder, PixelEncoder)
+    picture = torch.randint(256, (2, 20, 30, 3), dtype=torch.uint8)
+    small = encoder.see(picture)
+    assert small.shape == (2, 7, 10, 3)
+    assert small.dtype == torch.uint8
+    rows = slice(2, 6)  # the second of seven, over 20 rows: 2.86 to 5.71
+    expected = picture[:, rows, 27:30].float().mean(dim=(1, 2)).round()
+    torch.testing.assert_close(small[:, 1, 9].float(), expected, atol=1, rtol=0)
+
+
+def test_scales_pictures_by_their_bounds() -> None:
+    torch.manual_seed(0)
+    bytes_, unit = (
+        Encoder(spaces.Dict({"part": spaces.Box(0, high, (11, 13, 3), kind)}), 8)
+        for high, kind in ((255, np.uint8), (1.0, np.float32))
+    )
+    unit.load_state_dict(bytes_.state_dict())
+    picture = torch.randint(256, (5, 11, 13, 3), dtype=torch.uint8)
+    torch.testing.assert_close(encode(unit, picture / 255), encode(bytes_, picture))
 
 
 def test_reads_previous_action_and_reward() -> None:
@@ -122,7 +241,7 @@ def test_observing_leaves_other_fields_alone() -> None:
     torch.manual_seed(0)
     names = ("discrete", "words", "vector", "image")
     encoder = Encoder(spaces.Dict({name: SPACES[name][0] for name in names}), 8)
-    observation = {name: SPACES[name][1] for name in encoder.names}
+    observation = encoder.see({name: SPACES[name][1] for name in encoder.names})
     before = encoder(observation, torch.zeros(2, 3, 8), torch.zeros(2, 3))
     encoder.observe_(observation)
     assert torch.equal(encoder(observation, torch.zeros(2, 3, 8), torch.zeros(2, 3)), before)
@@ -139,6 +258,23 @@ def test_padding_of_a_text_means_nothing() -> None:
         field.get_parameter("embedding.weight")[0] += 1
     again = encoder({"part": texts}, torch.zeros(2, 8), torch.zeros(2))
     torch.testing.assert_close(again[0], first)
+
+
+def test_padding_of_bytes_means_nothing() -> None:
+    torch.manual_seed(0)
+    short, long = (
+        Encoder(spaces.Dict({"part": spaces.Box(0, 255, (length,), np.uint8)}), 8)
+        for length in (4, 9)
+    )
+    weights = long.state_dict()
+    weights["fields.0.position"] = weights["fields.0.position"][:4]
+    short.load_state_dict(weights)
+    text = torch.tensor([[3, 200, 7, 0]], dtype=torch.uint8)
+    padded = torch.nn.functional.pad(text, (0, 5))
+    torch.testing.assert_close(encode(long, padded), encode(short, text))
+    assert not torch.allclose(encode(short, text), encode(short, text[:, [1, 0, 2, 3]]))
+    encode(short, torch.zeros_like(text)).sum().backward()  # an empty text is one, too
+    assert all(p.grad is None or p.grad.isfinite().all() for p in short.parameters())
 
 
 def test_rejects_a_space_it_cannot_take() -> None:

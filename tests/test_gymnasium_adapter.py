@@ -195,6 +195,7 @@ def test_every_space_becomes_a_field() -> None:
             assert space.contains(np.asarray(row, space.dtype)), name
     assert observation["left"].tolist() == [8, 8, 8]  # 4, counted from the space's start
     assert observation["picture"].dtype == torch.uint8
+    assert observation["both.1"][0].tolist() == [*b"4 steps left", *[0] * 8]
 
 
 def test_final_observation_and_success_of_any_environment() -> None:
