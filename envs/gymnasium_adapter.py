@@ -11,25 +11,24 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from gymnasium.wrappers import FilterObservation
+from gymnasium.wrappers import FilterObservation, TimeLimit
 from jaxtyping import Shaped
 from minigrid.minigrid_env import MiniGridEnv
 from torch import Tensor
 
-from envs.batched_env import BatchedEnv, EnvStep, Observation
+from envs.batched_env import RENDER_FPS, BatchedEnv, EnvStep, Observation
 from envs.cues import cue_in_view, has_cue
 from envs.guarded_env import GuardedEnv, check_categories
 from envs.observation_fields import Fields, flat_space, make_flattener
+from envs.recall import RecallEnv
 from envs.watchdog import Watchdog
-
-SUCCESS_INFO_KEYS = ("is_success", "success")
 
 
 class GymnasiumEnv(BatchedEnv):
     """`num_envs` copies of a registered Gymnasium environment in one process.
 
-    Success, where it is defined: a positive reward at the end of the episode for MiniGrid; for
-    other environments what their info says under "is_success" or "success" when an episode ends.
+    Success, where it is known: what the info says under "is_success" or "success" when an episode
+    ends; for MiniGrid, where it does not, an episode that terminated with a reward of MiniGrid's.
 
     Args:
         env_id: a registered id.
@@ -70,6 +69,11 @@ class GymnasiumEnv(BatchedEnv):
         self.observation_space = flat_space(probe.observation_space, self.is_minigrid)
         self.action_space = _check_action_space(probe.action_space)
         self.has_cue = has_cue(probe.unwrapped)
+        self.has_success = isinstance(probe.unwrapped, MiniGridEnv | RecallEnv)
+        self.has_time_limit = self.has_success or _is_limited(probe)
+        if probe.spec is not None and probe.spec.reward_threshold is not None:
+            self.reward_threshold = float(probe.spec.reward_threshold)
+        self.render_fps = _render_fps(probe)
         self._cue: Tensor | None = None
         kept = _kept_fields(probe.observation_space, self.observation_space)
         probe.close()
@@ -86,7 +90,6 @@ class GymnasiumEnv(BatchedEnv):
 
         self.num_envs = num_envs
         self.device = torch.device(device)
-        self.has_success = self.is_minigrid
         self._vector_env = SyncVectorEnv(
             [partial(make_one, index) for index in range(num_envs)],
             copy=False,
@@ -117,7 +120,7 @@ class GymnasiumEnv(BatchedEnv):
             )
         self._look_for_cues()
         flat = self._flat(observation)
-        success = self._success(reward, terminated | truncated, info)
+        success = self._success(terminated | truncated, info)
         return EnvStep(
             observation=self._tensors(flat),
             reward=torch.as_tensor(reward, dtype=torch.float32).to(self.device, copy=True),
@@ -127,6 +130,9 @@ class GymnasiumEnv(BatchedEnv):
             final_observation=self._final_observation(flat, truncated, info),
             cue=cue,
         )
+
+    def bound_episodes(self, max_steps: int) -> None:
+        self._vector_env.set_attr("step_bound", max_steps)
 
     def render(self, index: int) -> np.ndarray:
         frame = self._vector_env.envs[index].render()
@@ -164,15 +170,14 @@ class GymnasiumEnv(BatchedEnv):
         shaped = np.nan_to_num(array).reshape(self.num_envs, *space.shape)
         return np.clip(shaped, space.low, space.high).astype(space.dtype)
 
-    def _success(self, reward: np.ndarray, done: np.ndarray, info: dict[str, Any]) -> np.ndarray:
-        if self.is_minigrid:
-            return done & (reward > 0)
+    def _success(self, done: np.ndarray, info: dict[str, Any]) -> np.ndarray:
+        """Return 1 for the episodes that ended in success, nan where that is not known, else 0."""
         final_info = info.get("final_info", {})
-        for key in SUCCESS_INFO_KEYS:
-            if key in final_info:
-                self.has_success = True
-                return done & np.asarray(final_info[key], dtype=bool)
-        return np.zeros_like(done)
+        if "is_success" not in final_info:  # the name that GuardedEnv gives it
+            return np.where(done, np.float32(np.nan), np.float32(0))
+        self.has_success = True
+        known = final_info["is_success"].astype(np.float32)
+        return np.where(done & ~final_info["_is_success"], np.float32(np.nan), known)
 
     def _final_observation(
         self, flat: Fields, truncated: np.ndarray, info: dict[str, Any]
@@ -208,6 +213,20 @@ class SeededEpisodes(gymnasium.Wrapper):
         seed = int(self._seeds[self._next % len(self._seeds)])
         self._next += self._step
         return self.env.reset(seed=seed, options=options)
+
+
+def _is_limited(env: gymnasium.Env) -> bool:
+    """Return whether Gymnasium's own wrapper ends the episodes."""
+    while isinstance(env, gymnasium.Wrapper):
+        if isinstance(env, TimeLimit):
+            return True
+        env = env.env
+    return False
+
+
+def _render_fps(env: gymnasium.Env) -> float:
+    fps = env.metadata.get("render_fps")
+    return float(fps) if isinstance(fps, int | float) and 0 < fps < float("inf") else RENDER_FPS
 
 
 def _batch_of_one(observation: Any) -> Any:

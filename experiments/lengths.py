@@ -75,7 +75,8 @@ def lengths(
                 gap = gap_of(env_id)
                 if gap is not None:
                     lines.setdefault(name, {}).setdefault(gap, []).extend(rates)
-    table = [table_head(("agent", "environment", "seeds", "success (IQM, 95 % interval)"))]
+    head = "success, or return where there is none (IQM, 95 % interval)"
+    table = [table_head(("agent", "environment", "seeds", head))]
     table += [table_row(row) for row in rows]
     out = out or folder
     out.mkdir(parents=True, exist_ok=True)
@@ -92,7 +93,10 @@ def _key(env_id: str, memory: str) -> str:
 def _play(
     run: Run, envs: tuple[str, ...], memory: tuple[Memory, ...], episodes: int
 ) -> dict[str, float | None]:
-    """Return the success rates of a run by environment and intervention, None where it has none."""
+    """Return the success rates of a run by environment and intervention, None where it has none.
+
+    Where an environment has no success rate it is the mean return.
+    """
     path = run.path / "lengths.json"
     setting = {"checkpoint": newest_checkpoint(run.path).name, "episodes": episodes}
     found: dict[str, Any] = read_json(path) if path.is_file() else {}
@@ -110,7 +114,8 @@ def _play(
             evaluation = evaluate_agent(
                 agent, env_id, dataclasses.replace(options, memory=what), config.backend
             )
-            rates[_key(env_id, what)] = evaluation.success_rate
+            rate = evaluation.success_rate
+            rates[_key(env_id, what)] = evaluation.mean_return if rate is None else rate
         except InterventionError:
             rates[_key(env_id, what)] = None
         print(f"{run.path.name}  {env_id}  memory {what}: {rates[_key(env_id, what)]}")

@@ -713,8 +713,8 @@ def test_another_error_is_not_taken_for_one_of_memory(
 
 @pytest.mark.parametrize(
     ("place", "error"),
-    [("mtxl_rl.evaluation.iio.imwrite", RuntimeError("No ffmpeg exe could be found")),
-     ("envs.gymnasium_adapter.GymnasiumEnv.render", gymnasium.error.DependencyNotInstalled("GL"))],
+    [("mtxl_rl.film.iio.get_writer", RuntimeError("No ffmpeg exe could be found")),
+     ("envs.gymnasium_adapter.GymnasiumEnv.render", gymnasium.error.DependencyNotInstalled("x"))],
 )  # fmt: skip
 def test_a_film_that_cannot_be_made_is_left_out(
     place: str, error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
