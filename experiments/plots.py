@@ -118,7 +118,8 @@ def draw_heat_map(runs: list[Run]) -> Figure:
         if scores:
             mean = interquartile_mean(list(scores.values())).value
             success[rows.index((short,)), columns.index((long,))] = mean
-    low, high = (0, 1) if measure is SUCCESS else (np.nanmin(success), np.nanmax(success))
+    known = [0, 1] if measure is SUCCESS else success[~np.isnan(success)]
+    low, high = min(known, default=0), max(known, default=1)
     axes.imshow(success, vmin=low, vmax=high, cmap="viridis", aspect="auto")
     for (row, column), value in np.ndenumerate(success):
         text = "not run" if np.isnan(value) else f"{value:.2f}"
@@ -160,7 +161,7 @@ def _figure_of(measure: Measure, xlabel: str, env_ids: Iterable[str]) -> tuple[F
     figure, axes = _figure()
     if measure is SUCCESS:
         axes.set_ylim(0, 1.02)
-        for chance in {chance_of(env_id) for env_id in env_ids} - {None}:
+        for chance in filter(None, {chance_of(env_id) for env_id in env_ids}):
             axes.axhline(chance, color="grey", linestyle=":", linewidth=1)
     axes.grid(alpha=0.3)
     colors = mpl.rcParams["axes.prop_cycle"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def test_a_film_has_the_speed_of_its_environment(tmp_path: Path) -> None:
 
 def test_a_film_goes_to_the_disk_picture_by_picture(tmp_path: Path) -> None:
     sizes = film_of("Odd-Picture-v0", tmp_path / "film.gif")
-    assert all(after > before for before, after in zip(sizes, sizes[1:], strict=False))
+    assert all(after > before for before, after in pairwise(sizes))
 
 
 @pytest.mark.parametrize(
