@@ -22,7 +22,7 @@ from experiments.intervals import interquartile_mean
 from experiments.markdown import table_head, table_row
 from experiments.plots import draw_gaps, label, save
 from experiments.runs import Run, find_runs, gap_of, grouped, varying_options
-from mtxl_rl.checkpoint import newest_checkpoint
+from mtxl_rl.checkpoint import longest_episode, newest_checkpoint
 from mtxl_rl.command import fail_with_one_line
 from mtxl_rl.config import EvaluateConfig, Memory, pick_device, set_threads
 from mtxl_rl.evaluate import load_agent
@@ -98,7 +98,8 @@ def _play(
     Where an environment has no success rate it is the mean return.
     """
     path = run.path / "lengths.json"
-    setting = {"checkpoint": newest_checkpoint(run.path).name, "episodes": episodes}
+    newest = newest_checkpoint(run.path)
+    setting = {"checkpoint": newest.name, "episodes": episodes}
     found: dict[str, Any] = read_json(path) if path.is_file() else {}
     if found.get("setting") != setting:
         found = {"setting": setting, "success_rates": {}}
@@ -107,12 +108,13 @@ def _play(
     missing = [pair for pair in wanted if _key(*pair) not in rates]
     if not missing:
         return rates
-    agent, config, _ = load_agent(run.path, None, pick_device("auto"))
+    agent, config, _ = load_agent(run.path, newest, pick_device("auto"))
+    longest = longest_episode(newest)
     options = EvaluateConfig(episodes=episodes, num_envs=episodes, seed=config.seed)
     for env_id, what in missing:
         try:
             evaluation = evaluate_agent(
-                agent, env_id, dataclasses.replace(options, memory=what), config.backend
+                agent, env_id, dataclasses.replace(options, memory=what), config.backend, longest
             )
             rate = evaluation.success_rate
             rates[_key(env_id, what)] = evaluation.mean_return if rate is None else rate

@@ -17,7 +17,7 @@ from envs import BatchedEnv
 
 MAX_SECONDS = 60.0
 """The longest film."""
-_NO_DISPLAY = re.compile(r"display|\bGL|OpenGL|EGL|X11|video (device|system)", re.IGNORECASE)
+_NO_DISPLAY = re.compile(r"[Dd]isplay|DISPLAY|OpenGL|GLFW|GLError|EGL|X11|video (device|system)")
 """What renderers say that find no screen: MuJoCo, GLFW, pyglet, SDL."""
 
 
@@ -103,7 +103,7 @@ def _open(path: Path, fps: float) -> Any:
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".gif":
         # imageio's own writer for GIFs: Pillow's keeps all pictures until the end
-        return iio.get_writer(path, format="GIF-PIL", mode="I", duration=1 / fps)  # type: ignore[arg-type]
+        return iio.get_writer(path, format="GIF-PIL", mode="I", duration=1 / fps)
     return iio.get_writer(path, fps=fps, codec="libx264", macro_block_size=2)
 
 
