@@ -17,7 +17,9 @@ from envs import BatchedEnv
 
 MAX_SECONDS = 60.0
 """The longest film."""
-_NO_DISPLAY = re.compile(r"[Dd]isplay|DISPLAY|OpenGL|GLFW|GLError|EGL|X11|video (device|system)")
+_NO_DISPLAY = re.compile(
+    r"[Dd]isplay|DISPLAY|OpenGL|GLFW|GLError|gladLoadGL|EGL|eglQuery|OSMesa|X11|video (device|system)"
+)
 """What renderers say that find no screen: MuJoCo, GLFW, pyglet, SDL."""
 
 
