@@ -18,7 +18,8 @@ from envs import BatchedEnv
 MAX_SECONDS = 60.0
 """The longest film."""
 _NO_DISPLAY = re.compile(
-    r"[Dd]isplay|DISPLAY|OpenGL|GLFW|GLError|gladLoadGL|EGL|eglQuery|OSMesa|X11|video (device|system)"
+    r"[Dd]isplay|DISPLAY|OpenGL|GLFW|GLError|gladLoadGL|EGL|eglQuery|OSMesa|X11"
+    r"|video (device|system)"
 )
 """What renderers say that find no screen: MuJoCo, GLFW, pyglet, SDL."""
 
