@@ -160,7 +160,8 @@ class EvaluateConfig:
     memory: Memory = "kept"
     """What to do to the memory before every step, to learn what it is good for. cleared: all of
     it, and the previous action and reward; without-short, without-long: that part; swapped-long:
-    the long memory of an episode with another cue takes its place, and who uses it fails."""
+    the long memory of another episode takes its place (with another cue, where it is known), and
+    who uses it fails."""
     num_envs: int = 64
     """Environments that play at once."""
     max_steps: int | None = None
