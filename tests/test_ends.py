@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -210,8 +211,7 @@ def test_a_resumed_run_draws_new_levels(tmp_path: Path, monkeypatch: pytest.Monk
     train.train(config)
     for updates in (3, 4):
         total = updates * FRAMES_PER_UPDATE
-        options = {"total_frames": total, "run_dir": None, "resume": tmp_path / "run"}
-        train.train(make_config(tmp_path / "run", "Odd-Odd-v0", **options))
+        train.train(replace(config, total_frames=total, run_dir=None, resume=tmp_path / "run"))
     assert len(set.union(*seeds)) == 3 * 4
 
 
@@ -314,7 +314,8 @@ def test_a_failed_check_of_an_update_is_no_refusal_either(
 
     monkeypatch.setattr(PPO, "update", fail)
     arguments = ["--env", "Odd-Odd-v0", "--num-envs", "4", "--run-dir", str(tmp_path / "run")]
-    monkeypatch.setattr("sys.argv", ["", *arguments, "--compile", "off", "--device", "cpu"])
+    arguments += ["--compile", "off", "--device", "cpu", "--num-threads", "1"]
+    monkeypatch.setattr("sys.argv", ["", *arguments])
     with pytest.raises(SystemExit) as stop:
         train.main()
     assert stop.value.code == 1
