@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import imageio.v2 as iio
 import numpy as np
+from imageio_ffmpeg import write_frames
 from jaxtyping import UInt8
 
 from envs import BatchedEnv
@@ -22,6 +22,8 @@ _NO_DISPLAY = re.compile(
     r"|video (device|system)"
 )
 """What renderers say that find no screen: MuJoCo, GLFW, pyglet, SDL."""
+_PALETTES = "split[a][b];[a]palettegen=stats_mode=single[p];[b][p]paletteuse=new=1"
+"""Of ffmpeg: each picture of a GIF has colours of its own."""
 
 
 class Film:
@@ -37,6 +39,7 @@ class Film:
         self._fps = fps
         self._left = round(MAX_SECONDS * fps)
         self._writer: Any = None
+        self._shape: tuple[int, ...] = ()
 
     def take(self, env: BatchedEnv, index: int) -> None:
         """Add a picture of an env, up to the longest film."""
@@ -45,8 +48,11 @@ class Film:
         with self._or_none():
             picture = as_picture(env.render(index))
             if self._writer is None:
-                self._writer = _open(self._path, self._fps)
-            self._writer.append_data(picture)
+                self._shape = picture.shape
+                self._writer = _open(self._path, *picture.shape[:2], self._fps)
+            if picture.shape != self._shape:
+                raise ValueError(f"a picture of shape {picture.shape} follows one of {self._shape}")
+            self._writer.send(picture.tobytes())
             self._left -= 1
 
     def close(self) -> None:
@@ -68,7 +74,7 @@ class Film:
             self._writer = None
             path.unlink(missing_ok=True)  # half a film, or an older one
             warnings.warn(
-                f"no film {path}: {type(error).__name__}: {error}{_hint(path, error)}. The "
+                f"no film {path}: {type(error).__name__}: {error}{_hint(error)}. The "
                 "evaluation goes on",
                 RuntimeWarning,
                 stacklevel=4,
@@ -101,19 +107,22 @@ def as_picture(picture: np.ndarray) -> UInt8[np.ndarray, "rows columns 3"]:
     return picture[..., :3]
 
 
-def _open(path: Path, fps: float) -> Any:
-    """Return a writer that keeps no pictures."""
+def _open(path: Path, rows: int, columns: int, fps: float) -> Any:
+    """Return what takes the bytes of pictures by `send`, and keeps none of them."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    options: dict[str, Any] = {"codec": "libx264", "macro_block_size": 2}  # even sizes only
     if path.suffix == ".gif":
-        # imageio's own writer for GIFs: Pillow's keeps all pictures until the end
-        return iio.get_writer(path, format="GIF-PIL", mode="I", duration=1 / fps)
-    return iio.get_writer(path, fps=fps, codec="libx264", macro_block_size=2)
+        options = {"codec": "gif", "pix_fmt_out": "pal8", "macro_block_size": 1}
+        options["output_params"] = ["-vf", _PALETTES]
+    writer = write_frames(str(path), (columns, rows), fps=fps, **options)
+    writer.send(None)
+    return writer
 
 
-def _hint(path: Path, error: Exception) -> str:
+def _hint(error: Exception) -> str:
     if _NO_DISPLAY.search(f"{type(error).__name__}: {error}"):
         return (
             " (no display? set MUJOCO_GL=egl, or MUJOCO_GL=osmesa without a GPU, for MuJoCo; "
             "SDL_VIDEODRIVER=dummy for pygame)"
         )
-    return "" if path.suffix == ".gif" else " (a .gif needs no ffmpeg)"
+    return ""
