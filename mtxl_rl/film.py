@@ -49,7 +49,7 @@ class Film:
             picture = as_picture(env.render(index))
             if self._writer is None:
                 self._shape = picture.shape
-                self._writer = _open(self._path, *picture.shape[:2], self._fps)
+                self._writer = _open(self._path, picture.shape, self._fps)
             if picture.shape != self._shape:
                 raise ValueError(f"a picture of shape {picture.shape} follows one of {self._shape}")
             self._writer.send(picture.tobytes())
@@ -107,14 +107,15 @@ def as_picture(picture: np.ndarray) -> UInt8[np.ndarray, "rows columns 3"]:
     return picture[..., :3]
 
 
-def _open(path: Path, rows: int, columns: int, fps: float) -> Any:
+def _open(path: Path, shape: tuple[int, ...], fps: float) -> Any:
     """Return what takes the bytes of pictures by `send`, and keeps none of them."""
     path.parent.mkdir(parents=True, exist_ok=True)
     options: dict[str, Any] = {"codec": "libx264", "macro_block_size": 2}  # even sizes only
     if path.suffix == ".gif":
         options = {"codec": "gif", "pix_fmt_out": "pal8", "macro_block_size": 1}
         options["output_params"] = ["-vf", _PALETTES]
-    writer = write_frames(str(path), (columns, rows), fps=fps, **options)
+    options["fps"] = fps
+    writer = write_frames(str(path), shape[1::-1], **options)
     writer.send(None)
     return writer
 

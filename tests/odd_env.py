@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import random
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 import minigrid  # noqa: F401  (registers its ids)
@@ -91,7 +91,7 @@ class GlobalRandomEnv(OddEnv):
 class PictureEnv(OddEnv):
     """Draws pictures of floats, brighter step by step."""
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 25}
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 25}  # noqa: RUF012
 
     def render(self) -> Any:
         return np.full((32, 48, 3), self.time / LENGTH)

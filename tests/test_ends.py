@@ -201,7 +201,7 @@ def test_a_resumed_run_draws_new_levels(tmp_path: Path, monkeypatch: pytest.Monk
     make = envs.make
 
     def recorded(*arguments: Any, **options: Any) -> Any:
-        env = make(*arguments, **options)
+        env: Any = make(*arguments, **options)
         seeds.append(set(env._seeds))
         return env
 
