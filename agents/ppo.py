@@ -271,7 +271,8 @@ class PPO:
             else:
                 scalars[f"losses/{name}"] = mean
         return_ = advantage + rollout.value
-        scalars["losses/explained_variance"] = 1 - advantage.var() / return_.var().clamp_min(1e-8)
+        left, all_ = advantage.var(correction=0), return_.var(correction=0)  # of one step, too
+        scalars["losses/explained_variance"] = 1 - left / all_.clamp_min(1e-8)
         scalars |= {f"memory/{name}": x for name, x in self._memory_statistics(rollout).items()}
         values = torch.stack([scalar.float() for scalar in scalars.values()]).tolist()
         named = dict(zip(scalars, values, strict=True))

@@ -11,6 +11,9 @@ from gymnasium import spaces
 from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
 
+RENDER_FPS = 10.0
+"""Pictures a second where an environment does not say."""
+
 Observation = dict[str, Shaped[Tensor, "B ..."]]
 
 
@@ -21,7 +24,8 @@ class EnvStep(NamedTuple):
     reward: Float[Tensor, " B"]  # r_t, after action a_t
     terminated: Bool[Tensor, " B"]  # the episode ended in a terminal state
     truncated: Bool[Tensor, " B"]  # the episode was cut off, by its time limit
-    success: Bool[Tensor, " B"]  # the episode ended, and in success
+    success: Bool[Tensor, " B"] | Float[Tensor, " B"]
+    """The episode ended, and in success; as floats where it may be unknown: nan is unknown."""
     final_observation: Observation | None
     """The last observation of the episode, in the rows where one was truncated; the other rows
     mean nothing. May be None when no row was."""
@@ -40,7 +44,12 @@ class BatchedEnv(ABC):
             of symbols) and Box (uint8 of one axis: the bytes of a text, UTF-8 padded with 0; uint8
             of more: a picture; float32: numbers, or a picture with its bounds).
         action_space: of one env: Discrete, MultiDiscrete or Box.
-        has_success: whether `EnvStep.success` means something for this environment.
+        has_success: whether success is known for this environment: at the start, or from when an
+            episode's end has said so.
+        has_time_limit: whether every episode is known to end by itself.
+        reward_threshold: the mean return from which on it counts as solved, where it is registered
+            with one.
+        render_fps: pictures a second of a film.
         has_cue: whether steps say which cue is in view.
         backend: what runs the environments, "tensor" or "gymnasium".
     """
@@ -51,7 +60,14 @@ class BatchedEnv(ABC):
     action_space: spaces.Space
     has_success: bool
     has_cue: bool = False
+    has_time_limit: bool = True
+    reward_threshold: float | None = None
+    render_fps: float = RENDER_FPS
     backend: str
+
+    def bound_episodes(self, max_steps: int) -> None:
+        """Cut episodes off (truncated) after so many steps; not where they are tensors."""
+        raise NotImplementedError
 
     @abstractmethod
     def reset(self) -> Observation:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, SupportsFloat, TypeVar
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
 from minigrid.core.mission import MissionSpace
+from minigrid.minigrid_env import MiniGridEnv
 
 from envs.observation_fields import Fields, Path, leaves, name_of, pick
 from envs.watchdog import Watchdog
 
 T = TypeVar("T")
+
+SUCCESS_INFO_KEYS = ("is_success", "success")
+"""Of an info at the end of an episode; the first that is there counts."""
 
 
 class EnvError(Exception):
@@ -22,7 +27,11 @@ class EnvError(Exception):
 
 
 class GuardedEnv(gymnasium.Wrapper):
-    """Passes everything on, and raises EnvError for what must not be passed on.
+    """Passes on what is used, and raises EnvError for what must not be passed on.
+
+    Of an info nothing is read but success, when an episode ends: the info given on is
+    {"is_success": bool}, or {} where that is not known. For MiniGrid, where the info does not say,
+    it is an episode that terminated with a reward above 0 of MiniGrid's own, below all wrappers.
 
     Args:
         env: the environment.
@@ -30,28 +39,43 @@ class GuardedEnv(gymnasium.Wrapper):
         watchdog: whose time limit holds for each reset and step.
     """
 
+    step_bound: int | None = None
+    """Steps after which an episode is cut off (truncated); None: never."""
+
     def __init__(self, env: gymnasium.Env, name: str, watchdog: Watchdog):
         super().__init__(env)
         self._name = name
         self._watchdog = watchdog
         self._num_steps = 0
+        self._episode_length = 0
+        self._own_reward: float | None = None
+        if isinstance(env.unwrapped, MiniGridEnv):
+            self._listen(env.unwrapped)
         self._leaves = leaves(env.observation_space)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         result = self._call("reset", lambda: self.env.reset(seed=seed, options=options))
-        return self._checked("reset after", result, 2)
+        result = self._checked("reset after", result, 2)
+        self._episode_length = 0
+        return result[0], {}
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         self._num_steps += 1
+        self._episode_length += 1
         if isinstance(self.env.action_space, spaces.Box):
             action = np.asarray(action)  # a row of scalars is none
         result = self._checked("step", self._call("step", lambda: self.env.step(action)), 5)
         if not isinstance(result[1], SupportsFloat) or np.ndim(result[1]):  # type: ignore[arg-type]
             raise EnvError(f"{self._where('step')} returned the reward {_shown(result[1])}, not a "
                            "number")  # fmt: skip
-        return result
+        terminated = self._flag("terminated", result[2])
+        truncated = self._flag("truncated", result[3])
+        if self.step_bound is not None and self._episode_length >= self.step_bound:
+            truncated = True
+        info = self._success(result[4], terminated) if terminated or truncated else {}
+        return result[0], result[1], terminated, truncated, info
 
     def close(self) -> None:
         """Close the environment; where it fails at that there is a warning."""
@@ -96,6 +120,39 @@ class GuardedEnv(gymnasium.Wrapper):
                 )
             result = (_replaced(result[0], path, array), *result[1:])
         return result
+
+    def _success(self, info: dict[str, Any], terminated: bool) -> dict[str, Any]:
+        """Return what is known of the success of an episode that has ended."""
+        for key in SUCCESS_INFO_KEYS:
+            if info.get(key) is not None:
+                return {"is_success": self._flag(f"{key} of its info", info[key])}
+        if self._own_reward is None:
+            return {}
+        return {"is_success": terminated and self._own_reward > 0}
+
+    def _flag(self, what: str, value: Any) -> bool:
+        """Return a value that says yes or no."""
+        plain = value
+        if hasattr(value, "item"):  # of NumPy, or a tensor
+            with suppress(ValueError, RuntimeError):
+                plain = value.item()
+        if not isinstance(plain, bool | int | float) or plain not in (0, 1):
+            raise EnvError(
+                f"{self._where('step')} returned {_shown(value)} as {what}, which must be true or "
+                "false"
+            )
+        return bool(plain)
+
+    def _listen(self, env: gymnasium.Env) -> None:
+        """Note the reward that the environment gives before any wrapper changes it."""
+        step = env.step
+
+        def heard(action: Any) -> Any:
+            result = step(action)
+            self._own_reward = float(result[1])
+            return result
+
+        env.step = heard
 
     def _where(self, what: str) -> str:
         return f"{self._name}: {what} {self._num_steps}"

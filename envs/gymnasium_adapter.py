@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from gymnasium.wrappers import FilterObservation
+from gymnasium.wrappers import FilterObservation, TimeLimit
 from jaxtyping import Shaped
 from minigrid.minigrid_env import MiniGridEnv
 from torch import Tensor
 
-from envs.batched_env import BatchedEnv, EnvStep, Observation
+from envs.batched_env import RENDER_FPS, BatchedEnv, EnvStep, Observation
 from envs.construction import close_all, find_wraps, make_single, one_line_of
 from envs.cues import cue_in_view, has_cue
 from envs.guarded_env import GuardedEnv, check_categories
@@ -29,16 +29,15 @@ from envs.observation_fields import (
     minigrid_grids,
     name_of,
 )
+from envs.recall import RecallEnv
 from envs.watchdog import Watchdog
-
-SUCCESS_INFO_KEYS = ("is_success", "success")
 
 
 class GymnasiumEnv(BatchedEnv):
     """`num_envs` copies of a registered Gymnasium environment in one process.
 
-    Success, where it is defined: a positive reward at the end of the episode for MiniGrid; for
-    other environments what their info says under "is_success" or "success" when an episode ends.
+    Success, where it is known: what the info says under "is_success" or "success" when an episode
+    ends; for MiniGrid, where it does not, an episode that terminated with a reward of MiniGrid's.
 
     Args:
         env_id: a registered id.
@@ -85,9 +84,8 @@ class GymnasiumEnv(BatchedEnv):
                 singles.append(make_single(env_id, env_kwargs, wraps, render_mode))
                 _check_alike(env_id, singles)
             first = singles[0]
-            self.is_minigrid = isinstance(first.unwrapped, MiniGridEnv)
             try:
-                grids = self._grids(first) if self.is_minigrid else ()
+                grids = self._grids(first) if isinstance(first.unwrapped, MiniGridEnv) else ()
                 self.observation_space = flat_space(first.observation_space, grids)
                 self.action_space = _check_action_space(first.action_space)
             except ValueError as error:
@@ -96,6 +94,11 @@ class GymnasiumEnv(BatchedEnv):
             close_all(singles)
             raise
         self.has_cue = has_cue(first.unwrapped)
+        self.has_success = isinstance(first.unwrapped, MiniGridEnv | RecallEnv)
+        self.has_time_limit = self.has_success or _is_limited(first)
+        if first.spec is not None and first.spec.reward_threshold is not None:
+            self.reward_threshold = float(first.spec.reward_threshold)
+        self.render_fps = _render_fps(first)
         self._cue: Tensor | None = None
         kept = _kept_fields(first.observation_space, self.observation_space)
 
@@ -109,7 +112,6 @@ class GymnasiumEnv(BatchedEnv):
 
         self.num_envs = num_envs
         self.device = torch.device(device)
-        self.has_success = self.is_minigrid
         self._vector_env = SyncVectorEnv(
             [partial(guarded, index) for index in range(num_envs)],
             copy=False,
@@ -140,7 +142,7 @@ class GymnasiumEnv(BatchedEnv):
             )
         self._look_for_cues()
         flat = self._flat(observation)
-        success = self._success(reward, terminated | truncated, info)
+        success = self._success(terminated | truncated, info)
         return EnvStep(
             observation=self._tensors(flat),
             reward=torch.as_tensor(reward, dtype=torch.float32).to(self.device, copy=True),
@@ -150,6 +152,9 @@ class GymnasiumEnv(BatchedEnv):
             final_observation=self._final_observation(flat, truncated, info),
             cue=cue,
         )
+
+    def bound_episodes(self, max_steps: int) -> None:
+        self._vector_env.set_attr("step_bound", max_steps)
 
     def render(self, index: int) -> np.ndarray:
         frame = self._vector_env.envs[index].render()
@@ -194,15 +199,14 @@ class GymnasiumEnv(BatchedEnv):
         shaped = np.nan_to_num(array).reshape(self.num_envs, *space.shape)
         return np.clip(shaped, space.low, space.high).astype(space.dtype)
 
-    def _success(self, reward: np.ndarray, done: np.ndarray, info: dict[str, Any]) -> np.ndarray:
-        if self.is_minigrid:
-            return done & (reward > 0)
+    def _success(self, done: np.ndarray, info: dict[str, Any]) -> np.ndarray:
+        """Return 1 for the episodes that ended in success, nan where that is not known, else 0."""
         final_info = info.get("final_info", {})
-        for key in SUCCESS_INFO_KEYS:
-            if key in final_info:
-                self.has_success = True
-                return done & np.asarray(final_info[key], dtype=bool)
-        return np.zeros_like(done)
+        if "is_success" not in final_info:  # the name that GuardedEnv gives it
+            return np.where(done, np.float32(np.nan), np.float32(0))
+        self.has_success = True
+        known = final_info["is_success"].astype(np.float32)
+        return np.where(done & ~final_info["_is_success"], np.float32(np.nan), known)
 
     def _final_observation(
         self, flat: Fields, truncated: np.ndarray, info: dict[str, Any]
@@ -238,6 +242,20 @@ class SeededEpisodes(gymnasium.Wrapper):
         seed = int(self._seeds[self._next % len(self._seeds)])
         self._next += self._step
         return self.env.reset(seed=seed, options=options)
+
+
+def _is_limited(env: gymnasium.Env) -> bool:
+    """Return whether Gymnasium's own wrapper ends the episodes."""
+    while isinstance(env, gymnasium.Wrapper):
+        if isinstance(env, TimeLimit):
+            return True
+        env = env.env
+    return False
+
+
+def _render_fps(env: gymnasium.Env) -> float:
+    fps = env.metadata.get("render_fps")
+    return float(fps) if isinstance(fps, int | float) and 0 < fps < float("inf") else RENDER_FPS
 
 
 def _batch_of_one(observation: Any) -> Any:

@@ -90,6 +90,7 @@ class TensorEnv(BatchedEnv, Generic[GymEnv]):
         assert isinstance(prototype.action_space, spaces.Discrete)
         self.action_space = prototype.action_space
         self.keeps_final = False
+        self.render_fps = float(prototype.metadata.get("render_fps", self.render_fps))
         self._every_row = torch.arange(num_envs, device=self.device)
         self._keys = torch.zeros_like(self._every_row)
         self._buffers: dict[str, Tensor] = {"episode": torch.zeros_like(self._every_row)}

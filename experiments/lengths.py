@@ -22,7 +22,7 @@ from experiments.intervals import interquartile_mean
 from experiments.markdown import table_head, table_row
 from experiments.plots import draw_gaps, label, save
 from experiments.runs import Run, find_runs, gap_of, grouped, varying_options
-from mtxl_rl.checkpoint import newest_checkpoint
+from mtxl_rl.checkpoint import longest_episode, newest_checkpoint
 from mtxl_rl.command import fail_with_one_line
 from mtxl_rl.config import EvaluateConfig, Memory, pick_device, set_threads
 from mtxl_rl.evaluate import in_env_of, load_agent
@@ -75,7 +75,8 @@ def lengths(
                 gap = gap_of(env_id)
                 if gap is not None:
                     lines.setdefault(name, {}).setdefault(gap, []).extend(rates)
-    table = [table_head(("agent", "environment", "seeds", "success (IQM, 95 % interval)"))]
+    head = "success, or return where there is none (IQM, 95 % interval)"
+    table = [table_head(("agent", "environment", "seeds", head))]
     table += [table_row(row) for row in rows]
     out = out or folder
     out.mkdir(parents=True, exist_ok=True)
@@ -92,9 +93,13 @@ def _key(env_id: str, memory: str) -> str:
 def _play(
     run: Run, envs: tuple[str, ...], memory: tuple[Memory, ...], episodes: int
 ) -> dict[str, float | None]:
-    """Return the success rates of a run by environment and intervention, None where it has none."""
+    """Return the success rates of a run by environment and intervention, None where it has none.
+
+    Where an environment has no success rate it is the mean return.
+    """
     path = run.path / "lengths.json"
-    setting = {"checkpoint": newest_checkpoint(run.path).name, "episodes": episodes}
+    newest = newest_checkpoint(run.path)
+    setting = {"checkpoint": newest.name, "episodes": episodes}
     found: dict[str, Any] = read_json(path) if path.is_file() else {}
     if found.get("setting") != setting:
         found = {"setting": setting, "success_rates": {}}
@@ -103,13 +108,15 @@ def _play(
     missing = [pair for pair in wanted if _key(*pair) not in rates]
     if not missing:
         return rates
-    agent, config, _ = load_agent(run.path, None, pick_device("auto"))
+    agent, config, _ = load_agent(run.path, newest, pick_device("auto"))
+    longest = longest_episode(newest)
     options = EvaluateConfig(episodes=episodes, num_envs=episodes, seed=config.seed)
     for env_id, what in missing:
         there = in_env_of(config, dataclasses.replace(options, env=env_id, memory=what))
         try:
-            evaluation = evaluate_agent(agent, env_id, there, config.backend)
-            rates[_key(env_id, what)] = evaluation.success_rate
+            evaluation = evaluate_agent(agent, env_id, there, config.backend, longest)
+            rate = evaluation.success_rate
+            rates[_key(env_id, what)] = evaluation.mean_return if rate is None else rate
         except InterventionError:
             rates[_key(env_id, what)] = None
         print(f"{run.path.name}  {env_id}  memory {what}: {rates[_key(env_id, what)]}")

@@ -6,7 +6,8 @@
 Every folder below the one that is named and that holds a config.json is a run. Runs that differ in
 their seed only make one row and one line. Written are table.md and table.csv; curves.png (success
 against frames); heat_map.png where core.mem_len and core.lmem_len vary; gaps.png (success against
-the steps from the cue to the choice) where the lengths of a task vary.
+the steps from the cue to the choice) where the lengths of a task vary. Where no run has a success
+rate, all of these are of returns.
 
 Statistics are those of rliable (arXiv 2108.13264): the interquartile mean (of fewer than four
 seeds, the mean), its bootstrap interval of 95 %, and the probability of improvement.
@@ -27,7 +28,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.intervals import interquartile_curve, interquartile_mean
-from experiments.runs import Curve, Run, chance_of, find_runs, gap_of, grouped, varying_options
+from experiments.runs import (
+    SUCCESS,
+    Curve,
+    Measure,
+    Run,
+    chance_of,
+    find_runs,
+    gap_of,
+    grouped,
+    measure_of,
+    varying_options,
+)
 from experiments.table import final_scores, write_tables
 from mtxl_rl.command import fail_with_one_line
 from mtxl_rl.config import short_name
@@ -76,14 +88,15 @@ def label(values: Sequence[str], names: Sequence[str]) -> str:
 
 
 def draw_curves(runs: list[Run], by: Sequence[str], smooth: int = 1) -> Figure:
-    """Draw success against frames, with bootstrap intervals, of those runs that have episodes."""
-    figure, axes = _success_figure("million frames", (run.options["env"] for run in runs))
+    """Draw success or return against frames, with bootstrap intervals, of runs with episodes."""
+    measure = measure_of(runs)
+    figure, axes = _figure_of(measure, "million frames", (run.options["env"] for run in runs))
     for values, group in grouped(runs, by).items():
-        curves = [smoothed(run.curve, smooth) for run in group if run.curve is not None]
-        if not curves:
+        drawn = [(run, curve) for run in group if (curve := run.curve(measure)) is not None]
+        if not drawn:
             continue
-        has_ended = [run.evaluation is not None for run in group if run.curve is not None]
-        frames, success = band(curves, has_ended)
+        curves = [smoothed(curve, smooth) for _, curve in drawn]
+        frames, success = band(curves, [run.evaluation is not None for run, _ in drawn])
         mean, low, high = interquartile_curve(success)
         seeds = f"{len(curves)} seed{'s' * (len(curves) > 1)}"
         (line,) = axes.plot(frames / 1e6, mean, label=f"{label(values, by)}, {seeds}")
@@ -94,26 +107,29 @@ def draw_curves(runs: list[Run], by: Sequence[str], smooth: int = 1) -> Figure:
 
 
 def draw_heat_map(runs: list[Run]) -> Figure:
-    """Draw success over the lengths of the short and the long memory."""
+    """Draw success or return over the lengths of the short and the long memory."""
+    measure = measure_of(runs)
     rows = list(grouped(runs, [SHORT_MEMORY]))
     columns = list(grouped(runs, [LONG_MEMORY]))
     figure, axes = _figure()
     success = np.full((len(rows), len(columns)), np.nan)
     for (short, long), group in grouped(runs, [SHORT_MEMORY, LONG_MEMORY]).items():
-        scores = final_scores(group)
+        scores = final_scores(group, measure)
         if scores:
             mean = interquartile_mean(list(scores.values())).value
             success[rows.index((short,)), columns.index((long,))] = mean
-    axes.imshow(success, vmin=0, vmax=1, cmap="viridis", aspect="auto")
+    known = [0, 1] if measure is SUCCESS else success[~np.isnan(success)]
+    low, high = min(known, default=0), max(known, default=1)
+    axes.imshow(success, vmin=low, vmax=high, cmap="viridis", aspect="auto")
     for (row, column), value in np.ndenumerate(success):
         text = "not run" if np.isnan(value) else f"{value:.2f}"
-        color = "black" if value > 0.6 or np.isnan(value) else "white"
+        color = "black" if value > low + 0.6 * (high - low) or np.isnan(value) else "white"
         axes.text(column, row, text, ha="center", va="center", color=color)
     axes.set_xticks(range(len(columns)), [value for (value,) in columns])
     axes.set_yticks(range(len(rows)), [value for (value,) in rows])
     axes.set(xlabel="slots of long memory", ylabel="steps of short memory")
     envs = sorted({run.options["env"] for run in runs})
-    axes.set_title(f"success rate in {', '.join(envs)}", fontsize="medium")
+    axes.set_title(f"{measure.words} in {', '.join(envs)}", fontsize="medium")
     return figure
 
 
@@ -124,7 +140,7 @@ def draw_gaps(lines: Mapping[str, Mapping[int, Sequence[float]]], env_ids: Itera
         lines: the success rates of the seeds, by the line's name and by the gap.
         env_ids: where they were reached.
     """
-    figure, axes = _success_figure("steps from the cue to the choice", env_ids)
+    figure, axes = _figure_of(SUCCESS, "steps from the cue to the choice", env_ids)
     for name, at_gap in lines.items():
         points = {gap: interquartile_mean([scores]) for gap, scores in sorted(at_gap.items())}
         values = [each.value for each in points.values()]
@@ -140,16 +156,17 @@ def _figure() -> tuple[Figure, Axes]:
     return plt.subplots(figsize=(7, 4), layout="constrained")
 
 
-def _success_figure(xlabel: str, env_ids: Iterable[str]) -> tuple[Figure, Axes]:
-    """Return axes of success rates, with a line where chance is in these environments."""
+def _figure_of(measure: Measure, xlabel: str, env_ids: Iterable[str]) -> tuple[Figure, Axes]:
+    """Return axes of a measure; of success, with a line where chance is in these environments."""
     figure, axes = _figure()
-    for chance in {chance_of(env_id) for env_id in env_ids}:
-        if chance is not None:
+    if measure is SUCCESS:
+        axes.set_ylim(0, 1.02)
+        for chance in filter(None, {chance_of(env_id) for env_id in env_ids}):
             axes.axhline(chance, color="grey", linestyle=":", linewidth=1)
     axes.grid(alpha=0.3)
     colors = mpl.rcParams["axes.prop_cycle"]
     axes.set_prop_cycle(rcsetup.cycler(linestyle=["-", "--", ":", "-."]) * colors)
-    axes.set(xlabel=xlabel, ylabel="success rate", ylim=(0, 1.02))
+    axes.set(xlabel=xlabel, ylabel=measure.words)
     return figure, axes
 
 
@@ -189,27 +206,28 @@ def plot(
     mpl.use("Agg")
     runs = find_runs(folder)
     by = by or tuple(varying_options(runs)) or ("core.kind",)
-    silent = [str(run.path) for run in runs if run.curve is None]
-    if len(silent) == len(runs):
-        raise ValueError(
-            f"{folder} has no run with a success rate yet; wait for the first episodes"
-        )
+    measure = measure_of(runs)
+    silent = [str(run.path) for run in runs if run.curve(measure) is None]
+    has_curves = len(silent) < len(runs)
+    is_png = out is not None and out.suffix == ".png"
+    if not has_curves and (is_png or not any(run.evaluation for run in runs)):
+        raise ValueError(f"{folder} has no run in which an episode has ended; wait for the first")
     if silent:
-        print(f"no success rate yet in {', '.join(silent)}")
-    curves = draw_curves(runs, by, smooth)
-    curves.axes[0].set_title(title)
-    if out is not None and out.suffix == ".png":
-        save(curves, out)
+        print(f"no {measure.words} yet in {', '.join(silent)}")
+    place = out or folder
+    if has_curves:
+        curves = draw_curves(runs, by, smooth)
+        curves.axes[0].set_title(title)
+        save(curves, place if is_png else place / "curves.png")
+    if is_png:
         return
-    out = out or folder
-    write_tables(runs, by, out)
-    save(curves, out / "curves.png")
+    write_tables(runs, by, place)
     varying = varying_options(runs)
     if set(varying) - {"env"} == {SHORT_MEMORY, LONG_MEMORY}:
-        save(draw_heat_map(runs), out / "heat_map.png")
+        save(draw_heat_map(runs), place / "heat_map.png")
     lines = _scores_by_gap(runs, [name for name in by if name != "env"])
     if any(len(at_gap) > 1 for at_gap in lines.values()):
-        save(draw_gaps(lines, (run.options["env"] for run in runs)), out / "gaps.png")
+        save(draw_gaps(lines, (run.options["env"] for run in runs)), place / "gaps.png")
 
 
 def _scores_by_gap(runs: list[Run], by: Sequence[str]) -> dict[str, dict[int, list[float]]]:

@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from envs.recall import RecallOptions, recall_options
 from mtxl_rl.config import flat
-from mtxl_rl.metrics import SPEED_TAG, SUCCESS_TAG, WINDOW_TAG
+from mtxl_rl.metrics import RETURN_TAG, RETURN_WINDOW_TAG, SPEED_TAG, SUCCESS_TAG, WINDOW_TAG
 from mtxl_rl.run_directory import load_config, read_json
 
 NOT_COMPARED = (
@@ -32,6 +32,20 @@ NOT_COMPARED = (
 SOLVED = 0.95
 
 Curve = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What runs are compared by."""
+
+    words: str
+    key: str  # of an evaluation
+    tag: str  # of the curve of an update's episodes
+    window_tag: str  # of the curve of the last episodes
+
+
+SUCCESS = Measure("success rate", "success_rate", SUCCESS_TAG, WINDOW_TAG)
+RETURN = Measure("return", "mean_return", RETURN_TAG, RETURN_WINDOW_TAG)
 
 
 @dataclass(frozen=True)
@@ -63,12 +77,11 @@ class Run:
     def _events(self) -> EventAccumulator:
         return read_events(self.path)
 
-    @cached_property
-    def curve(self) -> Curve | None:
-        """(frames, success rate of the episodes of an update), None where there is none yet."""
-        if SUCCESS_TAG not in self._events.Tags()["scalars"]:
+    def curve(self, measure: Measure) -> Curve | None:
+        """Return (frames, mean of the episodes of an update), None where there is none yet."""
+        if measure.tag not in self._events.Tags()["scalars"]:
             return None
-        points = self._events.Scalars(SUCCESS_TAG)
+        points = self._events.Scalars(measure.tag)
         return np.array([p.step for p in points]), np.array([p.value for p in points])
 
     @cached_property
@@ -78,13 +91,15 @@ class Run:
             return None
         return float(np.median([point.value for point in self._events.Scalars(SPEED_TAG)]))
 
-    def when_solved(self, rate: float = SOLVED) -> tuple[int, float] | None:
-        """Return frames and minutes after which the last 1,000 episodes succeed at `rate`."""
-        if WINDOW_TAG not in self._events.Tags()["scalars"]:
+    def when_solved(
+        self, target: float = SOLVED, measure: Measure = SUCCESS
+    ) -> tuple[int, float] | None:
+        """Return frames and minutes after which the mean of the last 1,000 episodes is `target`."""
+        if measure.window_tag not in self._events.Tags()["scalars"]:
             return None
         started = self._events.FirstEventTimestamp()
-        for point in self._events.Scalars(WINDOW_TAG):
-            if point.value >= rate:
+        for point in self._events.Scalars(measure.window_tag):
+            if point.value >= target:
                 return point.step, (point.wall_time - started) / 60
         return None
 
@@ -92,6 +107,16 @@ class Run:
 def read_events(run_dir: Path) -> EventAccumulator:
     """Return a run's TensorBoard events, with every point of each curve."""
     return EventAccumulator(str(run_dir), size_guidance={"scalars": 0}).Reload()
+
+
+def measure_of(runs: Sequence[Run]) -> Measure:
+    """Return the success rate if some run has one, the return otherwise."""
+
+    def has_success(run: Run) -> bool:
+        is_evaluated = run.evaluation is not None and run.evaluation["success_rate"] is not None
+        return is_evaluated or run.curve(SUCCESS) is not None
+
+    return SUCCESS if any(has_success(run) for run in runs) else RETURN
 
 
 def gap_of(env_id: str) -> int | None:

@@ -9,19 +9,19 @@ from statistics import median
 
 from experiments.intervals import interquartile_mean, probability_of_improvement
 from experiments.markdown import table_head, table_row
-from experiments.runs import SOLVED, Run, grouped
+from experiments.runs import RETURN, SOLVED, SUCCESS, Measure, Run, grouped, measure_of
 from mtxl_rl.config import short_name
 from mtxl_rl.interventions import MEMORIES
 
 INTERVENTIONS = MEMORIES[1:]
 
 
-def final_scores(runs: Sequence[Run]) -> dict[str, list[float]]:
-    """Return the success rates at the end of those runs that are finished, by environment."""
+def final_scores(runs: Sequence[Run], measure: Measure = SUCCESS) -> dict[str, list[float]]:
+    """Return what was reached at the end by those runs that are finished, by environment."""
     tasks: dict[str, list[float]] = {}
     for run in runs:
-        if run.evaluation is not None and run.evaluation["success_rate"] is not None:
-            tasks.setdefault(run.options["env"], []).append(run.evaluation["success_rate"])
+        if run.evaluation is not None and run.evaluation[measure.key] is not None:
+            tasks.setdefault(run.options["env"], []).append(run.evaluation[measure.key])
     return tasks
 
 
@@ -40,20 +40,24 @@ def table_rows(runs: Sequence[Run], by: Sequence[str]) -> list[dict[str, str]]:
         row["floats of state"] = _mean(group, "state_floats", form=",.0f")
         speeds = [run.speed for run in group if run.speed is not None]
         row["frames/s"] = f"{median(speeds):,.0f}" if speeds else ""
-        scores = final_scores(group)
-        row["success (IQM, 95 % interval)"] = (
-            str(interquartile_mean(list(scores.values()))) if scores else ""
-        )
-        row["return"] = _mean(group, "mean_return")
+        measure = measure_of(group)
+        scores = final_scores(group, measure)
+        mean = str(interquartile_mean(list(scores.values()))) if scores else ""
+        row["success (IQM, 95 % interval)"] = mean if measure is SUCCESS else ""
+        row["return (IQM, 95 % interval)"] = mean if measure is RETURN else ""
+        row["return"] = _mean(group, "mean_return") if measure is SUCCESS else ""
         row |= _cue_columns(group)
-        solved = [when for run in group if (when := run.when_solved())]
-        row[f"reached {SOLVED}"] = f"{len(solved)} of {len(group)}"
+        target = SOLVED if measure is SUCCESS else _target(group)
+        solved = []
+        if target is not None:
+            solved = [when for run in group if (when := run.when_solved(target, measure))]
+            row[f"reached {target:g}"] = f"{len(solved)} of {len(group)}"
         frames = [frames / 1e6 for frames, _ in solved]
         row["after million frames (median)"] = f"{median(frames):.2f}" if frames else ""
         minutes = [minutes for _, minutes in solved]
         row["minutes"] = f"{median(minutes):.1f}" if minutes else ""
         for memory in INTERVENTIONS:
-            row[f"memory {memory}"] = _mean(group, "interventions", memory, "success_rate")
+            row[f"memory {memory}"] = _mean(group, "interventions", memory, measure.key)
         if group is not first:
             row["better than the first row (probability)"] = _improvement(group, first)
         rows.append(row)
@@ -83,6 +87,12 @@ def _cue_columns(group: Sequence[Run]) -> dict[str, str]:
     }
 
 
+def _target(group: Sequence[Run]) -> float | None:
+    """Return the mean return that all runs of a row were to stop at, if there is one."""
+    targets = {run.options["stop_at_return"] for run in group}
+    return targets.pop() if len(targets) == 1 else None
+
+
 def _mean(group: Sequence[Run], *path: str, form: str = ".3f") -> str:
     """Return the mean over runs of a value in their evaluations, "" where none has it."""
     found = []
@@ -97,7 +107,8 @@ def _mean(group: Sequence[Run], *path: str, form: str = ".3f") -> str:
 
 def _improvement(group: Sequence[Run], first: Sequence[Run]) -> str:
     """Return the probability over the tasks that both have, "" where there are none."""
-    ours, theirs = final_scores(group), final_scores(first)
+    measure = measure_of([*group, *first])
+    ours, theirs = final_scores(group, measure), final_scores(first, measure)
     tasks = sorted(ours.keys() & theirs.keys())
     if not tasks:
         return ""

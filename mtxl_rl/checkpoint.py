@@ -100,6 +100,12 @@ def list_checkpoints(run_dir: Path) -> list[Path]:
     return sorted((run_dir / "checkpoints").glob(f"{_PREFIX}*"))
 
 
+def newest_frames(run_dir: Path) -> int:
+    """Return the frames of the newest checkpoint, 0 where there is none."""
+    names = [path.name.removeprefix(_PREFIX) for path in list_checkpoints(run_dir)]
+    return max((int(name) for name in names if name.isdecimal()), default=0)
+
+
 def newest_checkpoint(run_dir: Path, sets_aside: bool = False) -> Path:
     """Return the newest checkpoint that is whole; say so where a newer one is damaged.
 
@@ -199,6 +205,21 @@ def load_checkpoint(
         raise ValueError(f"{checkpoint} cannot be read: {error}; use another one") from None
     model.load_state_dict(tensors)
     return int(header["frames"]), training
+
+
+def longest_episode(checkpoint: Path) -> int:
+    """Return the steps of the longest episode of training, 0 where none has ended.
+
+    Raises:
+        ValueError: for a checkpoint that cannot be read.
+    """
+    try:
+        with safe_open(checkpoint / TRAINING, "pt") as file:
+            name = "window.longest"
+            # earlier checkpoints have none
+            return int(file.get_tensor(name)) if name in file.keys() else 0  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{checkpoint} cannot be read: {error}; use another one") from None
 
 
 _Form = tuple[tuple[int, ...], torch.dtype | str]

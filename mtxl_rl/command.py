@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 
 from envs.guarded_env import EnvError
 from mtxl_rl.signals import Stopped
@@ -32,3 +33,23 @@ def fail_with_one_line() -> Iterator[None]:
     except KeyboardInterrupt:
         print("interrupted; what was trained is in the run's last checkpoint", file=sys.stderr)
         sys.exit(130)
+
+
+@contextmanager
+def stdout_to_stderr() -> Iterator[None]:
+    """Send to stderr what is printed to stdout within, by Python or by a library in C."""
+    _flush_stdout()
+    saved = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _flush_stdout()
+        os.dup2(saved, 1)
+        os.close(saved)
+
+
+def _flush_stdout() -> None:
+    sys.stdout.flush()
+    ctypes.CDLL(None).fflush(None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -115,9 +116,13 @@ class TrainConfig:
     a curriculum is a chain of runs. Left out: from random weights."""
     stop_at_success: float | None = None
     """Once the success rate of the last 1,000 episodes reaches this, wind down and stop: the step
-    size goes to its end within a quarter as many frames again. Left out: never."""
+    size goes to its end within a quarter as many frames again. Left out: never. An environment
+    without a success rate stops at its registered reward_threshold instead, if it has one."""
+    stop_at_return: float | None = None
+    """The same for the mean return of the last 1,000 episodes; one of the two can be given."""
     checkpoint_every: int = 500_000
-    """Frames between checkpoints; the last is always saved."""
+    """Frames between checkpoints; there is one every ten minutes, too, and the last is always
+    saved."""
     keep: int = 2
     """Checkpoints to keep, the newest: two or more, so that one can be damaged."""
     resume: Path | None = None
@@ -129,6 +134,9 @@ class TrainConfig:
     are of environments or memory, all episodes start afresh."""
     eval_episodes: int = 200
     """Episodes of the evaluation at the end."""
+    eval_max_steps: int | None = None
+    """Cut the episodes of the evaluation off after so many steps. Left out: at the environment's
+    own limit; where it has none, at ten times the longest episode of training."""
     env_timeout: float | None = 60.0
     """Seconds that a step or a reset of one Gymnasium environment may take; None: any time."""
     core: CoreConfig = field(default_factory=CoreConfig)
@@ -137,7 +145,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _check_choices(self)
         _check_seed(self.seed)
-        _check_counts(self, ("num_envs", "checkpoint_every", "eval_episodes"))
+        _check_counts(self, ("num_envs", "checkpoint_every", "eval_episodes", "eval_max_steps"))
         if self.keep < 2:
             raise ValueError(
                 f"keep={self.keep} must be 2 or more: one is left where another is damaged; "
@@ -157,6 +165,21 @@ class TrainConfig:
             raise ValueError(
                 f"total_frames={self.total_frames} must cover one update of num_envs x "
                 f"rollout_len = {self.frames_per_update} frames; raise --total-frames"
+            )
+        if self.frames_per_update == self.ppo.num_minibatches and self.ppo.norm_adv:
+            raise ValueError(
+                f"num_envs={self.num_envs} x rollout_len={self.ppo.rollout_len} in num_minibatches="
+                f"{self.ppo.num_minibatches} is one step in a minibatch, whose advantage cannot be "
+                "normalised; raise --ppo.rollout-len, or set --ppo.no-norm-adv"
+            )
+        if self.stop_at_success is not None and self.stop_at_return is not None:
+            raise ValueError(
+                f"stop_at_success={self.stop_at_success} and stop_at_return={self.stop_at_return} "
+                "exclude each other; leave one out"
+            )
+        if self.stop_at_return is not None and not math.isfinite(self.stop_at_return):
+            raise ValueError(
+                f"stop_at_return={self.stop_at_return} must be finite; set --stop-at-return"
             )
         if self.stop_at_success is not None and not 0 < self.stop_at_success <= 1:
             raise ValueError(
@@ -189,9 +212,13 @@ class EvaluateConfig:
     memory: Memory = "kept"
     """What to do to the memory before every step, to learn what it is good for. cleared: all of
     it, and the previous action and reward; without-short, without-long: that part; swapped-long:
-    the long memory of an episode with another cue takes its place, and who uses it fails."""
+    the long memory of another episode takes its place (with another cue, where it is known), and
+    who uses it fails."""
     num_envs: int = 64
     """Environments that play at once."""
+    max_steps: int | None = None
+    """Cut episodes off after so many steps. Left out: at the environment's own limit; where it has
+    none, at ten times the longest episode of training."""
     seed: int = 1
     """Of levels and actions."""
     device: Device = "auto"
@@ -208,7 +235,7 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         _check_choices(self)
         _check_seed(self.seed)
-        _check_counts(self, ("episodes", "num_envs"))
+        _check_counts(self, ("episodes", "num_envs", "max_steps"))
         check_timeout(self.env_timeout)
         if self.video is not None and self.video.suffix not in (".mp4", ".gif"):
             raise ValueError(f"video={self.video} must end in .mp4 or .gif")
@@ -391,7 +418,7 @@ def short_name(name: str) -> str:
 def _check_counts(config: TrainConfig | EvaluateConfig, names: tuple[str, ...]) -> None:
     for name in names:
         value = getattr(config, name)
-        if value < 1:
+        if value is not None and value < 1:
             flag = name.replace("_", "-")
             raise ValueError(f"{name}={value} must be 1 or more; set --{flag}")
 

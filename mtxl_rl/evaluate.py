@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -18,7 +19,7 @@ import tyro
 import envs
 from agents.actor_critic import ActorCritic
 from mtxl_rl import checkpoint
-from mtxl_rl.command import fail_with_one_line
+from mtxl_rl.command import fail_with_one_line, stdout_to_stderr
 from mtxl_rl.config import EvaluateConfig, TrainConfig, pick_device, pick_precision, set_threads
 from mtxl_rl.evaluation import evaluate_agent
 from mtxl_rl.metrics import Evaluation
@@ -64,11 +65,15 @@ def evaluate(
         run: The run directory that training has written.
         config: How to evaluate.
     """
-    agent, run_config, frames = load_agent(run, config.checkpoint, pick_device(config.device))
-    set_threads(run_config.num_threads)
-    env_id = config.env or run_config.env
-    config = in_env_of(run_config, config)
-    evaluation = evaluate_agent(agent, env_id, config, run_config.backend)
+    with stdout_to_stderr() if config.json else nullcontext():  # environments may print
+        device = pick_device(config.device)
+        path = config.checkpoint or checkpoint.newest_checkpoint(run)
+        agent, run_config, frames = load_agent(run, path, device)
+        set_threads(run_config.num_threads)
+        env_id = config.env or run_config.env
+        config = in_env_of(run_config, config)
+        longest = checkpoint.longest_episode(path)
+        evaluation = evaluate_agent(agent, env_id, config, run_config.backend, longest)
     if config.json:
         print(json.dumps(dataclasses.asdict(evaluation) | {"frames": frames, **agent.sizes}))
         return evaluation
@@ -77,7 +82,7 @@ def evaluate(
     print(f"Success rate: {evaluation.describe_success()}")
     if evaluation.cue_seen_rate is not None:
         print(f"Cue:          {evaluation.describe_cue()}")
-    print(f"Mean return:  {evaluation.mean_return:.3f}, mean length {evaluation.mean_length:.1f}")
+    print(f"Mean return:  {evaluation.describe_return()}")
     if config.video and config.video.is_file():
         print(f"Video:        {config.video}")
     return evaluation

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import warnings
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
-import imageio.v3 as iio
 import numpy as np
 import torch
 
@@ -20,22 +18,42 @@ from agents.rollout import act_, start
 from agents.uncompiled import uncompiled
 from envs import Backend, BatchedEnv
 from mtxl_rl.config import EvaluateConfig, Memory
+from mtxl_rl.film import Film
 from mtxl_rl.interventions import Intervention, InterventionError, fitting_interventions
 from mtxl_rl.metrics import EPISODE_COLUMNS, Episodes, Evaluation
 
 TRAINING_STREAM, EVALUATION_STREAM = 0, 1
 MAX_START_PLACES = 4
-MAX_VIDEO_FRAMES = 600
-VIDEO_FPS = 10
+BOUND_FACTOR = 10
+"""Times the longest episode of training: where an evaluation without a time limit cuts."""
+UNKNOWN_BOUND = 1000
+"""Steps after which it does where no episode of training has ended."""
 
 
-def level_seeds(seed: int, stream: int) -> np.random.SeedSequence:
-    """Return the seeds of levels: training and evaluation have streams of their own."""
-    return np.random.SeedSequence(seed, spawn_key=(stream,))
+def level_seeds(seed: int, stream: int, frames: int = 0) -> np.random.SeedSequence:
+    """Return the seeds of levels: training and evaluation have streams of their own.
+
+    Args:
+        seed: of the run.
+        stream: `TRAINING_STREAM` or `EVALUATION_STREAM`.
+        frames: after which a run goes on with episodes of its own.
+    """
+    return np.random.SeedSequence(seed, spawn_key=(stream, frames) if frames else (stream,))
+
+
+def seed_generators(seeds: np.random.SeedSequence) -> None:
+    """Seed the generators of NumPy and Python that a process has one of, which some levels use."""
+    number = int(seeds.generate_state(1)[0])
+    random.seed(number)
+    np.random.seed(number)
 
 
 def evaluate_agent(
-    agent: ActorCritic, env_id: str, config: EvaluateConfig, backend: Backend = "auto"
+    agent: ActorCritic,
+    env_id: str,
+    config: EvaluateConfig,
+    backend: Backend = "auto",
+    longest: int = 0,
 ) -> Evaluation:
     """Play `config.episodes` episodes on levels of the evaluation's stream and summarise them.
 
@@ -43,39 +61,54 @@ def evaluate_agent(
     segments, a quarter of the episodes each meets the segment at its start, a quarter on, and so
     on: in training an episode may start at any step of it.
 
+    Args:
+        agent: who plays.
+        env_id: where.
+        config: how.
+        backend: of the environment.
+        longest: steps of the longest episode of training, 0 where none has ended: it says when
+            episodes are cut where neither `config` nor the environment does.
+
     Raises:
         InterventionError: when it cannot be made, or no episode was long enough for it.
+        ValueError: for `max_steps` where every episode ends by itself.
     """
-    episodes = _play_levels(agent, env_id, config, backend)
+    bound = BOUND_FACTOR * longest or UNKNOWN_BOUND
+    episodes, max_steps = _play_levels(agent, env_id, config, backend, bound)
     if not len(episodes.length):
         raise InterventionError(
             f"memory={config.memory!r} acted on none of {config.episodes} episodes: they end "
-            "before a long memory with the cue has been written; set --memory kept, or a longer "
-            "task by --env"
+            "before a long memory has been written; set --memory kept, or a longer task by --env"
         )
-    return Evaluation.of(episodes)
+    return Evaluation.of(episodes, max_steps)
 
 
 def evaluate_interventions(
-    agent: ActorCritic, env_id: str, config: EvaluateConfig, backend: Backend = "auto"
+    agent: ActorCritic,
+    env_id: str,
+    config: EvaluateConfig,
+    backend: Backend = "auto",
+    longest: int = 0,
 ) -> dict[Memory, Evaluation]:
     """Evaluate with each intervention that acts on some episode."""
     evaluations: dict[Memory, Evaluation] = {}
     for memory in fitting_interventions(agent):
         with contextlib.suppress(InterventionError):
             intervened = replace(config, memory=memory)
-            evaluations[memory] = evaluate_agent(agent, env_id, intervened, backend)
+            evaluations[memory] = evaluate_agent(agent, env_id, intervened, backend, longest)
     return evaluations
 
 
 @uncompiled()
 def _play_levels(
-    agent: ActorCritic, env_id: str, config: EvaluateConfig, backend: Backend
-) -> Episodes:
+    agent: ActorCritic, env_id: str, config: EvaluateConfig, backend: Backend, bound: int
+) -> tuple[Episodes, int | None]:
+    """Return the episodes, and after how many steps they were cut."""
     levels = level_seeds(config.seed, EVALUATION_STREAM).generate_state(config.episodes)
     places = start_places(agent, config.episodes)
     watch = FiniteWatch()
     played = []
+    max_steps = config.max_steps
     for place, share in zip(places, np.array_split(levels, len(places)), strict=True):
         if config.memory == "swapped-long":
             # envs with odd numbers, which count, play the levels, and those that give play them too
@@ -97,7 +130,9 @@ def _play_levels(
         )
         try:
             _check_spaces(agent, env, env_id)
-            options = replace(config, episodes=len(share), video=video)
+            if max_steps is None and not env.has_time_limit:
+                max_steps = bound
+            options = replace(config, episodes=len(share), video=video, max_steps=max_steps)
             played.append(play(agent, env, options, place, watch))
         finally:
             env.close()
@@ -108,7 +143,7 @@ def _play_levels(
             RuntimeWarning,
             stacklevel=2,
         )
-    return Episodes.joined(played)
+    return Episodes.joined(played), max_steps
 
 
 def start_places(agent: ActorCritic, episodes: int) -> list[int]:
@@ -121,6 +156,15 @@ def start_places(agent: ActorCritic, episodes: int) -> list[int]:
     seq_len = agent.core.transformer.seq_len
     num_places = max(1, min(MAX_START_PLACES, seq_len, episodes // 2))
     return [seq_len * index // num_places for index in range(num_places)]
+
+
+def check_bound(max_steps: int, env: BatchedEnv) -> None:
+    """Raise ValueError where episodes cannot be cut."""
+    if env.backend == "tensor":
+        raise ValueError(
+            f"max_steps={max_steps} cannot be set for environments that are tensors, where every "
+            "episode ends by itself; leave it out, or set --backend gymnasium in training"
+        )
 
 
 def _check_spaces(agent: ActorCritic, env: BatchedEnv, env_id: str) -> None:
@@ -147,7 +191,7 @@ def play(
     Args:
         agent: who plays.
         env: where.
-        config: episodes, seed of the actions, intervention, film.
+        config: episodes and when they are cut, seed of the actions, intervention, film.
         start_place: the step of a segment at which the first episodes start.
         watch: what looks for numbers that are not finite.
 
@@ -160,11 +204,16 @@ def play(
     quota[players] = config.episodes // len(players)
     quota[players[: config.episodes % len(players)]] += 1
     torch.manual_seed(config.seed + start_place)
+    seed_generators(level_seeds(config.seed, EVALUATION_STREAM, start_place))
+    if config.max_steps is not None:
+        check_bound(config.max_steps, env)
+        env.bound_episodes(config.max_steps)
     carry = start(agent, env)
     for _ in range(start_place):  # the first step of the episode clears what this leaves
         carry = replace(carry, state=agent.step_(carry.inputs, carry.state)[2])
     rows: list[torch.Tensor] = []
-    film = _Film(config.video)
+    cuts: list[torch.Tensor] = []
+    film = Film(config.video, env.render_fps)
     watch = watch or FiniteWatch()
     watch.start(env.num_envs)
     while quota.any():
@@ -178,52 +227,10 @@ def play(
         quota -= played.long()
         columns = [record[name].double().cpu() for name in EPISODE_COLUMNS]
         rows.append(torch.stack(columns, dim=-1)[played & counts])
-    film.write()
-    return Episodes.of(torch.cat(rows), env.has_success, env.has_cue)
-
-
-class _Film:
-    """A film of an evaluation; where it cannot be made there is a warning and no film."""
-
-    def __init__(self, path: Path | None):
-        self._path = path
-        self._frames: list[np.ndarray] = []
-
-    def take(self, env: BatchedEnv, index: int) -> None:
-        """Add a picture of an env, up to the longest film."""
-        if self._path is not None and len(self._frames) < MAX_VIDEO_FRAMES:
-            with self._or_none():
-                self._frames.append(env.render(index))
-
-    def write(self) -> None:
-        """Write the film."""
-        if self._path is not None:
-            with self._or_none():
-                write_video(self._path, self._frames)
-
-    @contextlib.contextmanager
-    def _or_none(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:  # of a renderer, a display or ffmpeg: any kind
-            hint = "" if self._path is None or self._path.suffix == ".gif" else (
-                " (a .gif needs no ffmpeg)"
-            )  # fmt: skip
-            warnings.warn(
-                f"no film {self._path}: {type(error).__name__}: {error}{hint}. The evaluation goes "
-                "on",
-                RuntimeWarning,
-                stacklevel=4,
-            )
-            if self._path is not None:
-                self._path.unlink(missing_ok=True)  # half a film, or an older one
-            self._path = None
-
-
-def write_video(path: Path, frames: list[np.ndarray]) -> None:
-    """Write pictures (rows, columns, 3) uint8 as .mp4 or .gif."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".gif":
-        iio.imwrite(path, np.stack(frames), duration=1000 / VIDEO_FPS, loop=0)
-    else:
-        iio.imwrite(path, np.stack(frames), fps=VIDEO_FPS, codec="libx264")
+        is_cut = ~record["terminated"] & (record["episode_length"] == (config.max_steps or 0))
+        cuts.append(is_cut.cpu()[played & counts])
+    film.close()
+    columns, is_cut = torch.cat(rows), torch.cat(cuts)
+    if intervene.is_idle:
+        columns, is_cut = columns[:0], is_cut[:0]
+    return Episodes.of(columns, env.has_success, env.has_cue, is_cut)

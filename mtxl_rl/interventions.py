@@ -48,6 +48,7 @@ class Intervention:
     - swapped-long: envs with odd numbers get, at the start of every segment, the long memory of an
       episode with another cue, from the envs with even numbers, which are left alone. Who uses it
       then goes to the other end. It acts on episodes that have seen their cue; those alone count.
+      Where no cue is known it is the long memory of any other episode, and all of them count.
 
     Args:
         memory: which.
@@ -66,12 +67,6 @@ class Intervention:
                 f"memory={memory!r} has nothing to act on in this agent; set --memory to "
                 f"{' or '.join(('kept', *fitting))}"
             )
-        if memory == "swapped-long" and not has_cue:
-            raise InterventionError(
-                f"memory={memory!r} needs an environment that says which cue is in view: Memory, "
-                "T-mazes, Junctions and Recall do, see docs/environments.md; set --memory "
-                "without-long"
-            )
         if memory == "swapped-long" and num_envs < 2:
             raise InterventionError(
                 f"memory={memory!r} needs two envs or more that play at once, not {num_envs}; "
@@ -79,9 +74,12 @@ class Intervention:
             )
         self._memory = memory
         self._agent = agent
+        self._has_cue = has_cue
         rows = torch.arange(num_envs, device=agent.device)
         self._is_receiver = rows % 2 == 1
         self._has_received = torch.zeros_like(self._is_receiver)
+        self.is_idle = memory == "swapped-long"
+        """Whether it has acted on no episode yet."""
 
     @property
     def plays(self) -> Bool[Tensor, " B"]:
@@ -93,7 +91,8 @@ class Intervention:
     @property
     def has_acted(self) -> Bool[Tensor, " B"]:
         """Whether the episode in progress counts."""
-        return self._has_received if self._memory == "swapped-long" else self.plays
+        is_of_some = self._memory == "swapped-long" and self._has_cue
+        return self._has_received if is_of_some else self.plays
 
     def __call__(self, carry: Carry) -> Carry:
         """Return what the next step sees."""
@@ -111,12 +110,15 @@ class Intervention:
         return replace(carry, state=state)
 
     def _swapped(self, carry: Carry, state: MemoryState) -> MemoryState:
-        remembers = state.long_valid & (carry.cue >= 0)
+        remembers = state.long_valid & (carry.cue >= 0) if self._has_cue else state.long_valid
         receives = remembers & self._is_receiver
         gives = remembers & ~self._is_receiver
-        fits = receives[:, None] & gives[None, :] & (carry.cue[:, None] != carry.cue[None, :])
+        fits = receives[:, None] & gives[None, :]
+        if self._has_cue:
+            fits = fits & (carry.cue[:, None] != carry.cue[None, :])
         donor = (fits * torch.rand(fits.shape, device=fits.device)).argmax(dim=1)
         has_donor = fits.any(dim=1)
         self._has_received = self._has_received | has_donor
+        self.is_idle &= not has_donor.any()
         long = torch.where(has_donor[:, None, None], state.long[donor], state.long)
         return replace(state, long=long).without_cache()

@@ -9,16 +9,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.stats import binomtest
+from scipy import stats
 from torch import Tensor
 
 from agents.rollout import Rollout
 
 WINDOW = 1000
-"""Episodes over which the progress display and --stop-at-success average."""
+"""Episodes over which the progress display, --stop-at-success and --stop-at-return average."""
 SUCCESS_TAG = "charts/success_rate"
 WINDOW_TAG = "charts/success_rate_window"
 """Of the last `WINDOW` episodes, from when there are as many."""
+RETURN_TAG = "charts/episodic_return"
+RETURN_WINDOW_TAG = "charts/episodic_return_window"
 SPEED_TAG = "charts/SPS"
 
 
@@ -26,25 +28,35 @@ SPEED_TAG = "charts/SPS"
 class Episodes:
     """Episodes that ended, one entry each."""
 
-    success: np.ndarray  # 1.0 or 0.0; nan where the environment does not define it
+    success: np.ndarray  # 1.0 or 0.0; nan where it is not known
     return_: np.ndarray  # sum of rewards
     length: np.ndarray  # steps
     cue_age: np.ndarray  # steps since the cue was in view, -1 for never; nan: no cue is known
+    is_cut: np.ndarray  # whether an evaluation has cut it off
 
     @classmethod
-    def of(cls, columns: Tensor, has_success: bool, has_cue: bool) -> Episodes:
-        """Take apart `columns` (n, 4): success, return, length, age of the cue."""
+    def of(
+        cls, columns: Tensor, has_success: bool, has_cue: bool, is_cut: Tensor | None = None
+    ) -> Episodes:
+        """Take apart `columns` (n, 4): success or nan, return, length, age of the cue."""
         success, return_, length, cue_age = columns.double().cpu().numpy().T
+        cut = np.zeros(len(success), dtype=bool) if is_cut is None else is_cut.cpu().numpy()
         unknown = np.full_like(success, np.nan)
-        return cls(
-            success if has_success else unknown, return_, length, cue_age if has_cue else unknown
-        )
+        # not to have ended in time is a failure
+        success = np.where(cut & np.isnan(success), 0.0, success) if has_success else unknown
+        return cls(success, return_, length, cue_age if has_cue else unknown, cut)
 
     @classmethod
     def joined(cls, parts: Sequence[Episodes]) -> Episodes:
         """Put several together, in their order."""
         columns = zip(*(vars(part).values() for part in parts), strict=True)
         return cls(*(np.concatenate(column) for column in columns))
+
+    @property
+    def success_rate(self) -> float | None:
+        """Of the episodes of which it is known; None where it is of none."""
+        known = self.success[~np.isnan(self.success)]
+        return float(known.mean()) if len(known) else None
 
     @property
     def saw_cue(self) -> Episodes:
@@ -68,28 +80,34 @@ def ended_episodes(rollout: Rollout, has_success: bool, has_cue: bool) -> Episod
 class Evaluation:
     """The result of an evaluation.
 
-    Success is None where the environment does not define it; what is said of the cue is None where
-    none is known or, of success and age, where no episode has seen it.
+    Success is None where it is known of no episode; what is said of the cue is None where none is
+    known or, of success and age, where no episode has seen it.
     """
 
     episodes: int
-    success_rate: float | None
+    success_rate: float | None  # of the episodes of which it is known
     success_interval: tuple[float, float] | None  # Wilson's, 95 %
     mean_return: float
     mean_length: float
     cue_seen_rate: float | None = None  # share of episodes in which the cue was in view
     success_rate_cue_seen: float | None = None  # of those episodes
     mean_cue_age: float | None = None  # steps from its last sight to the last decision, of those
+    return_interval: tuple[float, float] | None = None  # of the mean, Student's t, 95 %
+    success_unknown: int = 0  # episodes of which success is not known, where it is of others
+    cut_episodes: int = 0  # that did not end within `max_steps`
+    max_steps: int | None = None  # after which episodes were cut; None: never
 
     @classmethod
-    def of(cls, episodes: Episodes) -> Evaluation:
+    def of(cls, episodes: Episodes, max_steps: int | None = None) -> Evaluation:
         """Summarise episodes."""
         num_episodes = len(episodes.success)
-        rate = _success_rate(episodes)
+        rate = episodes.success_rate
         interval = None
+        num_known = num_episodes - int(np.isnan(episodes.success).sum())
         if rate is not None:
-            num_successes = round(rate * num_episodes)
-            bounds = binomtest(num_successes, num_episodes).proportion_ci(method="wilson")
+            bounds = stats.binomtest(round(rate * num_known), num_known).proportion_ci(
+                method="wilson"
+            )
             interval = (round(float(bounds.low), 4), round(float(bounds.high), 4))
         saw_cue = episodes.saw_cue
         has_cue = num_episodes > 0 and not np.isnan(episodes.cue_age).any()
@@ -100,8 +118,12 @@ class Evaluation:
             mean_return=float(episodes.return_.mean()),
             mean_length=float(episodes.length.mean()),
             cue_seen_rate=len(saw_cue.success) / num_episodes if has_cue else None,
-            success_rate_cue_seen=_success_rate(saw_cue),
+            success_rate_cue_seen=saw_cue.success_rate,
             mean_cue_age=float(saw_cue.cue_age.mean()) if len(saw_cue.cue_age) else None,
+            return_interval=_mean_interval(episodes.return_),
+            success_unknown=0 if rate is None else num_episodes - num_known,
+            cut_episodes=int(episodes.is_cut.sum()),
+            max_steps=max_steps,
         )
 
     def describe_success(self) -> str:
@@ -109,7 +131,21 @@ class Evaluation:
         if self.success_rate is None or self.success_interval is None:
             return "not defined by this environment"
         low, high = self.success_interval
-        return f"{self.success_rate:.3f}  (95 % interval {low:.3f} to {high:.3f})"
+        text = f"{self.success_rate:.3f}  (95 % interval {low:.3f} to {high:.3f})"
+        if self.success_unknown:
+            text += f"; {self.success_unknown} of {self.episodes} episodes did not say"
+        return text
+
+    def describe_return(self) -> str:
+        """Return mean return and length, and how many episodes were cut, for people."""
+        text = f"{self.mean_return:.3f}"
+        if self.return_interval is not None:
+            text += "  (95 % interval {:.3f} to {:.3f})".format(*self.return_interval)
+        text += f", mean length {self.mean_length:.1f}"
+        if self.cut_episodes:
+            text += f"; {self.cut_episodes} of {self.episodes} episodes were cut at "
+            text += f"{self.max_steps:,} steps"
+        return text
 
     def describe_cue(self) -> str:
         """Return in how many episodes the cue was seen, and what came of it, for people."""
@@ -123,21 +159,25 @@ class Evaluation:
         )
 
 
-def _success_rate(episodes: Episodes) -> float | None:
-    if not len(episodes.success) or np.isnan(episodes.success).any():
+def _mean_interval(values: np.ndarray) -> tuple[float, float] | None:
+    if len(values) < 2 or not np.isfinite(values).all():
         return None
-    return float(episodes.success.mean())
+    half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
+    return round(float(values.mean() - half), 4), round(float(values.mean() + half), 4)
 
 
 class EpisodeWindow:
     """The last episodes that ended."""
 
     def __init__(self, size: int = WINDOW):
+        self.longest = 0
+        """Steps of the longest episode of all."""
         self._rows: deque[tuple[float, float]] = deque(maxlen=size)
 
     def add(self, episodes: Episodes) -> None:
         """Append episodes."""
         self._rows.extend(zip(episodes.success, episodes.return_, strict=True))
+        self.longest = max(self.longest, int(episodes.length.max(initial=0)))
 
     @property
     def is_full(self) -> bool:
@@ -145,29 +185,30 @@ class EpisodeWindow:
         return len(self._rows) == self._rows.maxlen
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return the episodes as a tensor (n, 2): success and return."""
-        return {"episodes": torch.tensor(list(self._rows), dtype=torch.float64).reshape(-1, 2)}
+        """Return the episodes as a tensor (n, 2), success and return, and the longest's steps."""
+        rows = torch.tensor(list(self._rows), dtype=torch.float64).reshape(-1, 2)
+        return {"episodes": rows, "longest": torch.tensor(self.longest)}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Go on from `state_dict`."""
         if state["episodes"].dim() != 2 or state["episodes"].shape[1] != 2:
             raise ValueError(f"window.episodes is {tuple(state['episodes'].shape)}, not (n, 2)")
+        self.longest = int(state.get("longest", 0))  # earlier checkpoints have none
         self._rows.clear()
         self._rows.extend(tuple(row) for row in state["episodes"].tolist())
 
-    def reaches(self, target: float | None) -> bool:
-        """Return whether the window is full, and its success rate at `target` or above."""
-        return target is not None and self.is_full and self.success_rate >= target
+    def reaches(self, success: float | None, return_: float | None = None) -> bool:
+        """Return whether the window is full, and its mean at one of the targets or above."""
+        targets = ((success, self.success_rate), (return_, self.mean_return))
+        return self.is_full and any(goal is not None and mean >= goal for goal, mean in targets)
 
     @property
     def success_rate(self) -> float:
-        """Mean success; nan without episodes or where it is not defined."""
-        return self._mean(0)
+        """Mean success of the episodes of which it is known; nan where it is of none."""
+        known = [success for success, _ in self._rows if not math.isnan(success)]
+        return float(np.mean(known)) if known else math.nan
 
     @property
     def mean_return(self) -> float:
         """Mean return; nan without episodes."""
-        return self._mean(1)
-
-    def _mean(self, column: int) -> float:
-        return float(np.mean([row[column] for row in self._rows])) if self._rows else math.nan
+        return float(np.mean([return_ for _, return_ in self._rows])) if self._rows else math.nan

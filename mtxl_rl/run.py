@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import warnings
 from dataclasses import replace
@@ -17,7 +18,13 @@ from envs.guarded_env import EnvError
 from mtxl_rl import checkpoint
 from mtxl_rl.command import RunFailed
 from mtxl_rl.config import TrainConfig, differences, flat, from_json, pick_compile
-from mtxl_rl.metrics import SPEED_TAG, WINDOW_TAG, EpisodeWindow, ended_episodes
+from mtxl_rl.metrics import (
+    RETURN_WINDOW_TAG,
+    SPEED_TAG,
+    WINDOW_TAG,
+    EpisodeWindow,
+    ended_episodes,
+)
 from mtxl_rl.non_finite import NonFiniteGuard
 from mtxl_rl.progress import Progress, say
 from mtxl_rl.run_directory import (
@@ -34,10 +41,13 @@ from mtxl_rl.signals import Stopped, StopSignals
 from mtxl_rl.training_state import Stateful, has_episodes, restore_training_, training_tensors
 
 MAY_CHANGE = (
-    "total_frames", "stop_at_success", "device", "compile", "strict", "num_threads",
-    "checkpoint_every", "keep", "eval_episodes", "env_timeout", "allow_changes",
+    "total_frames", "stop_at_success", "stop_at_return", "device", "compile", "strict",
+    "num_threads", "checkpoint_every", "keep", "eval_episodes", "eval_max_steps", "env_timeout",
+    "allow_changes",
 )  # fmt: skip
 """Options that a resumed run can change: they change nothing of what it has learned."""
+CHECKPOINT_SECONDS = 600.0
+"""After which there is a checkpoint, however few frames there were."""
 
 
 class Run:
@@ -79,6 +89,7 @@ class Run:
             raise
         self._saved_frames = self.frames
         self._next_save = self.frames + config.checkpoint_every
+        self._saved_at = time.monotonic()
         self._save_error: Exception | None = None
         go_on_from = self.frames if config.resume else None
         self.logger = RunLogger(self.run_dir, config, go_on_from)
@@ -112,7 +123,10 @@ class Run:
 
     def _update(self, progress: Progress, first_frames: int, started: float) -> None:
         """Act, learn, log, and save a checkpoint where one is due."""
-        rollout = self.trainer.collect()
+        try:
+            rollout = self.trainer.collect()
+        except ValueError as error:  # not one of an update, which it may have torn: this is saved
+            raise RunFailed(f"failed to act after {self.frames:,} frames: {error}") from error
         scalars = self.trainer.update(rollout, self.schedule.progress(self.frames))
         self.frames += self.config.frames_per_update
 
@@ -122,15 +136,24 @@ class Run:
         scalars[SPEED_TAG] = speed
         if self.window.is_full:
             scalars[WINDOW_TAG] = self.window.success_rate
+            scalars[RETURN_WINDOW_TAG] = self.window.mean_return
         self.logger.log(scalars, self.frames)
         self.logger.log_episodes(episodes, self.frames)
         progress.show(self.frames, speed, self.window.success_rate, self.window.mean_return)
         self._guard.check(scalars, rollout, self.frames)
-        if self.window.reaches(self.config.stop_at_success) and not self.schedule.is_winding_down:
+        if self._is_at_target and not self.schedule.is_winding_down:
             self.schedule.wind_down(self.frames)
             progress.end_at(self.schedule.end_frames)
-        if self.frames >= self._next_save:
+        is_late = time.monotonic() - self._saved_at >= CHECKPOINT_SECONDS
+        if self.frames >= self._next_save or is_late:
             self.save()
+
+    @property
+    def _is_at_target(self) -> bool:
+        success, return_ = self.config.stop_at_success, self.config.stop_at_return
+        if success is not None and math.isnan(self.window.success_rate):
+            return_ = self.env.reward_threshold  # the start has said so
+        return self.window.reaches(success, return_)
 
     @property
     def _parts(self) -> dict[str, Stateful]:
@@ -144,6 +167,7 @@ class Run:
     def save(self) -> None:
         """Save a checkpoint; where that fails say so: the next one is tried when it is due."""
         self._next_save = self.frames + self.config.checkpoint_every
+        self._saved_at = time.monotonic()
         tensors = training_tensors(self.trainer, self._parts)
         self.logger.flush()
         try:

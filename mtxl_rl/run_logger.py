@@ -16,7 +16,7 @@ from tensorboard.summary.writer.event_file_writer import _AsyncWriterThread
 from torch.utils.tensorboard.writer import SummaryWriter
 
 from mtxl_rl.config import Memory, TrainConfig, flat, to_json
-from mtxl_rl.metrics import SUCCESS_TAG, Episodes, Evaluation
+from mtxl_rl.metrics import RETURN_TAG, SUCCESS_TAG, Episodes, Evaluation
 
 
 class RunLogger:
@@ -53,15 +53,15 @@ class RunLogger:
         """Write the means of the episodes that ended."""
         if len(episodes.length):
             scalars = {
-                SUCCESS_TAG: float(episodes.success.mean()),
-                "charts/episodic_return": float(episodes.return_.mean()),
+                SUCCESS_TAG: _or_nan(episodes.success_rate),
+                RETURN_TAG: float(episodes.return_.mean()),
                 "charts/episodic_length": float(episodes.length.mean()),
             }
             saw_cue = episodes.saw_cue
             if not np.isnan(episodes.cue_age).any():
                 scalars["cue/seen_rate"] = len(saw_cue.length) / len(episodes.length)
             if len(saw_cue.length):
-                scalars["cue/success_rate_if_seen"] = float(saw_cue.success.mean())
+                scalars["cue/success_rate_if_seen"] = _or_nan(saw_cue.success_rate)
                 scalars["cue/steps_since_seen"] = float(saw_cue.cue_age.mean())
             self.log(scalars, frames)
 
@@ -89,6 +89,7 @@ class RunLogger:
             }
             for memory, each in (intervened or {}).items():
                 results[f"eval_intervened/success_rate_{memory}"] = each.success_rate
+                results[f"eval_intervened/mean_return_{memory}"] = each.mean_return
             results = {tag: value for tag, value in results.items() if value is not None}
             options = {
                 name: value if isinstance(value, bool | int | float | str) else str(value)
@@ -121,3 +122,7 @@ class RunLogger:
         is_writer = isinstance(failed.thread, _AsyncWriterThread)
         if not (is_writer and issubclass(failed.exc_type, OSError)):
             self._hook(failed)
+
+
+def _or_nan(value: float | None) -> float:
+    return math.nan if value is None else value

@@ -8,8 +8,10 @@ python -m mtxl_rl.train --help
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,10 +33,13 @@ from mtxl_rl.config import (
 )
 from mtxl_rl.evaluation import (
     TRAINING_STREAM,
+    check_bound,
     evaluate_agent,
     evaluate_interventions,
     level_seeds,
+    seed_generators,
 )
+from mtxl_rl.interventions import fitting_interventions
 from mtxl_rl.metrics import Evaluation
 from mtxl_rl.progress import say
 from mtxl_rl.run import Run, check_changes
@@ -48,8 +53,12 @@ WORDS: dict[Memory, str] = {
     "cleared": "without memory, previous action and reward",
     "without-short": "without short memory",
     "without-long": "without long memory",
-    "swapped-long": "with the long memory of an episode with another cue",
+    "swapped-long": "with another episode's long memory",
 }
+INTERVENED_SHARE = 0.1
+"""Frames that the interventions may take at most, together, as a share of those of training."""
+MIN_INTERVENED = 20
+"""Episodes of each all the same, if the evaluation itself has as many."""
 
 
 def train(config: TrainConfig) -> Evaluation:
@@ -70,12 +79,17 @@ def train(config: TrainConfig) -> Evaluation:
 
 
 def _train(config: TrainConfig, device: torch.device) -> Evaluation:
-    seeds = level_seeds(config.seed, TRAINING_STREAM)
+    # a run that goes on draws new levels, where its environments cannot go on themselves
+    frames = checkpoint.newest_frames(config.resume) if config.resume else 0
+    seeds = level_seeds(config.seed, TRAINING_STREAM, frames)
+    seed_generators(seeds)
     env = envs.make(
         config.env, config.num_envs, device, seeds, backend=config.backend,
         timeout=config.env_timeout, env_kwargs=config.env_kwargs, wrap=config.wrap,
     )  # fmt: skip
     try:
+        if config.eval_max_steps is not None:
+            check_bound(config.eval_max_steps, env)
         agent = ActorCritic(env.observation_space, env.action_space, config.core).to(device)
         if config.init_from is not None and not has_checkpoint(config.resume):
             checkpoint.load_start(config.init_from, config, agent)
@@ -94,6 +108,11 @@ def _train(config: TrainConfig, device: torch.device) -> Evaluation:
         finally:
             env.close()
         evaluation = _evaluate(run)
+    except ValueError as error:  # it is no refusal any more: something has been written
+        raise RunFailed(
+            f"failed after {run.frames:,} frames: {error}. What was trained until its last "
+            f"checkpoint is in {run.run_dir}"
+        ) from error
     finally:
         run.close()
     say(f"Curves:       {sys.executable} -m tensorboard.main --logdir {run.run_dir}")
@@ -117,6 +136,20 @@ def _introduce(run: Run) -> None:
         slots = transformer.lmem_len or "no"
         say(f"Memory:       of the last {first} to {last} steps, and {slots} slots of long memory")
     say(f"Run:          {run.run_dir}")
+    if config.stop_at_success is not None and not run.env.has_success:
+        threshold = run.env.reward_threshold
+        instead = (
+            f"it trains to total_frames={config.total_frames:,}; give --stop-at-return for a target"
+            if threshold is None
+            else f"it stops at a mean return of {threshold:g}, the reward_threshold that it is "
+            "registered with"
+        )
+        warnings.warn(
+            f"stop_at_success={config.stop_at_success}: {config.env} has no success rate unless "
+            f"its info says is_success when an episode ends. Without one {instead}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
 
 def _evaluate(run: Run) -> Evaluation:
@@ -126,27 +159,62 @@ def _evaluate(run: Run) -> Evaluation:
         episodes=config.eval_episodes,
         seed=config.seed,
         num_envs=min(config.eval_episodes, MAX_EVAL_ENVS),
+        max_steps=config.eval_max_steps,
         env_timeout=config.env_timeout,
         env_kwargs=config.env_kwargs,
         wrap=config.wrap,
     )
-    evaluation = evaluate_agent(agent, config.env, options, config.backend)
+    longest = run.window.longest
+    evaluation = evaluate_agent(agent, config.env, options, config.backend, longest)
     say(f"Evaluated:    {evaluation.episodes} new episodes")
     say(f"Success rate: {evaluation.describe_success()}")
-    intervened: dict[Memory, Evaluation] = {}
-    if evaluation.success_rate is not None:
-        intervened = evaluate_interventions(agent, config.env, options, config.backend)
-    for memory, each in intervened.items():
-        say(f"  the same agent, {WORDS[memory]}: {each.describe_success()}")
     if evaluation.cue_seen_rate is not None:
         say(f"Cue:          {evaluation.describe_cue()}")
-    say(f"Mean return:  {evaluation.mean_return:.3f}, mean length {evaluation.mean_length:.1f}")
+    say(f"Mean return:  {evaluation.describe_return()}")
+    num_kinds = len(fitting_interventions(agent))
+    few = num_intervened(config.eval_episodes, run.frames, num_kinds, evaluation.mean_length)
+    options = dataclasses.replace(options, episodes=few)
+    intervened = evaluate_interventions(agent, config.env, options, config.backend, longest)
+    for line in _memory_table(evaluation, intervened):
+        say(line)
     run.logger.close(evaluation, intervened, run.frames)
     run.check_saved()  # only then is it finished, for those who look at what it has written
     interventions = {memory: dataclasses.asdict(each) for memory, each in intervened.items()}
     counts = {"frames": run.frames, **agent.sizes, "interventions": interventions}
     write_json(run.run_dir / "evaluation.json", dataclasses.asdict(evaluation) | counts)
     return evaluation
+
+
+def num_intervened(episodes: int, frames: int, num_kinds: int, mean_length: float) -> int:
+    """Return how many episodes to play with each intervention.
+
+    Args:
+        episodes: of the evaluation.
+        frames: of training.
+        num_kinds: of interventions.
+        mean_length: steps of an episode.
+    """
+    affordable = INTERVENED_SHARE * frames / (max(1, num_kinds) * mean_length)
+    return min(episodes, max(MIN_INTERVENED, round(affordable)))
+
+
+def _memory_table(evaluation: Evaluation, intervened: Mapping[Memory, Evaluation]) -> list[str]:
+    """Return what becomes of the agent where a part of its memory is taken away, for people."""
+    if not intervened:
+        return []
+    rows = {"as it was trained": evaluation} | {WORDS[k]: each for k, each in intervened.items()}
+    lines = [("The same agent", "success", "return (95 %)", "length", "episodes")]
+    for words, each in rows.items():
+        success = "-" if each.success_rate is None else f"{each.success_rate:.3f}"
+        low, high = each.return_interval or (math.nan, math.nan)
+        return_ = f"{each.mean_return:.3f} ({low:.3f} to {high:.3f})"
+        lines.append(
+            (f"  {words}", success, return_, f"{each.mean_length:.1f}", f"{each.episodes}")
+        )
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in lines
+    ]
 
 
 def has_checkpoint(run_dir: Path | None) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -71,6 +72,21 @@ def test_swaps_the_long_memory_of_odd_envs_for_one_with_another_cue() -> None:
     assert not torch.allclose(values(agent, carry)[1::2], values(agent, intervene(carry))[1::2])
 
 
+def test_swaps_for_any_other_where_no_cue_is_known() -> None:
+    agent = make_agent()
+    _, carry = play(agent, SEQ_LEN)
+    carry = replace(carry, cue=torch.full_like(carry.cue, -1))
+    intervene = Intervention("swapped-long", agent, False, NUM_ENVS)
+    assert torch.equal(intervene.has_acted, intervene.plays)  # short episodes count, too
+    before = carry.state.long.clone()
+    assert intervene.is_idle
+    after = intervene(carry).state.long
+    assert not intervene.is_idle
+    assert torch.equal(after[::2], before[::2])
+    for row in range(1, NUM_ENVS, 2):
+        assert any(torch.equal(after[row], donor) for donor in before[::2])
+
+
 def test_swaps_only_what_has_been_written_with_a_cue() -> None:
     agent = make_agent()
     _, fresh = play(agent, 0)
@@ -107,7 +123,5 @@ def test_knows_what_an_agent_has() -> None:
 def test_says_what_cannot_be_done() -> None:
     with pytest.raises(InterventionError, match="set --memory to kept or cleared or without-short"):
         Intervention("without-long", make_agent("gtrxl"), True, 2)
-    with pytest.raises(InterventionError, match="needs an environment that says which cue"):
-        Intervention("swapped-long", make_agent(), False, 2)
     with pytest.raises(InterventionError, match="needs two envs or more that play at once, not 1"):
         Intervention("swapped-long", make_agent(), True, 1)

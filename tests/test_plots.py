@@ -15,34 +15,48 @@ from numpy.testing import assert_allclose
 
 from agents.core import CoreConfig
 from experiments import plots
-from experiments.runs import Run, find_runs, gap_of, grouped, varying_options
+from experiments.runs import (
+    RETURN,
+    SUCCESS,
+    Run,
+    find_runs,
+    gap_of,
+    grouped,
+    measure_of,
+    varying_options,
+)
 from experiments.table import table_rows, write_tables
 from mtxl_rl.config import TrainConfig
-from mtxl_rl.metrics import SPEED_TAG, WINDOW_TAG, Episodes
+from mtxl_rl.metrics import RETURN_WINDOW_TAG, SPEED_TAG, WINDOW_TAG, Episodes
 from mtxl_rl.run_directory import create_run
 from mtxl_rl.run_logger import RunLogger
 
 
 def make_run(
-    folder: Path, config: TrainConfig, rates: list[float], speeds: Sequence[float] = ()
+    folder: Path,
+    config: TrainConfig,
+    rates: list[float],
+    speeds: Sequence[float] = (),
+    has_success: bool = True,
 ) -> None:
     create_run(folder, config)
     logger = RunLogger(folder, config)
     for update, rate in enumerate(rates):
         one = np.array([rate])
-        logger.log_episodes(Episodes(one, one, one, one), frames=100 * (update + 1))
+        success = one if has_success else one * np.nan
+        logger.log_episodes(Episodes(success, one, one, one, one < 0), frames=100 * (update + 1))
     for update, speed in enumerate(speeds):
         logger.log({SPEED_TAG: speed}, frames=100 * (update + 1))
     logger.close()
 
 
-def finish(folder: Path, success_rate: float, **interventions: float) -> None:
+def finish(folder: Path, success_rate: float | None, **interventions: float) -> None:
     """Write an evaluation with a cue that was seen in every second episode."""
     evaluation = {
         "success_rate": success_rate,
         "parameters": 12_345,
         "state_floats": 4352,
-        "mean_return": 2 * success_rate,
+        "mean_return": 400.0 if success_rate is None else 2 * success_rate,
         "cue_seen_rate": 0.5,
         "success_rate_cue_seen": None,
         "interventions": {name: {"success_rate": rate} for name, rate in interventions.items()},
@@ -67,7 +81,7 @@ def test_groups_runs_that_differ_in_their_seed_only(tmp_path: Path) -> None:
     ]  # fmt: skip
     with pytest.raises(ValueError, match="by='sead' must be an option: env, "):
         grouped(runs, ["sead"])
-    curves = [run.curve for run in groups["mtxl",] if run.curve is not None]
+    curves = [curve for run in groups["mtxl",] if (curve := run.curve(SUCCESS)) is not None]
     frames, success = plots.band(curves, [False, False], num_points=3)
     assert frames.tolist() == [0, 100, 200]
     assert success.tolist() == [[0, 0, 0.5], [0.5, 0.5, 0.5]]
@@ -226,8 +240,48 @@ def test_no_run_and_no_episode_are_clear_errors(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="holds no run"):
         find_runs(tmp_path)
     make_run(tmp_path / "a", TrainConfig(), [])
-    with pytest.raises(ValueError, match="has no run with a success rate yet"):
+    with pytest.raises(ValueError, match="has no run in which an episode has ended"):
         plots.plot(tmp_path)
+
+
+def test_all_of_it_is_of_returns_where_there_is_no_success(tmp_path: Path) -> None:
+    for index, (mem_len, lmem_len) in enumerate(product((0, 8), (0, 4))):
+        core = CoreConfig(mem_len=mem_len, lmem_len=lmem_len)
+        config = TrainConfig(env="CartPole-v1", core=core, stop_at_return=300.0)
+        folder = tmp_path / "runs" / str(index)
+        make_run(folder, config, [20.0, 400.0], has_success=False)
+        logger = RunLogger(folder, config)
+        logger.log({RETURN_WINDOW_TAG: 310.0}, 200)
+        logger.close()
+        finish(folder, None, cleared=3.0)
+        values = json.loads((folder / "evaluation.json").read_text())
+        values["mean_return"] = 100.0 * index
+        values["interventions"]["cleared"] |= {"success_rate": None, "mean_return": 7.0}
+        (folder / "evaluation.json").write_text(json.dumps(values))
+    runs = find_runs(tmp_path / "runs")
+    assert measure_of(runs) is RETURN
+    row = table_rows(runs, ["core.mem_len"])[1]
+    assert row["return (IQM, 95 % interval)"].startswith("250.000")
+    assert row["success (IQM, 95 % interval)"] == ""
+    assert row["memory cleared"] == "7.000"
+    assert row["reached 300"] == "2 of 2"
+    assert row["better than the first row (probability)"].startswith("1.000")
+    axes = plots.draw_heat_map(runs).axes[0]
+    assert axes.images[0].get_clim() == (0, 300)
+    assert axes.get_title() == "return in CartPole-v1"
+    axes = plots.draw_curves(runs, ["core.mem_len"]).axes[0]
+    assert axes.get_ylabel() == "return"
+    assert np.asarray(axes.lines[0].get_ydata()).max() == 400
+    plots.plot(tmp_path / "runs", tmp_path / "out")
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert names == {"curves.png", "heat_map.png", "table.md", "table.csv"}
+
+
+def test_a_run_with_success_among_those_without_decides(tmp_path: Path) -> None:
+    make_run(tmp_path / "a", TrainConfig(env="CartPole-v1"), [20.0], has_success=False)
+    assert measure_of(find_runs(tmp_path)) is RETURN
+    make_run(tmp_path / "b", TrainConfig(), [0.5])
+    assert measure_of(find_runs(tmp_path)) is SUCCESS
 
 
 def test_a_run_without_episodes_does_not_stand_in_the_way(
