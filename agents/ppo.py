@@ -67,7 +67,7 @@ class PPOConfig:
     of luck until memory is used, a larger one blames the luck on every step before."""
     clip_coef: float = 0.2
     """Clipping range of the probability ratio."""
-    ent_coef: float = 0.02
+    ent_coef: float = 0.01
     """Weight of the entropy bonus at the start."""
     ent_coef_end: float | None = None
     """Weight of the entropy bonus at the end; it changes linearly. Left out: constant."""
@@ -77,7 +77,7 @@ class PPOConfig:
     """Clip the change of the value as well, by clip_coef."""
     norm_adv: bool = True
     """Normalise advantages in each minibatch."""
-    num_epochs: int = 10
+    num_epochs: int = 6
     """Passes over each rollout, at most."""
     num_minibatches: int = 2
     """Minibatches of each pass, over envs; must divide num_envs."""
