@@ -79,7 +79,7 @@ class Core(Protocol):
 CoreKind = Literal["mtxl", "gtrxl", "gru", "lstm", "mingru", "deltanet", "feedforward"]
 
 
-COMMON_OPTIONS = ("kind", "dim", "depth", "past_action")
+COMMON_OPTIONS = ("kind", "dim", "depth", "past_action", "norm_observations")
 """Options that every core has."""
 RECURRENT_OPTIONS: dict[CoreKind, tuple[str, ...]] = {
     "gru": ("chrono",),
@@ -102,8 +102,8 @@ def has_option(kind: CoreKind, name: str) -> bool:
 class CoreConfig:
     """The recurrent core.
 
-    Cores other than mtxl and gtrxl have dim, depth and past_action; gru, lstm and mingru have
-    chrono, and deltanet has heads.
+    Cores other than mtxl and gtrxl have dim, depth, past_action and norm_observations; gru, lstm
+    and mingru have chrono, and deltanet has heads.
     """
 
     kind: CoreKind = "mtxl"
@@ -120,6 +120,9 @@ class CoreConfig:
     past_action: bool = True
     """See the previous action and reward. An agent can keep a memory in its own actions: without
     them it needs that of the core."""
+    norm_observations: bool = False
+    """Standardise vectors in the observation by their running mean and deviation, which checkpoints
+    hold. It pays where their numbers are of very different size, or lie far from 0."""
     heads: int = 4
     """Heads of attention, or of deltanet; must divide dim."""
     seq_len: int = 16

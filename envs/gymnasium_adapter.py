@@ -16,6 +16,7 @@ from jaxtyping import Shaped
 from minigrid.minigrid_env import MiniGridEnv
 from torch import Tensor
 
+from envs.action_mask import MaskInObservation, check_mask, has_mask_in_info
 from envs.batched_env import BatchedEnv, EnvStep, Observation
 from envs.cues import cue_in_view, has_cue
 from envs.guarded_env import GuardedEnv, check_categories
@@ -30,6 +31,9 @@ class GymnasiumEnv(BatchedEnv):
 
     Success, where it is defined: a positive reward at the end of the episode for MiniGrid; for
     other environments what their info says under "is_success" or "success" when an episode ends.
+
+    A mask of actions in the info is moved into the observation, as `action_mask`: see
+    `envs.action_mask`.
 
     Args:
         env_id: a registered id.
@@ -66,6 +70,9 @@ class GymnasiumEnv(BatchedEnv):
                 f"env={env_id!r} does not draw pictures as {render_mode!r} (it draws {drawn}); "
                 "leave out --video, or use an environment that does"
             )
+        self._watchdog = watchdog = Watchdog(timeout)
+        masks = has_mask_in_info(probe, watchdog)
+        probe = MaskInObservation(probe) if masks else probe
         self.is_minigrid = isinstance(probe.unwrapped, MiniGridEnv)
         self.observation_space = flat_space(probe.observation_space, self.is_minigrid)
         self.action_space = _check_action_space(probe.action_space)
@@ -74,12 +81,13 @@ class GymnasiumEnv(BatchedEnv):
         kept = _kept_fields(probe.observation_space, self.observation_space)
         probe.close()
         self._env_id = env_id
-        self._watchdog = watchdog = Watchdog(timeout)
 
         def make_one(index: int) -> gymnasium.Env:
             env = gymnasium.make(env_id, disable_env_checker=True, render_mode=render_mode)
             if level_seeds is not None:
                 env = SeededEpisodes(env, level_seeds, first=index, step=num_envs)
+            if masks:
+                env = MaskInObservation(env)
             if kept:
                 env = FilterObservation(env, kept)
             return GuardedEnv(env, f"{env_id}, env {index} of {num_envs}", watchdog)
@@ -146,6 +154,8 @@ class GymnasiumEnv(BatchedEnv):
         """Flatten a batch; `name` is that of its only row, where it is no batch of all envs."""
         fields = self._flatten(observation)
         check_categories(fields, self.observation_space, name or self._env_id, name is None)
+        if name is None:  # no action follows the last observation of an episode
+            check_mask(fields, self.action_space, self._env_id)
         return fields
 
     def _look_for_cues(self) -> None:
@@ -162,6 +172,8 @@ class GymnasiumEnv(BatchedEnv):
         assert isinstance(space, spaces.Box)
         # a memory that is not finite acts like that until it is found: see agents.finite
         shaped = np.nan_to_num(array).reshape(self.num_envs, *space.shape)
+        if np.issubdtype(space.dtype, np.integer):
+            shaped = np.rint(shaped)
         return np.clip(shaped, space.low, space.high).astype(space.dtype)
 
     def _success(self, reward: np.ndarray, done: np.ndarray, info: dict[str, Any]) -> np.ndarray:

@@ -181,6 +181,9 @@ def load_checkpoint(
 ) -> tuple[int, dict[str, Tensor]]:
     """Load weights into `model`; return the frames trained so far, and what training needs.
 
+    Statistics that an earlier release did not have are as they are before anything is observed:
+    the agent is the same function.
+
     Args:
         checkpoint: a checkpoint folder.
         config: what `model` was built from.
@@ -197,7 +200,7 @@ def load_checkpoint(
         tensors, training = load_file(weights_path), load_file(checkpoint / TRAINING)
     except SafetensorError as error:
         raise ValueError(f"{checkpoint} cannot be read: {error}; use another one") from None
-    model.load_state_dict(tensors)
+    model.load_state_dict({**_later_statistics(model, tensors), **tensors})
     return int(header["frames"]), training
 
 
@@ -271,6 +274,9 @@ def _check_same_network(checkpoint: Path, saved: TrainConfig, config: TrainConfi
 
 def _check_same_tensors(path: Path, found: dict[str, _Form], model: nn.Module) -> None:
     expected = {name: (tuple(t.shape), t.dtype) for name, t in model.state_dict().items()}
+    found = {
+        k: (tuple(t.shape), t.dtype) for k, t in _later_statistics(model, found).items()
+    } | found
     different = sorted(
         name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
     )
@@ -281,6 +287,14 @@ def _check_same_tensors(path: Path, found: dict[str, _Form], model: nn.Module) -
             f"{_words(expected.get(name))} in the network ({len(different)} such tensors). "
             "Use a checkpoint of this run"
         )
+
+
+def _later_statistics(model: nn.Module, found: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the statistics of returns and rewards, as they start, where a file has none at all."""
+    later = ("returns.", "rewards.")
+    if any(name.startswith(later) for name in found):
+        return {}
+    return {name: t for name, t in model.state_dict().items() if name.startswith(later)}
 
 
 def _words(form: _Form | None) -> str:
