@@ -25,6 +25,9 @@ NO_BOUND = 1e18
 
 
 MAX_NAMED = 6
+"""Different units of an action's numbers that are printed."""
+ACTION_MASK = "action_mask"
+"""The part of an observation that says which actions may be taken: above 0 those that may."""
 
 
 @runtime_checkable
@@ -123,8 +126,8 @@ class ActionHead(nn.Module):
 
         Args:
             features: what the policy reads.
-            mask: True where a category may be chosen, those of all parts one after the other. A row
-                without any allows everything.
+            mask: True where a category may be chosen, those of all parts one after the other. What
+                comes of a row without any means nothing.
         """
         outputs = self.policy(features)
         if mask is not None:  # not -inf: 0 * -inf in the entropy is nan
@@ -148,6 +151,11 @@ class ActionHead(nn.Module):
             return gain.new_zeros(())
         return (gain * self.policy.weight / self.log_std.exp()[:, None]).norm()
 
+    @property
+    def has_units(self) -> bool:
+        """Whether a policy's numbers are others than the environment's."""
+        return not self.sizes and bool(((self.middle != 0) | (self.unit != 1)).any())
+
     def describe(self) -> str:
         """Return what a policy's 0 and 1 are in each number of a Box, for people; "" for others."""
         if self.sizes:
@@ -155,7 +163,8 @@ class ActionHead(nn.Module):
         pairs = zip(self.middle.tolist(), self.unit.tolist(), strict=True)
         distinct = list(dict.fromkeys(f"{middle:g} ± {unit:g}" for middle, unit in pairs))
         named = ", ".join(distinct[:MAX_NAMED]) + (", ..." if len(distinct) > MAX_NAMED else "")
-        return f"{self.num_outputs} numbers in units of their bounds: {named}"
+        what = "numbers in units of their" if self.num_outputs > 1 else "number in units of its"
+        return f"{self.num_outputs} {what} bounds: {named}"
 
     def none(self, batch_size: int) -> Shaped[Tensor, "B ..."]:
         """Return what stands for the previous action at the start of an episode."""
@@ -171,10 +180,6 @@ class ActionHead(nn.Module):
         if self.is_scalar:
             return self.embedding(action)
         return self.embedding(action + self.offsets).sum(dim=-2)
-
-
-ACTION_MASK = "action_mask"
-"""The part of an observation that says which actions may be taken: above 0 those that may."""
 
 
 def mask_size(space: spaces.Space) -> int:
@@ -207,7 +212,7 @@ def _box_units(space: spaces.Box) -> tuple[Float[Tensor, " n"], Float[Tensor, " 
 
     Where one bound is missing, 0 is a unit of 1 away from the other; without any, 0 is 0.
     """
-    low, high = (np.float64(bound).flatten() for bound in (space.low, space.high))
+    low, high = (np.asarray(b, np.float64).flatten() for b in (space.low, space.high))
     low = np.where(low > -NO_BOUND, low, -np.inf)
     high = np.where(high < NO_BOUND, high, np.inf)
     has_low, has_high = np.isfinite(low), np.isfinite(high)

@@ -13,7 +13,7 @@ Shapes: T steps, B envs.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -21,7 +21,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from agents.actor_critic import ActorCritic, AgentInput
-from agents.advantages import gae
+from agents.advantages import gae, level_error
 from agents.finite import is_finite
 from agents.rollout import Rollout
 from agents.trees import map_tensors
@@ -180,6 +180,7 @@ class PPO:
             agent.parameters(), lr=learning_rate, eps=1e-5, fused=True
         )
         self.ent_coef = torch.tensor(config.ent_coef, device=agent.device)
+        self.level = torch.zeros((), device=agent.device)  # see `level_error`
         self.is_rollout_finite = torch.tensor(True, device=agent.device)
         self._skip = torch.zeros((), device=agent.device)
         # the fused Adam's own: where it is 1, a step changes nothing
@@ -203,9 +204,8 @@ class PPO:
         tolerance = self.ratio_tolerance()
         self.is_rollout_finite.copy_(is_finite(rollout))
         advantage = self._advantages(rollout)
-        self.agent.returns.observe_(
-            advantage + rollout.value, rollout.reward, self.is_rollout_finite
-        )
+        return_ = advantage + rollout.value + self.level
+        self.agent.returns.observe_(return_, rollout.reward, self.is_rollout_finite)
         learning_rate = _linear(config.learning_rate, config.learning_rate_end, progress)
         ent_coef = _linear(config.ent_coef, config.ent_coef_end, progress)
         self._set_learning_rate(learning_rate)
@@ -232,6 +232,7 @@ class PPO:
         On a GPU nothing here synchronises, and no shape depends on the data.
         """
         batch = take_envs(rollout, advantage, envs)
+        batch = replace(batch, return_=batch.return_ + self.level)
         loss, statistics = ppo_loss(self.agent, batch, self.config, self.ent_coef)
         self.optimizer.zero_grad()
         loss.backward()
@@ -250,16 +251,21 @@ class PPO:
                 group["lr"] = learning_rate
 
     def _advantages(self, rollout: Rollout) -> Float[Tensor, "T B"]:
-        return gae(
-            rollout.reward,
-            rollout.value,
-            rollout.next_value,
-            rollout.terminated,
-            rollout.truncated,
-            rollout.final_value,
-            self.config.gamma,
-            self.config.gae_lambda,
+        """Return the advantages of values that are right on the average, and set `level`."""
+        one = torch.ones_like(rollout.value)
+        both = gae(
+            reward=torch.cat((rollout.reward, 0 * one), dim=1),
+            value=torch.cat((rollout.value, one), dim=1),
+            next_value=torch.cat((rollout.next_value, one[0])),
+            terminated=rollout.terminated.repeat(1, 2),
+            truncated=rollout.truncated.repeat(1, 2),
+            final_value=torch.cat((rollout.final_value, one), dim=1),
+            gamma=self.config.gamma,
+            gae_lambda=self.config.gae_lambda,
         )
+        advantage, per_unit = both.chunk(2, dim=1)
+        self.level.copy_(level_error(advantage, per_unit))
+        return advantage + self.level * per_unit
 
     def _minibatches(self, num_envs: int) -> tuple[Int64[Tensor, " E"], ...]:
         order = torch.randperm(num_envs, device=self.ent_coef.device)

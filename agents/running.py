@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 HALF_LIFE = 2**14
 """Steps after which what was seen of returns counts half: they grow while an agent learns."""
-MIN_SCALE = 1e-3
+MIN_SCALE = 1e-4
 """Of returns, as a share of the largest reward: less is noise of the values."""
 MIN_DEVIATION = 1e-6
 """Of an input, as a share of its mean: less is rounding."""
@@ -33,18 +33,18 @@ class ReturnScale(nn.Module):
     Until some reward is not 0 it is the identity.
     """
 
-    num: Tensor
+    num: Tensor  # of steps, each of which counts less and less
     mean: Tensor
-    square: Tensor
-    absolute: Tensor
-    peak: Tensor
+    square: Tensor  # sum of d^2 over these steps
+    absolute: Tensor  # sum of |d|
+    peak: Tensor  # the largest |reward| so far
     scale: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         for name in ("num", "mean", "square", "absolute", "peak"):
-            self.register_buffer(name, torch.zeros(()))  # sums are of steps that count less and
-        self.register_buffer("scale", torch.ones(()))  # less; peak is the largest |reward|
+            self.register_buffer(name, torch.zeros(()))
+        self.register_buffer("scale", torch.ones(()))
 
     def forward(self, normalised: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
         """Return values in the unit of the rewards."""
@@ -107,7 +107,7 @@ class Standardised(nn.Module):
         variance, mean = torch.var_mean(flat, dim=0, correction=0)
         total = self.num + len(flat)
         share, delta = len(flat) / total, mean - self.mean
-        within = self.variance + (variance - self.variance) * share
+        within = self.variance * (1 - share) + variance * share
         self.variance.copy_(within + delta.square() * share * (1 - share))
         self.mean.add_(delta * share)
         self.num.copy_(total)

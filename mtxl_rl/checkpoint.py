@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from agents.actions import ActionHead
 from mtxl_rl.config import TrainConfig, differences, flat, from_json, to_json
 from mtxl_rl.run_directory import load_config, read_json, save_tensors, sync, write_json
 
@@ -273,10 +274,19 @@ def _check_same_network(checkpoint: Path, saved: TrainConfig, config: TrainConfi
 
 
 def _check_same_tensors(path: Path, found: dict[str, _Form], model: nn.Module) -> None:
-    expected = {name: (tuple(t.shape), t.dtype) for name, t in model.state_dict().items()}
-    found = {
-        k: (tuple(t.shape), t.dtype) for k, t in _later_statistics(model, found).items()
-    } | found
+    later = _later_statistics(model, found)
+    actor = getattr(model, "actor", None)
+    if later and isinstance(actor, ActionHead) and actor.has_units:
+        raise ValueError(
+            f"{path} is of before Box actions were in units of their bounds, and here they are "
+            f"{actor.describe()}. Train anew, or go on with the version that made the run (commit "
+            "0b56280)"
+        )
+    expected = {
+        name: (tuple(tensor.shape), tensor.dtype)
+        for name, tensor in model.state_dict().items()
+        if name not in later
+    }
     different = sorted(
         name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,15 @@ import envs
 from agents.actor_critic import ActorCritic
 from agents.core import CORES, CoreConfig, CoreKind
 from agents.encoder import GridEncoder
-from agents.ppo import PPO, Minibatch, PPOConfig, check_minibatches, ppo_loss, take_envs
+from agents.ppo import (
+    PPO,
+    Minibatch,
+    PPOConfig,
+    RatioError,
+    check_minibatches,
+    ppo_loss,
+    take_envs,
+)
 from agents.rollout import Rollout, collect, start
 
 NUM_ENVS, NUM_STEPS = 6, 7
@@ -64,8 +73,34 @@ def test_a_memory_that_differs_in_training_is_an_error() -> None:
     with torch.no_grad():
         for parameter in ppo.agent.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
-    with pytest.raises(RuntimeError, match="first minibatch's probability ratio is off by"):
+    with pytest.raises(RatioError, match="first minibatch's probability ratio is off by"):
         ppo.update(rollout, progress=0.0)
+
+
+@pytest.mark.parametrize("deviation", [1.0, 0.37, 0.02])
+def test_bfloat16_with_numbers_as_actions_passes_however_sure_the_policy(deviation: float) -> None:
+    """What is rounded moves the ratio by 1 / deviation: .3 of it is healthy with .02."""
+    torch.manual_seed(0)
+    env = envs.make("Pendulum-v1", 8)
+    core = CoreConfig(dim=16, heads=2, seq_len=8, mem_len=8)
+    agent = ActorCritic(env.observation_space, env.action_space, core)
+    agent.precision = torch.bfloat16
+    with torch.no_grad():
+        agent.actor.policy.weight.mul_(30)
+        agent.actor.log_std.fill_(math.log(deviation))
+    ppo = PPO(agent, PPOConfig(num_minibatches=2))
+    rollout, _ = collect(agent, env, start(agent, env), 24)
+    tolerance = float(ppo.ratio_tolerance())
+    error = ppo.update(rollout, 0.0)["losses/first_mean_ratio_error"]
+    assert 1e-6 < error < tolerance
+    assert (error > 0.01) == (deviation == 0.02)  # where the bound for choices would be too low
+    # and a memory that differs is found all the same
+    rollout, _ = collect(agent, env, start(agent, env), 24)
+    with torch.no_grad():
+        for parameter in agent.core.parameters():  # type: ignore[attr-defined]
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    with pytest.raises(RatioError, match="in bfloat16 at most"):
+        ppo.update(rollout, 0.0)
 
 
 def test_loss_of_the_acting_policy_by_hand() -> None:
