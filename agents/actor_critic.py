@@ -8,14 +8,16 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from gymnasium import spaces
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
-from agents.actions import ActionDistribution, ActionHead
+from agents.actions import ACTION_MASK, ActionDistribution, ActionHead, has_mask
 from agents.core import CoreConfig, make_core, state_size
 from agents.encoder import Encoder
+from agents.running import ReturnScale, Standardised
 
 
 class AgentInput(NamedTuple):
@@ -31,7 +33,8 @@ class ActorCritic(nn.Module):
     """A policy and a value over one recurrent core.
 
     Args:
-        observation_space: of one env: a flat Dict of Box, Discrete and MultiDiscrete.
+        observation_space: of one env: a flat Dict of Box, Discrete and MultiDiscrete. Where it has
+            `ACTION_MASK`, only the actions that it allows are taken.
         action_space: of one env: Discrete, MultiDiscrete or Box.
         config: of the core.
 
@@ -48,10 +51,17 @@ class ActorCritic(nn.Module):
         self.sees_past = config.past_action and self.core.has_memory
         """Whether the previous action and reward are seen: a core without memory must not have
         them, because an agent can write what it must remember into its own actions."""
+        self.has_mask = has_mask(observation_space, action_space)
         self.encoder = Encoder(observation_space, config.dim, config.image_size)
+        self.norm_names = _vectors(observation_space) if config.norm_observations else []
+        """Parts of the observation that are standardised."""
+        self.observations = nn.ModuleList(
+            Standardised(observation_space[name].shape or ()) for name in self.norm_names
+        )
         self.norm = nn.LayerNorm(self.core.output_dim)
         self.actor = ActionHead(action_space, self.core.output_dim, embed_dim=config.dim)
         self.critic = nn.Linear(self.core.output_dim, 1)
+        self.returns, self.rewards = ReturnScale(), Standardised()
         # Values start at 0: where rewards are positive, a value that starts above the returns
         # teaches the policy to put off the end of its episodes.
         nn.init.orthogonal_(self.critic.weight, gain=0.01)
@@ -80,7 +90,7 @@ class ActorCritic(nn.Module):
         """Run a sequence (B, T, ...): policies, values, and the state after it."""
         with self._autocast():
             y, state = self.core(self.encode(inputs), state, inputs.reset)
-        return *self._heads(y), state
+        return *self._heads(y, inputs), state
 
     def step(
         self, inputs: AgentInput, state: Any
@@ -88,7 +98,7 @@ class ActorCritic(nn.Module):
         """Run one step (B, ...)."""
         with self._autocast():
             y, state = self.core.step(self.encode(inputs), state, inputs.reset)
-        return *self._heads(y), state
+        return *self._heads(y, inputs), state
 
     def step_(
         self, inputs: AgentInput, state: Any
@@ -96,21 +106,40 @@ class ActorCritic(nn.Module):
         """Run one step (B, ...) without gradients, writing into the buffers of `state`."""
         with self._autocast():
             y, state = self.core.step_(self.encode(inputs), state, inputs.reset)
-        return *self._heads(y), state
+        return *self._heads(y, inputs), state
 
     @torch.no_grad()
     def peek(self, inputs: AgentInput, state: Any) -> Float[Tensor, " B"]:
         """Return the values of a step (B, ...) that is not taken."""
         with self._autocast():
             y = self.core.peek(self.encode(inputs), state, inputs.reset)
-        return self._heads(y)[1]
+        return self._heads(y, inputs)[1]
 
     def encode(self, inputs: AgentInput) -> Float[Tensor, "B ..."]:
         """Return the core's input."""
         if not self.sees_past:
             inputs = self.without_past(inputs)
         prev_action = self.actor.embed(inputs.prev_action)
-        return self.encoder(inputs.observation, prev_action, inputs.prev_reward).float()
+        prev_reward = self.rewards(inputs.prev_reward).masked_fill(inputs.reset, 0.0)
+        observation = dict(inputs.observation)
+        for name, standardise in zip(self.norm_names, self.observations, strict=True):
+            observation[name] = standardise(observation[name])
+        return self.encoder(observation, prev_action, prev_reward).float()
+
+    def observe_(self, observation: dict[str, Tensor], reward: Float[Tensor, "T B"]) -> None:
+        """Take what was seen into the running statistics of the inputs.
+
+        The agent is another function then: do it between an update and the next rollout.
+        """
+        self.encoder.observe_(observation)
+        self.rewards.observe_(reward)
+        for name, standardise in zip(self.norm_names, self.observations, strict=True):
+            standardise.observe_(observation[name])  # type: ignore[operator]
+
+    @torch.no_grad()
+    def sensitivity(self) -> Float[Tensor, ""]:
+        """Return how much more than features log-probabilities are off: see `ActionHead`."""
+        return self.actor.sensitivity(self.norm.weight)
 
     def see(self, observation: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return an environment's observation as the agent keeps it: pictures made smaller."""
@@ -140,6 +169,27 @@ class ActorCritic(nn.Module):
             cache_enabled=False,
         )
 
-    def _heads(self, y: Tensor) -> tuple[ActionDistribution, Tensor]:
+    def _heads(self, y: Tensor, inputs: AgentInput) -> tuple[ActionDistribution, Tensor]:
         features = self.norm(y.float())
-        return self.actor(features), self.critic(features).squeeze(-1)
+        mask = inputs.observation[ACTION_MASK].flatten(y.dim() - 1) > 0 if self.has_mask else None
+        return self.actor(features, mask), self.returns(self.critic(features).squeeze(-1))
+
+
+def _vectors(space: spaces.Dict) -> list[str]:
+    """Return the parts of an observation that are numbers, and no pictures or masks.
+
+    Raises:
+        ValueError: where there are none.
+    """
+    names = [
+        name
+        for name, part in space.spaces.items()
+        if isinstance(part, spaces.Box) and part.dtype == np.float32 and len(part.shape) < 3
+        if name != ACTION_MASK
+    ]
+    if not names:
+        raise ValueError(
+            f"norm_observations=True has no effect on {list(space.spaces)}, none of which is a "
+            "vector of numbers; leave out --core.norm-observations"
+        )
+    return names

@@ -48,3 +48,28 @@ def gae(
         advantage = delta[t] + decay[t] * advantage
         advantages.append(advantage)
     return torch.stack(advantages[::-1])
+
+
+def level_error(
+    advantage: Float[Tensor, "T B"], per_unit: Float[Tensor, "T B"]
+) -> Float[Tensor, ""]:
+    """Return the constant by which all values are too low, as far as the envs agree on it.
+
+    Bootstrapping alone takes 1 / ((1 - gamma) horizon) updates to bring the sum of an offset of all
+    rewards into the values, and until then advantages depend on how far the end of the rollout is.
+    Values that are higher by 1 change the advantages by `per_unit`: so this is what brings their
+    mean to 0. Of a mean of two standard errors between envs or fewer, nothing is taken for an
+    error, nor of one env; of t standard errors, 1 - 4 / t^2.
+
+    Args:
+        advantage: from `gae`.
+        per_unit: from `gae` of rewards of 0 and values of 1.
+    """
+    means, num_envs = advantage.mean(dim=0), advantage.shape[1]
+    if num_envs == 1:
+        return means.new_zeros(())
+    error = means.mean()
+    t_square = error.square() * num_envs / means.var(correction=1)
+    share = (1 - 4 / t_square).clamp(0.0, 1.0)
+    level = -share * error / per_unit.mean()
+    return torch.where(level.isfinite(), level, 0.0)

@@ -80,7 +80,7 @@ class Core(Protocol):
 CoreKind = Literal["mtxl", "gtrxl", "gru", "lstm", "mingru", "deltanet", "feedforward"]
 
 
-COMMON_OPTIONS = ("kind", "dim", "depth", "past_action", "image_size")
+COMMON_OPTIONS = ("kind", "dim", "depth", "past_action", "image_size", "norm_observations")
 """Options that every core has."""
 RECURRENT_OPTIONS: dict[CoreKind, tuple[str, ...]] = {
     "gru": ("chrono",),
@@ -103,8 +103,8 @@ def has_option(kind: CoreKind, name: str) -> bool:
 class CoreConfig:
     """The recurrent core.
 
-    Cores other than mtxl and gtrxl have dim, depth, past_action and image_size; gru, lstm and
-    mingru have chrono, and deltanet has heads.
+    Cores other than mtxl and gtrxl have dim, depth, past_action, image_size and norm_observations;
+    gru, lstm and mingru have chrono, and deltanet has heads.
     """
 
     kind: CoreKind = "mtxl"
@@ -123,6 +123,9 @@ class CoreConfig:
     them it needs that of the core."""
     image_size: Annotated[int, tyro.conf.arg(aliases=["--image-size"])] = 84
     """Longest side of a picture, in pixels; larger ones are made smaller, in proportion."""
+    norm_observations: bool = False
+    """Standardise vectors in the observation by their running mean and deviation, which checkpoints
+    hold. It pays where their numbers are of very different size, or lie far from 0."""
     heads: int = 4
     """Heads of attention, or of deltanet; must divide dim."""
     seq_len: int = 16

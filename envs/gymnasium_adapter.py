@@ -16,6 +16,7 @@ from jaxtyping import Shaped
 from minigrid.minigrid_env import MiniGridEnv
 from torch import Tensor
 
+from envs.action_mask import MaskInObservation, check_mask, has_mask_in_info
 from envs.batched_env import RENDER_FPS, BatchedEnv, EnvStep, Observation
 from envs.construction import close_all, find_wraps, make_single, one_line_of
 from envs.cues import cue_in_view, has_cue
@@ -38,6 +39,9 @@ class GymnasiumEnv(BatchedEnv):
 
     Success, where it is known: what the info says under "is_success" or "success" when an episode
     ends; for MiniGrid, where it does not, an episode that terminated with a reward of MiniGrid's.
+
+    A mask of actions in the info is moved into the observation, as `action_mask`: see
+    `envs.action_mask`.
 
     Args:
         env_id: a registered id.
@@ -83,6 +87,8 @@ class GymnasiumEnv(BatchedEnv):
             for _ in range(num_envs):
                 singles.append(make_single(env_id, env_kwargs, wraps, render_mode))
                 _check_alike(env_id, singles)
+            if has_mask_in_info(singles[0], self._watchdog):
+                singles = [MaskInObservation(single) for single in singles]
             first = singles[0]
             try:
                 grids = self._grids(first) if isinstance(first.unwrapped, MiniGridEnv) else ()
@@ -174,6 +180,8 @@ class GymnasiumEnv(BatchedEnv):
         """Flatten a batch; `name` is that of its only row, where it is no batch of all envs."""
         fields = self._flatten(observation)
         check_categories(fields, self.observation_space, name or self._env_id, name is None)
+        if name is None:  # no action follows the last observation of an episode
+            check_mask(fields, self.action_space, self._env_id)
         return fields
 
     def _grids(self, first: gymnasium.Env) -> set[str]:
@@ -197,6 +205,8 @@ class GymnasiumEnv(BatchedEnv):
         assert isinstance(space, spaces.Box)
         # a memory that is not finite acts like that until it is found: see agents.finite
         shaped = np.nan_to_num(array).reshape(self.num_envs, *space.shape)
+        if np.issubdtype(space.dtype, np.integer):
+            shaped = np.rint(shaped)
         return np.clip(shaped, space.low, space.high).astype(space.dtype)
 
     def _success(self, done: np.ndarray, info: dict[str, Any]) -> np.ndarray:

@@ -244,7 +244,7 @@ def make_trainer(env_id: str, setting: Setting, device: torch.device) -> Trainer
             for name in ("dim", "depth", "seq_len", "mem_len", "lmem_len", "heads")}  # fmt: skip
     core_config = CoreConfig(**core)
     agent = ActorCritic(env.observation_space, env.action_space, core_config).to(device)
-    agent.precision = pick_precision(setting.precision, device, core_config)
+    agent.precision = pick_precision(setting.precision, device, core_config, agent.action_space)
     config = PPOConfig(
         rollout_len=setting.rollout_len,
         num_minibatches=setting.num_minibatches,

@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from agents.actions import ActionHead
 from mtxl_rl.config import TrainConfig, differences, flat, from_json, to_json
 from mtxl_rl.run_directory import load_config, read_json, save_tensors, sync, write_json
 
@@ -187,6 +188,9 @@ def load_checkpoint(
 ) -> tuple[int, dict[str, Tensor]]:
     """Load weights into `model`; return the frames trained so far, and what training needs.
 
+    Statistics that an earlier release did not have are as they are before anything is observed:
+    the agent is the same function.
+
     Args:
         checkpoint: a checkpoint folder.
         config: what `model` was built from.
@@ -203,7 +207,7 @@ def load_checkpoint(
         tensors, training = load_file(weights_path), load_file(checkpoint / TRAINING)
     except SafetensorError as error:
         raise ValueError(f"{checkpoint} cannot be read: {error}; use another one") from None
-    model.load_state_dict(tensors)
+    model.load_state_dict({**_later_statistics(model, tensors), **tensors})
     return int(header["frames"]), training
 
 
@@ -291,7 +295,19 @@ def _check_same_network(checkpoint: Path, saved: TrainConfig, config: TrainConfi
 
 
 def _check_same_tensors(path: Path, found: dict[str, _Form], model: nn.Module) -> None:
-    expected = {name: (tuple(t.shape), t.dtype) for name, t in model.state_dict().items()}
+    later = _later_statistics(model, found)
+    actor = getattr(model, "actor", None)
+    if later and isinstance(actor, ActionHead) and actor.has_units:
+        raise ValueError(
+            f"{path} is of before Box actions were in units of their bounds, and here they are "
+            f"{actor.describe()}. Train anew, or go on with the version that made the run (commit "
+            "0b56280)"
+        )
+    expected = {
+        name: (tuple(tensor.shape), tensor.dtype)
+        for name, tensor in model.state_dict().items()
+        if name not in later
+    }
     different = sorted(
         name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
     )
@@ -302,6 +318,14 @@ def _check_same_tensors(path: Path, found: dict[str, _Form], model: nn.Module) -
             f"{_words(expected.get(name))} in the network ({len(different)} such tensors). "
             "Use a checkpoint of this run"
         )
+
+
+def _later_statistics(model: nn.Module, found: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the statistics of returns and rewards, as they start, where a file has none at all."""
+    later = ("returns.", "rewards.")
+    if any(name.startswith(later) for name in found):
+        return {}
+    return {name: t for name, t in model.state_dict().items() if name.startswith(later)}
 
 
 def _words(form: _Form | None) -> str:

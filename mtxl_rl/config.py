@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 import torch
 import tyro
+from gymnasium import spaces
 
 from agents.core import CoreConfig
 from agents.ppo import PPOConfig, check_minibatches
@@ -104,7 +105,8 @@ class TrainConfig:
     a CPU from a million frames on (compiling takes a minute there)."""
     precision: Precision = "auto"
     """Of matrix products. auto: bfloat16 on a GPU that multiplies it natively, and on a CPU that
-    does (AVX512-BF16, AMX) for transformers of width 128 and more; else float32."""
+    does (AVX512-BF16, AMX) for transformers of width 128 and more; else, and where actions are
+    numbers (Box), float32."""
     strict: bool = False
     """Fail where compiling or recording fails, instead of going on without."""
     num_threads: int | None = None
@@ -256,10 +258,15 @@ def pick_device(device: Device) -> torch.device:
     return torch.device("cuda" if has_gpu and device != "cpu" else "cpu")
 
 
-def pick_precision(precision: Precision, device: torch.device, core: CoreConfig) -> torch.dtype:
+def pick_precision(
+    precision: Precision, device: torch.device, core: CoreConfig, action_space: spaces.Space
+) -> torch.dtype:
     """Return the dtype of matrix products."""
     if precision != "auto":
         return getattr(torch, precision)
+    if isinstance(action_space, spaces.Box):
+        # a policy that has become sure multiplies what is rounded: see PPO.ratio_tolerance
+        return torch.float32
     if device.type == "cuda":
         is_faster = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
@@ -329,7 +336,7 @@ def from_json(values: dict[str, Any]) -> TrainConfig:
     """
     values = dict(values)
     core = _known(CoreConfig, _of_today(values.pop("core", {})), "core.")
-    ppo = _known(PPOConfig, values.pop("ppo", {}), "ppo.")
+    ppo = _known(PPOConfig, _without_value_clipping(values.pop("ppo", {})), "ppo.")
     values = _known(TrainConfig, values, "")
     return TrainConfig(**values, core=CoreConfig(**core), ppo=PPOConfig(**ppo))
 
@@ -362,6 +369,22 @@ def _of_today(core: Any) -> Any:
     if core.get("gate") is None:
         kept["gate"] = "nbrc" if is_mtxl else "gru"
     return kept
+
+
+def _without_value_clipping(ppo: Any) -> Any:
+    """Return the options of PPO without one that earlier configurations have.
+
+    Raises:
+        ValueError: for a run that used it.
+    """
+    if not isinstance(ppo, dict) or "clip_vloss" not in ppo:
+        return ppo
+    if ppo["clip_vloss"]:
+        raise ValueError(
+            "the run was made with ppo.clip_vloss=True, which is gone. Train anew, or go on with "
+            "the version that made the run (commit 0b56280)"
+        )
+    return {name: value for name, value in ppo.items() if name != "clip_vloss"}
 
 
 _OLD_WRITES = {

@@ -43,7 +43,7 @@ def load_agent(
     frames, _ = checkpoint.load_checkpoint(
         checkpoint_dir or checkpoint.newest_checkpoint(run_dir), config, agent
     )
-    agent.precision = pick_precision(config.precision, device, config.core)
+    agent.precision = pick_precision(config.precision, device, config.core, agent.action_space)
     return agent.to(device).eval(), config, frames
 
 

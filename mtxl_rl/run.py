@@ -9,15 +9,18 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+import torch
+
 from agents.acceleration import Trainer, accelerate
 from agents.actor_critic import ActorCritic
-from agents.ppo import PPO
+from agents.ppo import PPO, RatioError
 from agents.rollout import start
 from envs import BatchedEnv
 from envs.guarded_env import EnvError
 from mtxl_rl import checkpoint
 from mtxl_rl.command import RunFailed
 from mtxl_rl.config import TrainConfig, differences, flat, from_json, pick_compile
+from mtxl_rl.gradient_watch import GradientWatch
 from mtxl_rl.metrics import (
     RETURN_WINDOW_TAG,
     SPEED_TAG,
@@ -71,6 +74,7 @@ class Run:
         self.run_dir = config.resume or config.run_dir or default_run_dir(config)
         check_place(self.run_dir, "resume" if config.resume else "run_dir")
         self._guard = NonFiniteGuard(self.run_dir)
+        self._gradients = GradientWatch(config.ppo.max_grad_norm)
         self._lock = lock_run(self.run_dir) if config.resume else None
         try:
             ppo = PPO(agent, config.ppo)
@@ -99,8 +103,8 @@ class Run:
 
         Raises:
             Stopped: after a signal and the update in progress.
-            RunFailed: when too much was not finite, or the last checkpoint could not be saved
-                after a signal.
+            RunFailed: when too much was not finite, acting and training were not one function, or
+                the last checkpoint could not be saved after a signal.
             EnvError: when an environment has failed.
         """
         first_frames, started = self.frames, time.monotonic()
@@ -127,7 +131,14 @@ class Run:
             rollout = self.trainer.collect()
         except ValueError as error:  # not one of an update, which it may have torn: this is saved
             raise RunFailed(f"failed to act after {self.frames:,} frames: {error}") from error
-        scalars = self.trainer.update(rollout, self.schedule.progress(self.frames))
+        try:
+            scalars = self.trainer.update(rollout, self.schedule.progress(self.frames))
+        except RatioError as error:
+            self.frames += self.config.frames_per_update  # the update is whole, and can be saved
+            remedy = f"--resume {self.run_dir} goes on from the last checkpoint"
+            if self.trainer.agent.precision != torch.float32:
+                remedy += ", with --precision float32 --allow-changes more exactly"
+            raise RunFailed(f"after {self.frames:,} frames {error}. {remedy}") from error
         self.frames += self.config.frames_per_update
 
         episodes = ended_episodes(rollout, self.env.has_success, self.env.has_cue)
@@ -141,6 +152,7 @@ class Run:
         self.logger.log_episodes(episodes, self.frames)
         progress.show(self.frames, speed, self.window.success_rate, self.window.mean_return)
         self._guard.check(scalars, rollout, self.frames)
+        self._gradients.look(scalars["losses/grad_norm"])
         if self._is_at_target and not self.schedule.is_winding_down:
             self.schedule.wind_down(self.frames)
             progress.end_at(self.schedule.end_frames)

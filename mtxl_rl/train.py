@@ -93,7 +93,7 @@ def _train(config: TrainConfig, device: torch.device) -> Evaluation:
         agent = ActorCritic(env.observation_space, env.action_space, config.core).to(device)
         if config.init_from is not None and not has_checkpoint(config.resume):
             checkpoint.load_start(config.init_from, config, agent)
-        agent.precision = pick_precision(config.precision, device, config.core)
+        agent.precision = pick_precision(config.precision, device, config.core, agent.action_space)
         run = Run(config, agent, env)
     except BaseException:
         env.close()
@@ -135,6 +135,9 @@ def _introduce(run: Run) -> None:
         first, last = transformer.reach
         slots = transformer.lmem_len or "no"
         say(f"Memory:       of the last {first} to {last} steps, and {slots} slots of long memory")
+    actions = agent.actor.describe() or "only those that action_mask allows" * agent.has_mask
+    if actions:
+        say(f"Actions:      {actions}")
     say(f"Run:          {run.run_dir}")
     if config.stop_at_success is not None and not run.env.has_success:
         threshold = run.env.reward_threshold

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from agents.advantages import gae
+from agents.advantages import gae, level_error
 
 GAMMA, LAMBDA = 0.5, 0.5
 
@@ -72,3 +72,30 @@ def test_envs_are_independent() -> None:
             truncated[:, rows], final_value[:, rows], 0.9, 0.8,
         )  # fmt: skip
         assert_close(alone, together[:, rows])
+
+
+def test_values_that_are_too_low_by_a_constant() -> None:
+    """Rewards of 1 and no end: values are 1 / (1 - gamma) = 2 too low, whatever lambda is."""
+    torch.manual_seed(0)
+    zeros, ones = torch.zeros(5, 7), torch.ones(5, 7)
+    never = torch.zeros(5, 7, dtype=torch.bool)
+    noise = 0.01 * torch.randn(5, 7)
+
+    def estimate(reward: Tensor, value: Tensor) -> Tensor:
+        return gae(reward, value, value[0], never, never, zeros, GAMMA, LAMBDA)
+
+    per_unit = estimate(zeros, ones)
+    error = level_error(estimate(ones + noise, zeros), per_unit)
+    assert_close(error, torch.tensor(2.0), atol=0.02, rtol=0)
+    assert_close(estimate(ones, error * ones), zeros, atol=0.02, rtol=0)
+
+
+def test_a_mean_within_two_standard_errors_is_no_error_of_values() -> None:
+    per_unit = torch.full((3, 4), -0.5)
+    means = torch.tensor([-1.0, 0.0, 1.0, 4.0])  # 1 +- 1.08 of four envs
+    assert level_error(means.expand(3, 4), per_unit) == 0
+    assert level_error(torch.ones(3, 1), per_unit[:, :1]) == 0  # of one env nothing is known
+    # 9 +- 1.08: t^2 = 69.4, of 18 the share 1 - 4 / 69.4
+    t_square = 81 * 4 / means.var()
+    expected = (1 - 4 / t_square) * 9 / 0.5
+    assert_close(level_error((means + 8).expand(3, 4), per_unit), expected)

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from gymnasium import spaces
 from torch import nn
 
+from agents.actor_critic import ActorCritic
 from agents.core import CoreConfig
 from agents.ppo import PPOConfig
 from mtxl_rl import checkpoint
@@ -186,3 +188,37 @@ def test_a_run_from_before_the_patches_goes_on_and_what_did_nothing_is_left_out(
     for without in ({"kind": "gtrxl"}, {"lmem_len": 0}):
         core = from_json({"core": older | {"mem_write_iters": 3} | without}).core
         assert (core.mem_write, core.mem_write_iters) == ("gated", 2)
+
+
+def test_a_run_without_value_clipping_goes_on_and_one_with_it_is_refused() -> None:
+    assert from_json({"ppo": {"clip_vloss": False, "gamma": 0.9}}).ppo == PPOConfig(gamma=0.9)
+    with pytest.raises(ValueError, match=r"ppo\.clip_vloss=True, which is gone"):
+        from_json({"ppo": {"clip_vloss": True}})
+
+
+@pytest.mark.parametrize(
+    "actions", [spaces.Discrete(2), spaces.Box(-1, 1, (2,)), spaces.Box(-1, 2, (2,))], ids=str
+)
+def test_a_checkpoint_of_before_the_statistics_of_returns_is_the_same_function_or_refused(
+    run_dir: Path, actions: spaces.Space
+) -> None:
+    observations = spaces.Dict({"symbol": spaces.Discrete(3)})
+
+    def make_agent(seed: int) -> ActorCritic:
+        torch.manual_seed(seed)
+        return ActorCritic(observations, actions, CoreConfig(kind="gru", dim=8))
+
+    class Older(nn.Module):
+        def state_dict(self) -> dict[str, torch.Tensor]:  # type: ignore[override]
+            state = make_agent(0).state_dict()
+            return {k: t for k, t in state.items() if not k.startswith(("returns.", "rewards."))}
+
+    saved = checkpoint.save_checkpoint(run_dir, CONFIG, Older(), frames=7)
+    agent = make_agent(1)
+    if agent.actor.has_units:
+        with pytest.raises(ValueError, match=r"before Box actions were .* 0\.5 ± 1\.5\. Train"):
+            checkpoint.load_checkpoint(saved, CONFIG, agent)
+        return
+    checkpoint.load_checkpoint(saved, CONFIG, agent)
+    for name, tensor in make_agent(0).state_dict().items():
+        assert torch.equal(agent.state_dict()[name], tensor), name

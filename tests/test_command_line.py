@@ -11,6 +11,7 @@ from pathlib import Path
 import imageio.v3 as iio
 import pytest
 import torch
+from gymnasium import spaces
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.testing import assert_close
@@ -126,13 +127,15 @@ def test_evaluate_prints_one_json_object(trained: Path, command: Command) -> Non
 def test_bfloat16_is_the_default_where_it_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = torch.device("cpu")
     wide, narrow = CoreConfig(dim=128), CoreConfig(dim=64)
+    choice, number = spaces.Discrete(2), spaces.Box(-1, 1)
     for features, expected in (({"amx_bf16": True}, torch.bfloat16), ({}, torch.float32)):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=features: found, False)
-        assert pick_precision("auto", cpu, wide) == expected
-        assert pick_precision("auto", cpu, narrow) == torch.float32
-        assert pick_precision("auto", cpu, CoreConfig(kind="gru", dim=128)) == torch.float32
-        assert pick_precision("bfloat16", cpu, narrow) == torch.bfloat16
-        assert pick_precision("float32", cpu, wide) == torch.float32
+        assert pick_precision("auto", cpu, wide, choice) == expected
+        assert pick_precision("auto", cpu, wide, number) == torch.float32
+        assert pick_precision("auto", cpu, narrow, choice) == torch.float32
+        assert pick_precision("auto", cpu, CoreConfig(kind="gru", dim=128), choice) == torch.float32
+        assert pick_precision("bfloat16", cpu, narrow, number) == torch.bfloat16
+        assert pick_precision("float32", cpu, wide, choice) == torch.float32
 
 
 def test_starts_from_the_weights_of_another_task(
@@ -249,6 +252,8 @@ def test_trains_other_environments_with_every_core(
     code, out, err = command(train.main, *tiny, *options)
     assert code == 0, err
     assert ("not defined by this environment" in out) == ("MiniGrid" not in env_id)
+    words = "Actions:      1 number in units of its bounds: 0 ± 2"
+    assert (words in out) == (env_id == "Pendulum-v1")
 
 
 def test_stops_at_the_success_rate_that_is_asked_for(

@@ -9,6 +9,7 @@ import signal
 import struct
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -28,6 +29,7 @@ from mtxl_rl import checkpoint, command, train
 from mtxl_rl.command import RunFailed
 from mtxl_rl.config import EvaluateConfig, TrainConfig
 from mtxl_rl.evaluate import evaluate
+from mtxl_rl.gradient_watch import MAX_IN_A_ROW, GradientWatch
 from mtxl_rl.run import MAY_CHANGE, Run
 from mtxl_rl.run_directory import check_place, create_run, load_config, lock_run
 from mtxl_rl.signals import Stopped
@@ -730,3 +732,31 @@ def test_a_film_that_cannot_be_made_is_left_out(
     assert result.episodes == 2
     assert len([each for each in w if "no film" in str(each.message)]) == 1
     assert not (tmp_path / "film.mp4").exists()
+
+
+def test_a_ratio_that_is_off_ends_the_run_with_its_last_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoil(trainer: Trainer) -> None:
+        monkeypatch.setattr(trainer.ppo, "ratio_tolerance", lambda: torch.tensor(-1.0))
+
+    at_update(monkeypatch, 3, spoil)
+    with pytest.raises(RunFailed, match=r"after 192 frames the first mini.*--resume .*run goes"):
+        train.train(make_config(tmp_path / "run"))
+    assert frames_saved(tmp_path / "run") == [2, 3]
+
+
+def test_gradients_far_above_their_limit_are_said_once() -> None:
+    watch = GradientWatch(max_grad_norm=0.5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(3 * MAX_IN_A_ROW):
+            watch.look(9.9)  # within 20 times
+        for norm in [10.1] * (MAX_IN_A_ROW - 1) + [float("nan")] + [10.1] * (MAX_IN_A_ROW - 1):
+            watch.look(norm)
+    with pytest.warns(RuntimeWarning, match=r"norm \(30\) has been more than 20 times max_grad"):
+        watch.look(30.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(3 * MAX_IN_A_ROW):
+            watch.look(30.0)

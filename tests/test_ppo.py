@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +15,15 @@ import envs
 from agents.actor_critic import ActorCritic
 from agents.core import CORES, CoreConfig, CoreKind
 from agents.encoder import GridEncoder
-from agents.ppo import PPO, Minibatch, PPOConfig, check_minibatches, ppo_loss, take_envs
+from agents.ppo import (
+    PPO,
+    Minibatch,
+    PPOConfig,
+    RatioError,
+    check_minibatches,
+    ppo_loss,
+    take_envs,
+)
 from agents.rollout import Rollout, collect, start
 
 NUM_ENVS, NUM_STEPS = 6, 7
@@ -64,8 +73,34 @@ def test_a_memory_that_differs_in_training_is_an_error() -> None:
     with torch.no_grad():
         for parameter in ppo.agent.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
-    with pytest.raises(RuntimeError, match="first minibatch's probability ratio is off by"):
+    with pytest.raises(RatioError, match="first minibatch's probability ratio is off by"):
         ppo.update(rollout, progress=0.0)
+
+
+@pytest.mark.parametrize("deviation", [1.0, 0.37, 0.02])
+def test_bfloat16_with_numbers_as_actions_passes_however_sure_the_policy(deviation: float) -> None:
+    """What is rounded moves the ratio by 1 / deviation: .3 of it is healthy with .02."""
+    torch.manual_seed(0)
+    env = envs.make("Pendulum-v1", 8)
+    core = CoreConfig(dim=16, heads=2, seq_len=8, mem_len=8)
+    agent = ActorCritic(env.observation_space, env.action_space, core)
+    agent.precision = torch.bfloat16
+    with torch.no_grad():
+        agent.actor.policy.weight.mul_(30)
+        agent.actor.log_std.fill_(math.log(deviation))
+    ppo = PPO(agent, PPOConfig(num_minibatches=2))
+    rollout, _ = collect(agent, env, start(agent, env), 24)
+    tolerance = float(ppo.ratio_tolerance())
+    error = ppo.update(rollout, 0.0)["losses/first_mean_ratio_error"]
+    assert 1e-6 < error < tolerance
+    assert (error > 0.01) == (deviation == 0.02)  # where the bound for choices would be too low
+    # and a memory that differs is found all the same
+    rollout, _ = collect(agent, env, start(agent, env), 24)
+    with torch.no_grad():
+        for parameter in agent.core.parameters():  # type: ignore[attr-defined]
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    with pytest.raises(RatioError, match="in bfloat16 at most"):
+        ppo.update(rollout, 0.0)
 
 
 def test_loss_of_the_acting_policy_by_hand() -> None:
@@ -74,7 +109,7 @@ def test_loss_of_the_acting_policy_by_hand() -> None:
     batch = minibatch(rollout)
     loss, statistics = ppo_loss(ppo.agent, batch, ppo.config, ent_coef=0.1)
     assert_close(statistics["policy_loss"], torch.tensor(0.0), atol=1e-6, rtol=0)
-    value_loss = 0.5 * (batch.value - batch.return_).square().mean()
+    value_loss = 0.5 * (rollout.value.T - batch.return_).square().mean()
     assert_close(statistics["value_loss"], value_loss)
     assert_close(loss.detach(), 0.5 * value_loss - 0.1 * statistics["entropy"])
     assert_close(statistics["approx_kl"], torch.tensor(0.0), atol=1e-6, rtol=0)
@@ -91,16 +126,6 @@ def test_ratio_is_clipped_where_it_would_gain() -> None:
     assert_close(statistics["policy_loss"], expected)
     assert statistics["clipfrac"] == 1
     assert_close(statistics["approx_kl"], e - 2)
-
-
-def test_clipped_value_loss_is_the_larger_of_the_two() -> None:
-    ppo, rollout = make(clip_vloss=True)
-    batch = minibatch(rollout)
-    moved = replace(batch, value=batch.value - 1.0)  # the value has moved by 1, 0.2 is allowed
-    _, statistics = ppo_loss(ppo.agent, moved, ppo.config, ent_coef=0.0)
-    free = (batch.value - moved.return_).square()
-    clipped = (moved.value + 0.2 - moved.return_).square()
-    assert_close(statistics["value_loss"], 0.5 * torch.max(free, clipped).mean())
 
 
 def test_schedules_are_linear() -> None:
@@ -124,10 +149,10 @@ def test_target_kl_ends_the_epochs() -> None:
 def test_every_env_is_in_one_minibatch_of_an_epoch() -> None:
     ppo, rollout = make()
     marks = torch.arange(NUM_ENVS).float().expand(NUM_STEPS, -1)
-    marked = rollout._replace(value=marks)
-    batches = [take_envs(marked, torch.zeros_like(marks), e) for e in ppo._minibatches(NUM_ENVS)]
-    assert [batch.value.shape for batch in batches] == [(3, NUM_STEPS)] * 2
-    assert sorted(torch.cat([b.value[:, 0] for b in batches]).tolist()) == list(range(NUM_ENVS))
+    marked = rollout._replace(value=torch.zeros_like(marks))
+    batches = [take_envs(marked, marks, envs) for envs in ppo._minibatches(NUM_ENVS)]
+    assert [batch.return_.shape for batch in batches] == [(3, NUM_STEPS)] * 2
+    assert sorted(torch.cat([b.return_[:, 0] for b in batches]).tolist()) == list(range(NUM_ENVS))
 
 
 def test_every_parameter_gets_a_gradient() -> None:

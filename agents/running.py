@@ -1,0 +1,113 @@
+"""Running statistics, so that no unit and no offset decides what is learned.
+
+They are buffers: a checkpoint holds them, and acting, training and evaluation read the same ones.
+They change between rollouts only, by sums over a rollout that processes could add up first, and
+nothing here looks at the data: on a GPU nothing synchronises.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+HALF_LIFE = 2**14
+"""Steps after which what was seen of returns counts half: they grow while an agent learns."""
+MIN_SCALE = 1e-4
+"""Of returns, as a share of the largest reward: less is noise of the values."""
+MIN_DEVIATION = 1e-6
+"""Of an input, as a share of its mean: less is rounding."""
+
+
+class ReturnScale(nn.Module):
+    """Where returns lie and how far apart: a critic learns (return - mean) / scale.
+
+    As the value normalisation of MAPPO (Yu et al. 2021, arXiv 2103.01955) and PopArt (van Hasselt
+    et al. 2016, arXiv 1602.07714), with two deviations. The values move with the statistics
+    (PopArt's rewriting of the last layer would hold them in place): so an offset of all rewards
+    reaches the values by the mean, in the updates that its discounted sum takes to be
+    bootstrapped, and not by the steps of an optimizer. And the scale is E d^2 / E |d| of the
+    distances d from the mean, 1.25 deviations where they are normal: of returns that are nearly
+    always 0 it is half of those that are not, however rare.
+
+    Until some reward is not 0 it is the identity.
+    """
+
+    num: Tensor  # of steps, each of which counts less and less
+    mean: Tensor
+    square: Tensor  # sum of d^2 over these steps
+    absolute: Tensor  # sum of |d|
+    peak: Tensor  # the largest |reward| so far
+    scale: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("num", "mean", "square", "absolute", "peak"):
+            self.register_buffer(name, torch.zeros(()))
+        self.register_buffer("scale", torch.ones(()))
+
+    def forward(self, normalised: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
+        """Return values in the unit of the rewards."""
+        return self.mean + self.scale * normalised
+
+    @torch.no_grad()
+    def observe_(
+        self,
+        return_: Float[Tensor, "T B"],
+        reward: Float[Tensor, "T B"],
+        is_usable: Bool[Tensor, ""],
+    ) -> None:
+        """Take a rollout's returns in, unless it is not usable."""
+        keep = 0.5 ** (return_.numel() / HALF_LIFE)
+        peak = torch.maximum(self.peak, reward.abs().max())
+        num = keep * self.num + return_.numel()
+        mean = self.mean + (return_.mean() - self.mean) * (return_.numel() / num)
+        distance = return_ - mean
+        square = keep * self.square + distance.square().sum()
+        absolute = keep * self.absolute + distance.abs().sum()
+        tiny = torch.finfo(absolute.dtype).tiny
+        scale = (square / absolute.clamp_min(tiny)).clamp_min(MIN_SCALE * peak)
+        new = {"num": num, "mean": mean, "square": square, "absolute": absolute, "peak": peak,
+               "scale": scale}  # fmt: skip
+        is_usable = is_usable & (peak > 0) & scale.isfinite()
+        for name, value in new.items():
+            buffer = getattr(self, name)
+            buffer.copy_(torch.where(is_usable, value, buffer))
+
+
+class Standardised(nn.Module):
+    """Inputs less their mean, in units of their deviation, over all that was observed.
+
+    As observation normalisation of Andrychowicz et al. 2020 (arXiv 2006.05990). Until something is
+    observed it is the identity; what has always been the same is 0.
+
+    Args:
+        shape: of one input.
+    """
+
+    num: Tensor
+    mean: Tensor
+    variance: Tensor
+
+    def __init__(self, shape: tuple[int, ...] = ()):
+        super().__init__()
+        self.register_buffer("num", torch.zeros(()))
+        self.register_buffer("mean", torch.zeros(shape))
+        self.register_buffer("variance", torch.ones(shape))
+
+    def forward(self, x: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
+        """Standardise (*N, *shape)."""
+        deviation = torch.maximum(self.variance.sqrt(), MIN_DEVIATION * self.mean.abs())
+        return (x - self.mean) / torch.where(self.variance > 0, deviation, 1.0)
+
+    @torch.no_grad()
+    def observe_(self, x: Float[Tensor, "*N"]) -> None:
+        """Take (*N, *shape) into mean and variance (Chan et al. 1979)."""
+        flat = x.reshape(-1, *self.mean.shape)
+        variance, mean = torch.var_mean(flat, dim=0, correction=0)
+        total = self.num + len(flat)
+        share, delta = len(flat) / total, mean - self.mean
+        within = self.variance * (1 - share) + variance * share
+        self.variance.copy_(within + delta.square() * share * (1 - share))
+        self.mean.add_(delta * share)
+        self.num.copy_(total)
