@@ -62,6 +62,12 @@ def tensor_env(
     spec = find_spec(env_id)
     chosen = _class_of(spec, options)
     if chosen is None:
+        view_side = options.get("agent_view_size", VIEW_SIDE)
+        if view_side != VIEW_SIDE:
+            raise ValueError(
+                f"agent_view_size={view_side} must be {VIEW_SIDE} for tensors; leave it out, or use "
+                "backend='auto' or 'gymnasium'"
+            )
         given = f" with env_kwargs={options}" if _class_of(spec, {}) else ""
         raise ValueError(
             f"backend='tensor' does not know env={env_id!r}{given}; use backend='auto' or "

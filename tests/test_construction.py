@@ -311,7 +311,11 @@ TENSORS = {
     "of ours": ("mtxl/Recall20-v0", {"delay": 7}, "'delay', .*did you mean delays"),
     "wrong": ("mtxl/Recall20-v0", {"delays": [-1]}, r"with {.*delay=-1 must be from 0 to"),
     "size": ("MiniGrid-Empty-5x5-v0", {"size": 2}, "AssertionError: assert .*change --env-kwargs"),
-    "view": ("MiniGrid-Empty-5x5-v0", {"agent_view_size": 5}, "'tensor' does not know .* with env"),
+    "view": (
+        "MiniGrid-Empty-5x5-v0",
+        {"agent_view_size": 5},
+        "agent_view_size=5 must be 7 for tensors",
+    ),
     "limit": ("MiniGrid-Empty-5x5-v0", {"max_episode_steps": 5}, "'tensor' does not know .* with"),
 }
 
