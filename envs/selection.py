@@ -65,8 +65,8 @@ def tensor_env(
         view_side = options.get("agent_view_size", VIEW_SIDE)
         if view_side != VIEW_SIDE:
             raise ValueError(
-                f"agent_view_size={view_side} must be {VIEW_SIDE} for tensors; leave it out, or use "
-                "backend='auto' or 'gymnasium'"
+                f"agent_view_size={view_side} must be {VIEW_SIDE} for tensors; leave it out, or "
+                "use backend='auto' or 'gymnasium'"
             )
         given = f" with env_kwargs={options}" if _class_of(spec, {}) else ""
         raise ValueError(
