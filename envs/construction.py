@@ -107,12 +107,12 @@ def _find_wrap(name: str) -> Wrap:
         near = difflib.get_close_matches(attribute, known, n=3)
         which = f"; did you mean {', '.join(near)}?" if near else f" (it has {', '.join(known)})."
         raise ValueError(
-            f"wrap={name!r} is not in {module}{which} A wrapper of your own is named with its "
-            "module: --wrap my_module:MyWrapper"
+            f"wrap={name!r} is not in {module}{which} A wrapper of your own must be named with "
+            "its module: --wrap my_module:MyWrapper"
         )
     if not callable(found):
         raise ValueError(
-            f"wrap={name!r} is {found!r}; name a class of wrappers, or a function from an "
+            f"wrap={name!r} is {found!r}; use a class of wrappers, or a function from an "
             "environment to one"
         )
     return cast("Wrap", found)
@@ -134,7 +134,7 @@ def _wrapped(env: gymnasium.Env, env_id: str, name: str, wrap: Wrap) -> gymnasiu
         remedy = "leave it out, or change their order"
         if missing:
             remedy = (
-                f"name a function of your own that gives {missing}, --wrap my_module:wrapped, with "
+                f"use a function of your own that gives {missing}, --wrap my_module:wrapped, with "
                 f"def wrapped(env): return {name.rpartition(':')[2]}(env, ...)"
             )
         raise ValueError(
@@ -175,7 +175,7 @@ def _why(env_id: str, env_kwargs: Mapping[str, Any], error: BaseException) -> st
     if unknown and unknown[1] in env_kwargs:
         known = _arguments(env_id)
         near = difflib.get_close_matches(unknown[1], known, n=1)
-        hint = f"; did you mean {near[0]}?" if near else "."
+        hint = f"; did you mean {near[0]}?" if near else "; leave it out, or use another."
         return (
             f"env_kwargs names {unknown[1]!r}, which the constructor of env={env_id!r} does not "
             f"know{hint} It has: {', '.join(known) or 'no arguments'}"

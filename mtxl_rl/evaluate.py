@@ -67,6 +67,7 @@ def evaluate(
     """
     with stdout_to_stderr() if config.json else nullcontext():  # environments may print
         device = pick_device(config.device)
+        load_config(run)  # says where a folder is no run
         path = config.checkpoint or checkpoint.newest_checkpoint(run)
         agent, run_config, frames = load_agent(run, path, device)
         set_threads(run_config.num_threads)

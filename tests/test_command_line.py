@@ -60,6 +60,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_dir = tmp_path_factory.mktemp("runs") / "tiny"
     config = TrainConfig(
         env="MiniGrid-MemoryS7-v0",
+        env_kwargs={"max_steps": 40},  # episodes end within the 128 steps of each env
         total_frames=600,
         num_envs=4,
         eval_episodes=5,

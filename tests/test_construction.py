@@ -358,7 +358,7 @@ WRAPS = {
     "no name": ("", "is not in gymnasium.wrappers (it has AddRenderObservation, "),
     "own": ("test_construction:Nope", "is not in test_construction (it has Doubled, "),
     "module": ("nowhere:Nope", "cannot be imported (ModuleNotFoundError: No module named"),
-    "arguments": ("FrameStackObservation", "name a function of your own that gives stack_size"),
+    "arguments": ("FrameStackObservation", "use a function of your own that gives stack_size"),
     "does not fit": ("ResizeObservation", "cannot wrap env="),
     "no wrapper": ("test_construction:not_wrapped", "made int of env="),
     "a number": ("test_construction:A_NUMBER", "is 7; name a class of wrappers, or a function"),
