@@ -361,7 +361,7 @@ WRAPS = {
     "arguments": ("FrameStackObservation", "use a function of your own that gives stack_size"),
     "does not fit": ("ResizeObservation", "cannot wrap env="),
     "no wrapper": ("test_construction:not_wrapped", "made int of env="),
-    "a number": ("test_construction:A_NUMBER", "is 7; name a class of wrappers, or a function"),
+    "a number": ("test_construction:A_NUMBER", "is 7; use a class of wrappers, or a function"),
 }
 
 
