@@ -89,8 +89,8 @@ CPU_SETTINGS = (
     dataclasses.replace(LARGE, name="memory 128", mem_len=128),
     dataclasses.replace(LARGE, name="width 64", dim=64),
     dataclasses.replace(LARGE, name="width 256", dim=256),
-    Setting(name="defaults of mtxl_rl.train", num_envs=128, rollout_len=64, num_minibatches=4,
-            dim=64, depth=2, seq_len=16, mem_len=16, lmem_len=4),
+    Setting(name="defaults of mtxl_rl.train", num_envs=128, rollout_len=64, num_minibatches=2,
+            num_epochs=6, dim=64, depth=2, seq_len=16, mem_len=16, lmem_len=4),
 )  # fmt: skip
 GPU = Setting(name="4 layers, width 128", num_envs=4096, rollout_len=64, depth=4, seq_len=16,
               mem_len=128, lmem_len=64, num_epochs=4)  # fmt: skip
