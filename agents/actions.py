@@ -182,21 +182,15 @@ class ActionHead(nn.Module):
         return self.embedding(action + self.offsets).sum(dim=-2)
 
 
-def mask_size(space: spaces.Space) -> int:
-    """Return how many entries an action mask has; 0 where there can be none.
-
-    Those of a MultiDiscrete's parts come one after the other.
-    """
-    return sum(_category_sizes(space))
-
-
 def has_mask(observation_space: spaces.Dict, action_space: spaces.Space) -> bool:
     """Return whether observations hold a mask of the actions.
+
+    It has one entry for each choice, those of a MultiDiscrete's parts one after the other.
 
     Raises:
         ValueError: for a mask of another size.
     """
-    size, space = mask_size(action_space), observation_space.get(ACTION_MASK)
+    size, space = sum(_category_sizes(action_space)), observation_space.get(ACTION_MASK)
     if not size or space is None:
         return False
     if not isinstance(space, spaces.Box | spaces.MultiDiscrete) or math.prod(space.shape) != size:

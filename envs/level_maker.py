@@ -12,6 +12,15 @@ from envs.geometry import VIEW_SIDE, Geometry
 from envs.level import Level, read_level
 
 
+def check_view_side(view_side: int) -> None:
+    """Raise ValueError for a view of another size than that of tensors."""
+    if view_side != VIEW_SIDE:
+        raise ValueError(
+            f"agent_view_size={view_side} must be {VIEW_SIDE} for tensors; use "
+            "backend='gymnasium' for another"
+        )
+
+
 class LevelMaker:
     """Makes levels of one environment by their seeds.
 
@@ -26,11 +35,7 @@ class LevelMaker:
     def __init__(self, env_class: type[MiniGridEnv], options: dict[str, Any]):
         self.source = env_class, options
         self.env = env_class(**options)
-        if self.env.agent_view_size != VIEW_SIDE:
-            raise ValueError(
-                f"agent_view_size={self.env.agent_view_size} must be {VIEW_SIDE} for tensors; use "
-                "backend='gymnasium' for another"
-            )
+        check_view_side(self.env.agent_view_size)
         self.task = TASKS[env_class]()
         self.geometry = Geometry(self.env.width, self.env.height)
 

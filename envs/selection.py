@@ -12,6 +12,7 @@ from gymnasium.envs.registration import EnvSpec
 from envs.families import TASKS
 from envs.geometry import VIEW_SIDE
 from envs.grid_env import GridEnv
+from envs.level_maker import check_view_side
 from envs.recall import RecallEnv
 from envs.recall_tensors import RecallTensorEnv
 from envs.specs import creator, find_spec
@@ -62,12 +63,7 @@ def tensor_env(
     spec = find_spec(env_id)
     chosen = _class_of(spec, options)
     if chosen is None:
-        view_side = options.get("agent_view_size", VIEW_SIDE)
-        if view_side != VIEW_SIDE:
-            raise ValueError(
-                f"agent_view_size={view_side} must be {VIEW_SIDE} for tensors; leave it out, or "
-                "use backend='auto' or 'gymnasium'"
-            )
+        check_view_side(options.get("agent_view_size", VIEW_SIDE))
         given = f" with env_kwargs={options}" if _class_of(spec, {}) else ""
         raise ValueError(
             f"backend='tensor' does not know env={env_id!r}{given}; use backend='auto' or "
