@@ -121,13 +121,13 @@ def compile_(trainer: Trainer) -> Trainer:
     parts = [*transformer.layers, *([transformer.long_memory] if transformer.long_memory else [])]
     for part in parts:
         part.compile(dynamic=False)
-    transformer.look = torch.compile(transformer.look, dynamic=False)
+    transformer.advance_ = torch.compile(transformer.advance_, dynamic=False)
     try:
         _try_out(trainer)
     except Exception:
         for part in parts:
             part._compiled_call_impl = None  # what nn.Module.compile sets
-        del transformer.look
+        del transformer.advance_
         raise
     return replace(trainer, form="compiled")
 
@@ -144,17 +144,16 @@ def _check_whole_segments(trainer: Trainer) -> None:
 def _try_out(trainer: Trainer) -> None:
     """Act for a rollout and train once, on copies of the next inputs; nothing is changed by it."""
     agent, carry = trainer.agent, trainer.carry
-    fresh = carry.state.detach().without_cache()
-    state = fresh.clone()
-    with torch.no_grad():
-        for _ in range(trainer.num_steps):
-            _, _, state = agent.step_(carry.inputs, state)
+    player = agent.player(carry.state)
+    for _ in range(trainer.num_steps):
+        player.step(carry.inputs)
+        player.peek(carry.inputs)
     num_envs = len(carry.inputs.reset) // trainer.ppo.config.num_minibatches
     inputs = map_tensors(
         lambda first: first[:num_envs, None].expand(-1, trainer.num_steps, *first.shape[1:]),
         carry.inputs,
     )
-    policy, value, _ = agent(inputs, fresh[slice(num_envs)])
+    policy, value, _ = agent(inputs, carry.state[slice(num_envs)])
     (policy.entropy().mean() + value.mean()).backward()
     agent.zero_grad()
 
@@ -233,8 +232,7 @@ class CapturedTrainer(Trainer):
     def forget_(self) -> None:
         buffers = self.carry
         super().forget_()
-        cleared = replace(self.carry, state=self.carry.state.without_cache())
-        map_tensors(Tensor.copy_, buffers, cleared)
+        map_tensors(Tensor.copy_, buffers, self.carry)
         self.carry = buffers
 
     def _collect_(self) -> Rollout:
@@ -245,7 +243,6 @@ class CapturedTrainer(Trainer):
         )
         # the rollout's own: the buffer takes the next one's state
         rollout = rollout._replace(initial_state=rollout.initial_state.clone())
-        after = replace(after, state=after.state.without_cache())
         map_tensors(Tensor.copy_, self.carry, after)
         return rollout
 
@@ -283,9 +280,7 @@ class _Snapshot:
         self._env_state = self._env.state_dict()
         self._cpu_numbers = torch.get_rng_state()
         self._gpu_numbers = torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None
-        self.carry = map_tensors(
-            torch.clone, replace(trainer.carry, state=trainer.carry.state.without_cache())
-        )
+        self.carry = map_tensors(torch.clone, trainer.carry)
 
     def restore_(self) -> None:
         """Put everything back in place, so that what was recorded still uses it."""

@@ -88,32 +88,13 @@ class ActorCritic(nn.Module):
         self, inputs: AgentInput, state: Any
     ) -> tuple[ActionDistribution, Float[Tensor, "B T"], Any]:
         """Run a sequence (B, T, ...): policies, values, and the state after it."""
-        with self._autocast():
+        with self.autocast():
             y, state = self.core(self.encode(inputs), state, inputs.reset)
-        return *self._heads(y, inputs), state
+        return *self.heads(y, inputs), state
 
-    def step(
-        self, inputs: AgentInput, state: Any
-    ) -> tuple[ActionDistribution, Float[Tensor, " B"], Any]:
-        """Run one step (B, ...)."""
-        with self._autocast():
-            y, state = self.core.step(self.encode(inputs), state, inputs.reset)
-        return *self._heads(y, inputs), state
-
-    def step_(
-        self, inputs: AgentInput, state: Any
-    ) -> tuple[ActionDistribution, Float[Tensor, " B"], Any]:
-        """Run one step (B, ...) without gradients, writing into the buffers of `state`."""
-        with self._autocast():
-            y, state = self.core.step_(self.encode(inputs), state, inputs.reset)
-        return *self._heads(y, inputs), state
-
-    @torch.no_grad()
-    def peek(self, inputs: AgentInput, state: Any) -> Float[Tensor, " B"]:
-        """Return the values of a step (B, ...) that is not taken."""
-        with self._autocast():
-            y = self.core.peek(self.encode(inputs), state, inputs.reset)
-        return self._heads(y, inputs)[1]
+    def player(self, state: Any) -> Player:
+        """Return what acts one step after the other, from the core's `state`."""
+        return Player(self, state)
 
     def encode(self, inputs: AgentInput) -> Float[Tensor, "B ..."]:
         """Return the core's input."""
@@ -159,7 +140,8 @@ class ActorCritic(nn.Module):
         """Return inputs as if every step were the first of an episode."""
         return self.first_inputs(inputs.observation, *inputs.reset.shape)
 
-    def _autocast(self) -> torch.autocast:
+    def autocast(self) -> torch.autocast:
+        """Return the context in which encoder and core run."""
         # without a cache: it would keep weights from before an update, and add up the gradients of
         # a weight's uses in low precision
         return torch.autocast(
@@ -169,10 +151,48 @@ class ActorCritic(nn.Module):
             cache_enabled=False,
         )
 
-    def _heads(self, y: Tensor, inputs: AgentInput) -> tuple[ActionDistribution, Tensor]:
+    def heads(self, y: Tensor, inputs: AgentInput) -> tuple[ActionDistribution, Tensor]:
+        """Return policies and values."""
         features = self.norm(y.float())
         mask = inputs.observation[ACTION_MASK].flatten(y.dim() - 1) > 0 if self.has_mask else None
         return self.actor(features, mask), self.returns(self.critic(features).squeeze(-1))
+
+
+class Player:
+    """An agent in the middle of acting, without gradients; a change of its weights ends it.
+
+    Args:
+        agent: who acts.
+        state: of the core, which is left as it is.
+    """
+
+    def __init__(self, agent: ActorCritic, state: Any):
+        self.agent = agent
+        self.state = state
+
+    @property
+    def state(self) -> Any:
+        """The core's state after the last step; to set it starts from another one."""
+        return self.acting.state
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        with self.agent.autocast():
+            self.acting = self.agent.core.acting(state)
+
+    @torch.no_grad()
+    def step(self, inputs: AgentInput) -> tuple[ActionDistribution, Float[Tensor, " B"]]:
+        """Take one step (B, ...)."""
+        with self.agent.autocast():
+            y = self.acting.step(self.agent.encode(inputs), inputs.reset)
+        return self.agent.heads(y, inputs)
+
+    @torch.no_grad()
+    def peek(self, inputs: AgentInput) -> Float[Tensor, " B"]:
+        """Return the values of a step (B, ...) that is not taken."""
+        with self.agent.autocast():
+            y = self.acting.peek(self.agent.encode(inputs), inputs.reset)
+        return self.agent.heads(y, inputs)[1]
 
 
 def _vectors(space: spaces.Dict) -> list[str]:

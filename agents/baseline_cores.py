@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mtxl_rl.feed_forward import FeedForward
+from mtxl_rl.core.feed_forward import FeedForward
 
 
 @dataclass(frozen=True)
@@ -32,33 +32,31 @@ class TensorState:
     def clone(self) -> TensorState:
         return TensorState(tuple(tensor.clone() for tensor in self.tensors))
 
-    def without_cache(self) -> TensorState:
-        return self
+
+class SequenceActing:
+    """Acts by a core's forward pass with T = 1."""
+
+    def __init__(self, core: BaselineCore, state: TensorState):
+        self._core, self.state = core, state
+
+    @torch.no_grad()
+    def step(self, x: Float[Tensor, "B D"], reset: Bool[Tensor, " B"]) -> Float[Tensor, "B D"]:
+        y, self.state = self._core(x[:, None], self.state, reset[:, None])
+        return y[:, 0]
+
+    @torch.no_grad()
+    def peek(self, x: Float[Tensor, "B D"], reset: Bool[Tensor, " B"]) -> Float[Tensor, "B D"]:
+        return self._core(x[:, None], self.state, reset[:, None])[0][:, 0]
 
 
 class BaselineCore(nn.Module):
-    """A core whose step is its forward pass with T = 1, and which has nothing to report."""
+    """A core that acts by its forward pass, and which has nothing to report."""
 
     output_dim: int
     has_memory = True
 
-    def step(
-        self, x: Float[Tensor, "B D"], state: TensorState, reset: Bool[Tensor, " B"]
-    ) -> tuple[Float[Tensor, "B D"], TensorState]:
-        y, state = self(x[:, None], state, reset[:, None])
-        return y[:, 0], state
-
-    @torch.no_grad()
-    def step_(
-        self, x: Float[Tensor, "B D"], state: TensorState, reset: Bool[Tensor, " B"]
-    ) -> tuple[Float[Tensor, "B D"], TensorState]:
-        return self.step(x, state, reset)
-
-    @torch.no_grad()
-    def peek(
-        self, x: Float[Tensor, "B D"], state: TensorState, reset: Bool[Tensor, " B"]
-    ) -> Float[Tensor, "B D"]:
-        return self.step(x, state, reset)[0]
+    def acting(self, state: TensorState) -> SequenceActing:
+        return SequenceActing(self, state)
 
     def statistics(
         self, x: Float[Tensor, "B T D"], state: TensorState, reset: Bool[Tensor, "B T"]

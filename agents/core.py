@@ -21,9 +21,9 @@ from agents.memory_core import MemoryCore
 from agents.min_gru import MinGRU
 from agents.trees import named_tensors
 from mtxl_rl import MemoryTransformerXL
-from mtxl_rl.gating import Gate
-from mtxl_rl.long_memory import GatedWrite
-from mtxl_rl.memory_network import MemoryNetwork
+from mtxl_rl.core.gating import Gate
+from mtxl_rl.core.long_memory import GatedWrite
+from mtxl_rl.core.memory_network import MemoryNetwork
 
 
 @runtime_checkable
@@ -36,17 +36,29 @@ class CoreState(Protocol):
 
     def clone(self) -> Any: ...
 
-    def without_cache(self) -> Any:
-        """Return the state without what was derived from it by weights that have changed since."""
-        ...
+
+@runtime_checkable
+class Acting(Protocol):
+    """A core in the middle of acting: one step after the other, without gradients.
+
+    `step` is the core's forward pass with T = 1; `peek` returns the output of a step that is not
+    taken; `state` is what the core carries after the last step.
+    """
+
+    @property
+    def state(self) -> Any: ...
+
+    def step(self, x: Float[Tensor, "B D"], reset: Bool[Tensor, " B"]) -> Float[Tensor, "B D"]: ...
+
+    def peek(self, x: Float[Tensor, "B D"], reset: Bool[Tensor, " B"]) -> Float[Tensor, "B D"]: ...
 
 
 @runtime_checkable
 class Core(Protocol):
     """A recurrent module; `reset` is True at a step that starts an episode, a state a `CoreState`.
 
-    `__call__` and `step` compute one function; `step_` may write into the buffers of its state.
-    `peek` returns the output of a step that is not taken.
+    `__call__` and the steps of `acting` compute one function. What `acting` returns does not
+    outlive a change of the weights, and leaves the state that it starts from as it is.
     """
 
     output_dim: int
@@ -58,17 +70,7 @@ class Core(Protocol):
         self, x: Float[Tensor, "B T D"], state: Any, reset: Bool[Tensor, "B T"]
     ) -> tuple[Float[Tensor, "B T D"], Any]: ...
 
-    def step(
-        self, x: Float[Tensor, "B D"], state: Any, reset: Bool[Tensor, " B"]
-    ) -> tuple[Float[Tensor, "B D"], Any]: ...
-
-    def step_(
-        self, x: Float[Tensor, "B D"], state: Any, reset: Bool[Tensor, " B"]
-    ) -> tuple[Float[Tensor, "B D"], Any]: ...
-
-    def peek(
-        self, x: Float[Tensor, "B D"], state: Any, reset: Bool[Tensor, " B"]
-    ) -> Float[Tensor, "B D"]: ...
+    def acting(self, state: Any) -> Acting: ...
 
     def statistics(
         self, x: Float[Tensor, "B T D"], state: Any, reset: Bool[Tensor, "B T"]
@@ -258,7 +260,7 @@ def make_core(config: CoreConfig) -> Core:
 
 def state_size(core: Core) -> int:
     """Return how many floats a core carries for each env: no masks, nothing that is derived."""
-    tensors = named_tensors(core.initial_state(1).without_cache(), "state").values()
+    tensors = named_tensors(core.initial_state(1), "state").values()
     return sum(tensor.numel() for tensor in tensors if tensor.is_floating_point())
 
 

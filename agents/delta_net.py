@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from agents.baseline_cores import Recurrence
-from mtxl_rl.transformer import check_heads
+from mtxl_rl.core.transformer import check_heads
 
 MIN_TIME_CONSTANT, MAX_TIME_CONSTANT = 10.0, 10_000.0
 """Steps after which a head has forgotten all but 1/e, at the start."""

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from agents.min_gru import MinGRU
-from mtxl_rl.memory_network import MemoryNetwork
+from mtxl_rl.core.memory_network import MemoryNetwork
 
 GAIN = 2**0.5
 """Of orthogonal weights."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from mtxl_rl import MemoryState, MemoryTransformerXL
+from mtxl_rl import Acting, MemoryState, MemoryTransformerXL
 
 
 class MemoryCore(nn.Module):
@@ -37,20 +37,8 @@ class MemoryCore(nn.Module):
     ) -> tuple[Float[Tensor, "B T D"], MemoryState]:
         return self.transformer(x, state, reset, bptt_segments=self.bptt_segments)
 
-    def step(
-        self, x: Float[Tensor, "B D"], state: MemoryState, reset: Bool[Tensor, " B"]
-    ) -> tuple[Float[Tensor, "B D"], MemoryState]:
-        return self.transformer.step(x, state, reset)
-
-    def step_(
-        self, x: Float[Tensor, "B D"], state: MemoryState, reset: Bool[Tensor, " B"]
-    ) -> tuple[Float[Tensor, "B D"], MemoryState]:
-        return self.transformer.step_(x, state, reset)
-
-    def peek(
-        self, x: Float[Tensor, "B D"], state: MemoryState, reset: Bool[Tensor, " B"]
-    ) -> Float[Tensor, "B D"]:
-        return self.transformer.peek(x, state, reset)
+    def acting(self, state: MemoryState) -> Acting:
+        return Acting(self.transformer, state)
 
     def statistics(
         self, x: Float[Tensor, "B T D"], state: MemoryState, reset: Bool[Tensor, "B T"]

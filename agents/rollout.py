@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
 
-from agents.actor_critic import ActorCritic, AgentInput
+from agents.actor_critic import ActorCritic, AgentInput, Player
 from agents.trees import map_tensors
 
 
@@ -114,18 +114,19 @@ def start(agent: ActorCritic, env: Env) -> Carry:
 
 
 @torch.no_grad()
-def act_(
-    agent: ActorCritic,
+def act(
+    player: Player,
     env_step: Callable[[Tensor], Step],
     carry: Carry,
     is_greedy: bool = False,
 ) -> tuple[Carry, dict[str, Any]]:
     """Act once in every env, by `Env.step` or its like.
 
-    Writes into the buffers of `carry.state`. Returns the next carry and what `Rollout` records of
+    Returns the next carry, but for its state, which is the player's, and what `Rollout` records of
     the step, by its field names.
     """
-    policy, value, state = agent.step_(carry.inputs, carry.state)
+    agent = player.agent
+    policy, value = player.step(carry.inputs)
     action = policy.mode if is_greedy else policy.sample()
     step = env_step(action)
     done = step.terminated | step.truncated
@@ -134,14 +135,14 @@ def act_(
     cue, cue_age = _last_cue(carry, step.cue)
     none = agent.actor.none(len(done))
     after_action = torch.where(done.view(-1, *[1] * (action.dim() - 1)), none, action)
-    after = Carry(
+    after = replace(
+        carry,
         inputs=AgentInput(
             observation=agent.see(step.observation),
             prev_action=after_action,
             prev_reward=torch.where(done, 0.0, step.reward),
             reset=done,
         ),
-        state=state,
         episode_return=torch.where(done, 0.0, episode_return),
         episode_length=torch.where(done, 0, episode_length),
         cue=torch.where(done, -1, cue),
@@ -156,7 +157,7 @@ def act_(
         "terminated": step.terminated,
         "truncated": step.truncated,
         "success": step.success,
-        "final_value": _final_value(agent, step, state, action),
+        "final_value": _final_value(player, step, action),
         "episode_return": episode_return,
         "episode_length": episode_length,
         "cue_age": cue_age,
@@ -190,34 +191,32 @@ def collect_on_device(
     agent: ActorCritic, env_step: Callable[[Tensor], Step], carry: Carry, num_steps: int
 ) -> tuple[Rollout, Carry]:
     """Do what `collect` does without the host's part: on a GPU nothing here synchronises."""
-    # The weights have changed since the last rollout: what the state has derived from them is
-    # stale. The clone keeps the rollout's initial state while acting writes in place.
-    carry = replace(carry, state=carry.state.detach().without_cache())
+    player = agent.player(carry.state)
     initial_state = carry.state
-    carry = replace(carry, state=initial_state.clone())
     records: list[dict[str, Any]] = []
     for _ in range(num_steps):
-        carry, record = act_(agent, env_step, carry)
+        carry, record = act(player, env_step, carry)
         records.append(record)
-    next_value = agent.peek(carry.inputs, carry.state)
+    next_value = player.peek(carry.inputs)
     stacked = map_tensors(lambda *steps: torch.stack(steps), *records)
-    return Rollout(**stacked, initial_state=initial_state, next_value=next_value), carry
+    rollout = Rollout(**stacked, initial_state=initial_state, next_value=next_value)
+    return rollout, replace(carry, state=player.state)
 
 
-def _final_value(agent: ActorCritic, step: Step, state: Any, action: Tensor) -> Tensor:
+def _final_value(player: Player, step: Step, action: Tensor) -> Tensor:
     """Return V of the final observations, seen with the memory of the episodes that they end."""
     if step.final_observation is None:
         return torch.zeros_like(step.reward)
     is_cut_off = step.truncated & ~step.terminated
     inputs = AgentInput(
-        observation=agent.see(step.final_observation),
+        observation=player.agent.see(step.final_observation),
         prev_action=action,
         prev_reward=step.reward,
         reset=torch.zeros_like(is_cut_off),
     )
     if _may_look(step.reward) and not is_cut_off.any():
         return torch.zeros_like(step.reward)
-    return torch.where(is_cut_off, agent.peek(inputs, state), 0.0)
+    return torch.where(is_cut_off, player.peek(inputs), 0.0)
 
 
 def _may_look(tensor: Tensor) -> bool:

@@ -1,6 +1,5 @@
 """Memory Transformer-XL as the recurrent core of an agent; needs torch and mogrifier only."""
 
-from mtxl_rl.memory import MemoryState
-from mtxl_rl.transformer import MemoryTransformerXL
+from mtxl_rl.core import Acting, MemoryState, MemoryTransformerXL
 
-__all__ = ["MemoryState", "MemoryTransformerXL"]
+__all__ = ["Acting", "MemoryState", "MemoryTransformerXL"]

@@ -14,7 +14,7 @@ import envs
 from agents.actor_critic import ActorCritic
 from agents.finite import FiniteWatch
 from agents.memory_core import MemoryCore
-from agents.rollout import act_, start
+from agents.rollout import act, start
 from agents.uncompiled import uncompiled
 from envs import Backend, BatchedEnv
 from mtxl_rl.config import EvaluateConfig, Memory
@@ -209,8 +209,9 @@ def play(
         check_bound(config.max_steps, env)
         env.bound_episodes(config.max_steps)
     carry = start(agent, env)
+    player = agent.player(carry.state)
     for _ in range(start_place):  # the first step of the episode clears what this leaves
-        carry = replace(carry, state=agent.step_(carry.inputs, carry.state)[2])
+        player.step(carry.inputs)
     rows: list[torch.Tensor] = []
     cuts: list[torch.Tensor] = []
     film = Film(config.video, env.render_fps)
@@ -218,9 +219,9 @@ def play(
     watch.start(env.num_envs)
     while quota.any():
         film.take(env, int(players[0]))
-        carry = intervene(carry)
+        carry = intervene(player, carry)
         counts = intervene.has_acted.cpu()
-        carry, record = act_(agent, env.step, carry, is_greedy=config.greedy)
+        carry, record = act(player, env.step, carry, is_greedy=config.greedy)
         done = (record["terminated"] | record["truncated"]).cpu()
         played = done & (quota > 0)
         watch.look(record["inputs"].observation, record["reward"], done, quota > 0)

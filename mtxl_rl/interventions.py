@@ -12,11 +12,11 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from agents.actor_critic import ActorCritic
+from agents.actor_critic import ActorCritic, Player
 from agents.memory_core import MemoryCore
 from agents.rollout import Carry
+from mtxl_rl import Acting, MemoryState
 from mtxl_rl.config import Memory
-from mtxl_rl.memory import MemoryState
 
 MEMORIES: tuple[Memory, ...] = get_args(Memory)
 
@@ -94,20 +94,22 @@ class Intervention:
         is_of_some = self._memory == "swapped-long" and self._has_cue
         return self._has_received if is_of_some else self.plays
 
-    def __call__(self, carry: Carry) -> Carry:
-        """Return what the next step sees."""
-        state = carry.state
+    def __call__(self, player: Player, carry: Carry) -> Carry:
+        """Change what the next step of `player` sees: its inputs, which are returned, or memory."""
         if self._memory == "cleared":
             return replace(carry, inputs=self._agent.without_past(carry.inputs))
-        if self._memory == "without-short":
-            state = replace(state, short_valid=torch.zeros_like(state.short_valid))
-        if self._memory == "without-long":
-            state = replace(state, long_valid=torch.zeros_like(state.long_valid))
         if self._memory == "swapped-long":
             self._has_received = self._has_received & ~carry.inputs.reset
-            if state.position == 0:
-                state = self._swapped(carry, state)
-        return replace(carry, state=state)
+        acting = player.acting
+        if isinstance(acting, Acting) and acting.position == 0:  # memories change here
+            state = acting.state
+            if self._memory == "without-short":
+                player.state = replace(state, short_valid=torch.zeros_like(state.short_valid))
+            if self._memory == "without-long":
+                player.state = replace(state, long_valid=torch.zeros_like(state.long_valid))
+            if self._memory == "swapped-long":
+                player.state = self._swapped(carry, state)
+        return carry
 
     def _swapped(self, carry: Carry, state: MemoryState) -> MemoryState:
         remembers = state.long_valid & (carry.cue >= 0) if self._has_cue else state.long_valid
@@ -121,4 +123,4 @@ class Intervention:
         self._has_received = self._has_received | has_donor
         self.is_idle &= not has_donor.any()
         long = torch.where(has_donor[:, None, None], state.long[donor], state.long)
-        return replace(state, long=long).without_cache()
+        return replace(state, long=long)

@@ -8,7 +8,6 @@ updates: nothing is in flight then.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -41,8 +40,7 @@ def training_tensors(trainer: Trainer, parts: Mapping[str, Stateful]) -> dict[st
     }
     named |= _moments(trainer)
     if isinstance(trainer.env, TensorEnv):
-        carry = replace(trainer.carry, state=trainer.carry.state.without_cache())
-        named |= named_tensors(carry, "carry")
+        named |= named_tensors(trainer.carry, "carry")
         named |= {f"env.{name}": tensor for name, tensor in trainer.env.state_dict().items()}
     named["random.cpu"] = torch.get_rng_state()
     if trainer.agent.device.type == "cuda":
@@ -78,8 +76,7 @@ def restore_training_(
             part.load_state_dict(_under(f"{prefix}.", tensors))
         _load_moments_(trainer, tensors)
         if with_episodes and isinstance(trainer.env, TensorEnv):
-            state = trainer.carry.state.without_cache()
-            trainer.carry = with_tensors(replace(trainer.carry, state=state), tensors, "carry")
+            trainer.carry = with_tensors(trainer.carry, tensors, "carry")
             trainer.env.load_state_dict(_under("env.", tensors))
     except KeyError as error:
         raise ValueError(f"{error} is missing") from None

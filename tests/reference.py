@@ -107,7 +107,8 @@ class RepairedReference:
             "out": values(network.attn.to_out),
         }
         named |= _prefixed("long_memory", memory)
-        return named | _prefixed("long_memory.gate", _gate(values, network.gate))
+        named |= _prefixed("long_memory.gate", _gate(values, network.gate))
+        return {name: tensor for name, tensor in named.items() if tensor.numel()}
 
 
 def _prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

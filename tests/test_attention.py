@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch.testing import assert_close
 
-from mtxl_rl.attention import RelativeAttention, scores_by_position
+from mtxl_rl.core.attention import RelativeAttention, scores_by_position
 
 
 def test_scores_by_position_are_of_each_keys_distance() -> None:

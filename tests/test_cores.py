@@ -20,14 +20,14 @@ from agents.core import (
 from agents.delta_net import DeltaNet, gated_delta_rule
 from agents.memory_core import MemoryCore
 from agents.min_gru import MinGRU
-from mtxl_rl.long_memory import GATE_BIAS, GatedWrite, LongMemory
-from mtxl_rl.memory_network import MemoryNetwork
+from mtxl_rl.core.long_memory import GATE_BIAS, GatedWrite
+from mtxl_rl.core.memory_network import MemoryNetwork
 
 BATCH_SIZE, NUM_STEPS, DIM = 3, 11, 8
 KINDS = list(CORES)
 
 
-def long_memory(**options: Any) -> LongMemory:
+def long_memory(**options: Any) -> GatedWrite | MemoryNetwork:
     torch.manual_seed(0)
     core = make_core(CoreConfig(dim=32, **options))
     assert isinstance(core, MemoryCore)
@@ -53,13 +53,13 @@ def test_step_equals_sequence(kind: CoreKind) -> None:
     core = make_core(config(kind))
     x, reset = inputs(reset_rate=0.2)
     expected, _ = core(x, core.initial_state(BATCH_SIZE), reset)
-    for step in (core.step, core.step_):
-        state = core.initial_state(BATCH_SIZE)
-        outputs = []
-        for t in range(NUM_STEPS):
-            y, state = step(x[:, t], state, reset[:, t])
-            outputs.append(y)
-        assert_close(torch.stack(outputs, dim=1), expected, atol=1e-5, rtol=1e-5)
+    acting = core.acting(core.initial_state(BATCH_SIZE))
+    outputs = []
+    for t in range(NUM_STEPS):
+        peeked = acting.peek(x[:, t], reset[:, t])
+        outputs.append(acting.step(x[:, t], reset[:, t]))
+        assert torch.equal(peeked, outputs[-1])
+    assert_close(torch.stack(outputs, dim=1), expected, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -93,9 +93,9 @@ def test_what_is_not_finite_ends_with_its_episode(kind: CoreKind, poison: float)
     y, _ = core(poisoned, core.initial_state(BATCH_SIZE), reset)
     assert_close(y[1, 6:], expected[1, 6:], atol=1e-5, rtol=1e-5)
     assert_close(y[[0, 2]], expected[[0, 2]], atol=1e-5, rtol=1e-5)
-    state = core.initial_state(BATCH_SIZE)
+    acting = core.acting(core.initial_state(BATCH_SIZE))
     for t in range(NUM_STEPS):
-        y_t, state = core.step_(poisoned[:, t], state, reset[:, t])
+        y_t = acting.step(poisoned[:, t], reset[:, t])
         if t >= 6:
             assert_close(y_t, expected[:, t], atol=1e-5, rtol=1e-5)
 
@@ -128,7 +128,7 @@ def test_state_can_be_indexed_by_env_and_detached(kind: CoreKind) -> None:
     _, state = core(x[:, :5], core.initial_state(BATCH_SIZE), reset[:, :5])
     expected, _ = core(x[:, 5:], state, reset[:, 5:])
     envs = torch.tensor([2, 0])
-    y, _ = core(x[envs, 5:], state[envs].detach().clone().without_cache(), reset[envs, 5:])
+    y, _ = core(x[envs, 5:], state[envs].detach().clone(), reset[envs, 5:])
     assert_close(y, expected[envs], atol=1e-5, rtol=1e-5)
 
 
@@ -333,6 +333,6 @@ def test_runs_with_weights_of_another_dtype(kind: CoreKind, dtype: torch.dtype) 
     assert isinstance(core, torch.nn.Module)
     core.to(dtype)
     y, state = core(x.to(dtype), core.initial_state(BATCH_SIZE), reset)
-    stepped, _ = core.step(x[:, 0].to(dtype), state, reset[:, 0])
+    stepped = core.acting(state).step(x[:, 0].to(dtype), reset[:, 0])
     assert y.dtype == stepped.dtype == dtype
     assert_close(y.float(), expected, atol=0.25, rtol=0.1)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from recall_env import RecallEnv
 
-from agents.actor_critic import ActorCritic
+from agents.actor_critic import ActorCritic, Player
 from agents.core import CoreConfig
 from envs import EnvStep
 from mtxl_rl import evaluation
@@ -43,34 +42,39 @@ def test_places_are_spread_over_the_segment(
     assert start_places(make_agent(RecallEnv(1, delay=2), kind, **options), episodes) == places
 
 
-def spy(agent: ActorCritic, env: RecallEnv, place: int) -> list[tuple[int, bool, torch.Tensor]]:
+def spy(
+    monkeypatch: pytest.MonkeyPatch, agent: ActorCritic, env: RecallEnv, place: int
+) -> list[tuple[int, bool, torch.Tensor]]:
     """Play one episode in each env; return position, reset and value of each step of the agent."""
     seen = []
-    original: Callable[..., Any] = agent.step_
+    original = Player.step
 
-    def step_(inputs: Any, state: Any) -> Any:
-        position = state.position
-        policy, value, after = original(inputs, state)
+    def step(player: Player, inputs: Any) -> Any:
+        position = player.state.position
+        policy, value = original(player, inputs)
         seen.append((position, bool(inputs.reset.all()), value))
-        return policy, value, after
+        return policy, value
 
-    agent.step_ = step_
-    try:
-        play(agent, env, EvaluateConfig(episodes=env.num_envs), place)
-    finally:
-        agent.step_ = original
+    monkeypatch.setattr(Player, "step", step)
+    play(agent, env, EvaluateConfig(episodes=env.num_envs), place)
+    monkeypatch.undo()
     return seen
 
 
-def test_an_episode_starts_at_its_place_and_sees_nothing_earlier() -> None:
+def test_an_episode_starts_at_its_place_and_sees_nothing_earlier(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     env = RecallEnv(3, delay=2, is_staggered=False)  # episodes of 4 steps
     agent = make_agent(env)
-    seen = spy(agent, env, place=5)
+    seen = spy(monkeypatch, agent, env, place=5)
     assert [(position, reset) for position, reset, _ in seen] == [
         *((step, True) for step in range(5)),  # on the way to the place
         (5, True), (6, False), (7, False), (0, False),
     ]  # fmt: skip
-    first = [value for _, _, value in spy(agent, RecallEnv(3, 2, is_staggered=False), place=0)]
+    first = [
+        value
+        for _, _, value in spy(monkeypatch, agent, RecallEnv(3, 2, is_staggered=False), place=0)
+    ]
     torch.testing.assert_close(seen[5][2], first[0])
     torch.testing.assert_close(seen[7][2], first[2])  # before a write the place makes no difference
 

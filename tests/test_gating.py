@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from mtxl_rl.gating import GRUGate, NBRCGate, make_gate
+from mtxl_rl.core.gating import GRUGate, NBRCGate, make_gate
 
 
 def test_nbrc_follows_its_equations() -> None:

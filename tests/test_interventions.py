@@ -8,11 +8,10 @@ from typing import Any
 import pytest
 import torch
 from recall_env import RecallEnv
-from torch import Tensor
 
-from agents.actor_critic import ActorCritic
+from agents.actor_critic import ActorCritic, Player
 from agents.core import CoreConfig
-from agents.rollout import Carry, act_, start
+from agents.rollout import Carry, act, start
 from mtxl_rl.config import Memory
 from mtxl_rl.interventions import Intervention, InterventionError, fitting_interventions
 
@@ -29,16 +28,13 @@ def make_agent(kind: Any = "mtxl", **options: Any) -> ActorCritic:
     return ActorCritic(env.observation_space, env.action_space, config)
 
 
-def play(agent: ActorCritic, num_steps: int) -> tuple[RecallEnv, Carry]:
+def play(agent: ActorCritic, num_steps: int) -> tuple[RecallEnv, Player, Carry]:
     env = RecallEnv(NUM_ENVS, delay=9, is_staggered=False)
     carry = start(agent, env)
+    player = agent.player(carry.state)
     for _ in range(num_steps):
-        carry, _ = act_(agent, env.step, carry)
-    return env, carry
-
-
-def values(agent: ActorCritic, carry: Carry) -> Tensor:
-    return agent.peek(carry.inputs, carry.state.without_cache())
+        carry, _ = act(player, env.step, carry)
+    return env, player, carry
 
 
 @pytest.mark.parametrize(
@@ -46,22 +42,38 @@ def values(agent: ActorCritic, carry: Carry) -> Tensor:
 )
 def test_empties_one_memory(memory: Memory, field: str) -> None:
     agent = make_agent()
-    _, carry = play(agent, 2 * SEQ_LEN + 1)
-    before = carry.state.to_dict()
-    after = Intervention(memory, agent, True, NUM_ENVS)(carry)
-    for name, tensor in after.state.to_dict().items():
+    _, player, carry = play(agent, 2 * SEQ_LEN)
+    before, value = player.state.to_dict(), player.peek(carry.inputs)
+    assert Intervention(memory, agent, True, NUM_ENVS)(player, carry) is carry
+    after = player.state.to_dict()
+    for name, tensor in after.items():
         assert torch.equal(tensor, before[name]) == (name != field)
     assert before[field].all()
-    assert not after.state.to_dict()[field].any()
-    assert not torch.allclose(values(agent, carry), values(agent, after))
+    assert not after[field].any()
+    assert not torch.allclose(value, player.peek(carry.inputs))
+
+
+@pytest.mark.parametrize("memory", ["without-short", "without-long"])
+def test_a_memory_stays_empty_at_every_step(memory: Memory) -> None:
+    agent = make_agent()
+    env, player, carry = play(agent, 0)
+    intervene = Intervention(memory, agent, True, NUM_ENVS)
+    for _ in range(4 * SEQ_LEN):
+        carry = intervene(player, carry)
+        is_seen = player.state.to_dict()[
+            "short_valid" if memory == "without-short" else "long_valid"
+        ]
+        assert not is_seen.any()
+        carry, _ = act(player, env.step, carry)
 
 
 def test_swaps_the_long_memory_of_odd_envs_for_one_with_another_cue() -> None:
     agent = make_agent()
-    env, carry = play(agent, SEQ_LEN)
+    env, player, carry = play(agent, SEQ_LEN)
     intervene = Intervention("swapped-long", agent, True, NUM_ENVS)
-    before = carry.state.long.clone()
-    after = intervene(carry).state.long
+    before, value = player.state.long, player.peek(carry.inputs)
+    intervene(player, carry)
+    after = player.state.long
     cues = env._cue
     assert intervene.plays.tolist() == [False, True] * (NUM_ENVS // 2)
     assert torch.equal(after[::2], before[::2])
@@ -69,18 +81,19 @@ def test_swaps_the_long_memory_of_odd_envs_for_one_with_another_cue() -> None:
         donors = [d for d in range(0, NUM_ENVS, 2) if cues[d] != cues[row]]
         assert any(torch.equal(after[row], before[donor]) for donor in donors)
     assert torch.equal(intervene.has_acted, intervene.plays)
-    assert not torch.allclose(values(agent, carry)[1::2], values(agent, intervene(carry))[1::2])
+    assert not torch.allclose(value[1::2], player.peek(carry.inputs)[1::2])
 
 
 def test_swaps_for_any_other_where_no_cue_is_known() -> None:
     agent = make_agent()
-    _, carry = play(agent, SEQ_LEN)
+    _, player, carry = play(agent, SEQ_LEN)
     carry = replace(carry, cue=torch.full_like(carry.cue, -1))
     intervene = Intervention("swapped-long", agent, False, NUM_ENVS)
     assert torch.equal(intervene.has_acted, intervene.plays)  # short episodes count, too
-    before = carry.state.long.clone()
+    before = player.state.long
     assert intervene.is_idle
-    after = intervene(carry).state.long
+    intervene(player, carry)
+    after = player.state.long
     assert not intervene.is_idle
     assert torch.equal(after[::2], before[::2])
     for row in range(1, NUM_ENVS, 2):
@@ -89,23 +102,24 @@ def test_swaps_for_any_other_where_no_cue_is_known() -> None:
 
 def test_swaps_only_what_has_been_written_with_a_cue() -> None:
     agent = make_agent()
-    _, fresh = play(agent, 0)
-    _, within = play(agent, SEQ_LEN + 1)
-    for carry in (fresh, within):
+    for num_steps in (0, SEQ_LEN + 1):
+        _, player, carry = play(agent, num_steps)
         intervene = Intervention("swapped-long", agent, True, NUM_ENVS)
-        assert torch.equal(intervene(carry).state.long, carry.state.long)
+        before = player.state.long
+        intervene(player, carry)
+        assert torch.equal(player.state.long, before)
         assert not intervene.has_acted.any()
 
 
 def test_an_episode_that_ends_has_received_nothing_afterwards() -> None:
     agent = make_agent()
     intervene = Intervention("swapped-long", agent, True, NUM_ENVS)
-    env, carry = play(agent, SEQ_LEN)
-    carry = intervene(carry)
+    env, player, carry = play(agent, SEQ_LEN)
+    carry = intervene(player, carry)
     for _ in range(env.length - SEQ_LEN):
         assert intervene.has_acted.any()
-        carry, _ = act_(agent, env.step, carry)
-        carry = intervene(carry)
+        carry, _ = act(player, env.step, carry)
+        carry = intervene(player, carry)
     assert carry.inputs.reset.all()
     assert not intervene.has_acted.any()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.testing import assert_close
 
-from mtxl_rl.memory_network import KeySummary, MemoryNetwork
+from mtxl_rl.core.memory_network import KeySummary, MemoryNetwork
 
 BATCH_SIZE, NUM_LAYERS, NUM_SLOTS, NUM_POSITIONS, DIM, HEADS = 2, 3, 5, 7, 12, 4
 SHORT_LEN = 4
@@ -20,8 +20,7 @@ def write(
     network: MemoryNetwork, slots: torch.Tensor, memories: torch.Tensor, valid: torch.Tensor
 ) -> torch.Tensor:
     """Return the new slots; the first memories are the short memory, the others the segment."""
-    context = network.context(memories[:, :, :SHORT_LEN])
-    return network(slots, memories[:, :, SHORT_LEN:], valid, context)[0]
+    return network(slots, memories[:, :, SHORT_LEN:], valid, memories[:, :, :SHORT_LEN])[0]
 
 
 def inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -61,15 +60,6 @@ def test_is_invariant_to_a_permutation_of_the_positions() -> None:
     order = torch.randperm(NUM_POSITIONS)
     expected = write(network, slots, memories, valid)
     assert_close(write(network, slots, memories[:, :, order], valid[:, order]), expected)
-
-
-def test_keeps_of_the_context_what_the_next_write_needs() -> None:
-    network = make_network()
-    slots, memories, valid = inputs()
-    _, _, context = network(
-        slots, memories[:, :, SHORT_LEN:], valid, network.context(memories[:, :, :SHORT_LEN])
-    )
-    assert_close(context[0], network.context(memories[:, :, NUM_POSITIONS - SHORT_LEN :])[0])
 
 
 def test_adds_to_the_slots_what_tells_them_apart() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,24 +18,21 @@ from memory_configurations import (
 )
 from torch import Tensor
 from torch.testing import assert_close
+from torch.utils import _pytree as pytree
 
-from mtxl_rl import MemoryState, MemoryTransformerXL
-from mtxl_rl.long_memory import GatedWrite
+from mtxl_rl import Acting, MemoryState, MemoryTransformerXL
+from mtxl_rl.core.long_memory import GatedWrite
 
 NUM_STEPS = 17  # three whole segments and a part
 TOLERANCE: dict[str, Any] = {"atol": 1e-5, "rtol": 1e-5}
 
 
 def run_steps(
-    core: MemoryTransformerXL, x: Tensor, reset: Tensor, in_place: bool
+    core: MemoryTransformerXL, x: Tensor, reset: Tensor, state: MemoryState | None = None
 ) -> tuple[Tensor, MemoryState]:
-    state = core.initial_state(BATCH_SIZE)
-    step = core.step_ if in_place else core.step
-    outputs = []
-    for x_t, reset_t in zip(x.unbind(1), reset.unbind(1), strict=True):
-        y, state = step(x_t, state, reset_t)
-        outputs.append(y)
-    return torch.stack(outputs, dim=1), state
+    acting = Acting(core, BATCH_SIZE if state is None else state)
+    steps = zip(x.unbind(1), reset.unbind(1), strict=True)
+    return torch.stack([acting.step(x_t, reset_t) for x_t, reset_t in steps], dim=1), acting.state
 
 
 def run_pieces(
@@ -55,10 +53,9 @@ def test_step_equals_sequence(name: str, reset_rate: float) -> None:
     core = make_core(name)
     x, reset = random_inputs(core, NUM_STEPS, reset_rate)
     expected_y, expected_state = core(x, core.initial_state(BATCH_SIZE), reset)
-    for in_place in (False, True):
-        y, state = run_steps(core, x, reset, in_place)
-        assert_close(y, expected_y, **TOLERANCE)
-        assert_close(visible(state), visible(expected_state), **TOLERANCE)
+    y, state = run_steps(core, x, reset)
+    assert_close(y, expected_y, **TOLERANCE)
+    assert_close(visible(state), visible(expected_state), **TOLERANCE)
 
 
 @pytest.mark.parametrize("sizes", [[3, 9, 1, 1, 3], [1, 4, 5, 7], [16, 1]])
@@ -86,7 +83,7 @@ def test_gradients_do_not_depend_on_the_cutting(name: str) -> None:
 
     expected = gradients(core(x, core.initial_state(BATCH_SIZE), reset)[0])
     assert_close(gradients(run_pieces(core, x, reset, [3, 9, 1, 4])[0]), expected)
-    assert_close(gradients(run_steps(core, x, reset, in_place=False)[0]), expected)
+    assert_close(gradients(run_pieces(core, x, reset, [1] * NUM_STEPS)[0]), expected)
 
 
 @pytest.mark.parametrize("name", ["mem_len above seq_len", "mem_len below seq_len"])
@@ -95,12 +92,9 @@ def test_mixing_the_two_forms_equals_the_sequence(name: str) -> None:
     x, reset = random_inputs(core, NUM_STEPS, reset_rate=0.15)
     expected_y, expected_state = core(x, core.initial_state(BATCH_SIZE), reset)
     first, state = core(x[:, :8], core.initial_state(BATCH_SIZE), reset[:, :8])
-    outputs = [first]
-    for t in range(8, 12):
-        y, state = core.step(x[:, t], state, reset[:, t])
-        outputs.append(y[:, None])
+    middle, state = run_steps(core, x[:, 8:12], reset[:, 8:12], state)
     last, state = core(x[:, 12:], state, reset[:, 12:])
-    assert_close(torch.cat([*outputs, last], dim=1), expected_y, **TOLERANCE)
+    assert_close(torch.cat([first, middle, last], dim=1), expected_y, **TOLERANCE)
     assert_close(visible(state), visible(expected_state), **TOLERANCE)
 
 
@@ -224,14 +218,13 @@ def test_reach_is_how_far_back_an_input_matters(
     assert furthest == list(range(first, last + 1))  # a step more at each step of the segment
 
 
-@pytest.mark.parametrize("in_place", [False, True])
 @pytest.mark.parametrize("mem_len", [0, 3, 7, 17])
-def test_memory_changes_when_fed_one_step_at_a_time(mem_len: int, in_place: bool) -> None:
+def test_memory_changes_when_fed_one_step_at_a_time(mem_len: int) -> None:
     options: dict[str, Any] = BASE | {"mem_len": mem_len}
     core = MemoryTransformerXL(**options)
     x, reset = random_inputs(core, 10, reset_rate=0.0)
-    _, first = run_steps(core, x[:, :5], reset[:, :5], in_place)
-    _, second = run_steps(core, x, reset, in_place)
+    _, first = run_steps(core, x[:, :5], reset[:, :5])
+    _, second = run_steps(core, x, reset)
     assert first.long_valid.all()
     assert not torch.equal(first.long, second.long)
     assert first.short_valid.sum(dim=1).tolist() == [min(5, mem_len)] * BATCH_SIZE
@@ -248,32 +241,78 @@ def test_short_memory_holds_the_last_inputs_of_the_live_episode() -> None:
     assert_close(state.short[:, 0], core.input_proj(x)[:, -7:].detach())
 
 
-def test_step_leaves_its_state_alone_and_step_in_place_does_not() -> None:
+def test_neither_form_changes_the_state_it_starts_from() -> None:
     core = make_core("mem_len above seq_len")
-    x, reset = random_inputs(core, 6, reset_rate=0.3)
-    _, state = run_steps(core, x[:, :3], reset[:, :3], in_place=False)
+    x, reset = random_inputs(core, 12, reset_rate=0.3)
+    _, state = run_steps(core, x[:, :3], reset[:, :3])
     before = state.clone()
-    core.step(x[:, 3], state, reset[:, 3])
+    acting = Acting(core, state)
+    for t in range(3, 12):
+        acting.step(x[:, t], reset[:, t])
     core(x[:, 3:], state, reset[:, 3:])
-    assert state.cache is not None
-    assert before.cache is not None
     assert_close(state.to_dict(), before.to_dict(), atol=0, rtol=0)
-    assert_close(state.cache, before.cache, atol=0, rtol=0)
-    buffer = state.segment
-    _, after = core.step_(x[:, 3], state, reset[:, 3])
-    assert after.segment is buffer
-    assert not torch.equal(buffer, before.segment)
+    taken = acting.state
+    kept = taken.clone()
+    acting.step(x[:, 0], reset[:, 0])
+    assert_close(taken.to_dict(), kept.to_dict(), atol=0, rtol=0)
 
 
-def test_step_in_place_keeps_its_buffers_over_a_write() -> None:
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_a_peek_is_a_step_that_is_not_taken(name: str) -> None:
+    core = make_core(name)
+    x, reset = random_inputs(core, NUM_STEPS, reset_rate=0.15)
+    acting, undisturbed = Acting(core, BATCH_SIZE), Acting(core, BATCH_SIZE)
+    for t in range(NUM_STEPS):
+        for other in range(3):
+            acting.peek(x[:, other] + 1, torch.arange(BATCH_SIZE) == other)
+        peeked = acting.peek(x[:, t], reset[:, t])
+        y = acting.step(x[:, t], reset[:, t])
+        assert torch.equal(y, peeked)
+        assert torch.equal(y, undisturbed.step(x[:, t], reset[:, t]))
+    assert_close(visible(acting.state), visible(undisturbed.state), atol=0, rtol=0)
+
+
+def test_acting_asks_for_no_gradient() -> None:
     core = make_core("mem_len above seq_len")
-    x, reset = random_inputs(core, 12, reset_rate=0.2)
-    _, state = core.step_(x[:, 0], core.initial_state(BATCH_SIZE), reset[:, 0])
-    buffers = [state.short, state.long, state.segment, state.long_valid, *(state.cache or ())]
-    for t in range(1, 12):
-        _, state = core.step_(x[:, t], state, reset[:, t])
-    after = [state.short, state.long, state.segment, state.long_valid, *(state.cache or ())]
-    assert all(a is b for a, b in zip(after, buffers, strict=True))
+    x, reset = random_inputs(core, 9, reset_rate=0.0)
+    y, state = run_steps(core, x.requires_grad_(), reset)
+    assert not y.requires_grad
+    assert not state.long.requires_grad
+
+
+def test_a_state_and_resets_may_be_left_out() -> None:
+    core = make_core("mem_len above seq_len")
+    x, reset = random_inputs(core, 9, reset_rate=0.0)
+    expected, _ = core(x, core.initial_state(BATCH_SIZE), reset)
+    assert torch.equal(core(x)[0], expected)
+
+
+def test_state_is_a_pytree_of_its_tensors() -> None:
+    core = make_core("mem_len above seq_len")
+    x, reset = random_inputs(core, 8, reset_rate=0.0)
+    _, state = core(x, core.initial_state(BATCH_SIZE), reset)
+    tensors, _ = pytree.tree_flatten(state)
+    assert len(tensors) == 6
+    halved = pytree.tree_map(lambda t: t if t.dtype == torch.bool else t / 2, state)
+    assert isinstance(halved, MemoryState)
+    assert torch.equal(halved.long, state.long / 2)
+    assert halved.position == state.position
+    assert (state == state) is True
+    assert state != halved
+
+
+def test_a_states_dtype_is_that_of_its_numbers() -> None:
+    core = make_core("mem_len above seq_len").double()
+    x, reset = random_inputs(core, 8, reset_rate=0.1)
+    _, state = core(x.double(), core.initial_state(BATCH_SIZE), reset)
+    single = state.to(torch.float32)
+    assert single.long.dtype == torch.float32
+    assert single.short_valid.dtype == torch.bool
+    assert_close(
+        core.float()(x, single, reset)[0].double(),
+        core.double()(x.double(), state, reset)[0],
+        **TOLERANCE,
+    )
 
 
 def test_state_is_a_value() -> None:
@@ -291,29 +330,6 @@ def test_state_is_a_value() -> None:
     assert not state.detach().long.requires_grad
     with pytest.raises(ValueError, match=r"pass what MemoryState\.to_dict returned"):
         MemoryState.from_dict({"short": state.short})
-
-
-def test_state_can_be_indexed_with_its_cache() -> None:
-    core = make_core("mem_len above seq_len")
-    x, reset = random_inputs(core, 8, reset_rate=0.1)
-    _, state = run_steps(core, x[:, :7], reset[:, :7], in_place=False)
-    expected, _ = core.step(x[:, 7], state, reset[:, 7])
-    y, _ = core.step(x[[2, 1], 7], state[[2, 1]], reset[[2, 1], 7])
-    assert_close(y, expected[[2, 1]], **TOLERANCE)
-
-
-def test_without_cache_uses_the_weights_as_they_are_now() -> None:
-    core = make_core("mem_len above seq_len")
-    x, reset = random_inputs(core, 9, reset_rate=0.0)
-    _, state = run_steps(core, x[:, :8], reset[:, :8], in_place=False)
-    with torch.no_grad():
-        for parameter in core.parameters():
-            parameter.mul_(1.1)
-    expected, _ = core(x[:, 8:], state, reset[:, 8:])
-    y, _ = core.step(x[:, 8], state.without_cache(), reset[:, 8])
-    assert_close(y, expected[:, 0], **TOLERANCE)
-    stale, _ = core.step(x[:, 8], state, reset[:, 8])
-    assert not torch.allclose(stale, y, **TOLERANCE)
 
 
 def _long_gradients(bptt_segments: int | None) -> list[bool]:
@@ -373,7 +389,7 @@ def test_runs_under_bfloat16_autocast() -> None:
         expected, _ = core(x, core.initial_state(BATCH_SIZE), reset)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             y, state = core(x, core.initial_state(BATCH_SIZE), reset)
-            stepped, _ = run_steps(core, x, reset, in_place=True)
+            stepped, _ = run_steps(core, x, reset)
         assert state.long.dtype == torch.float32
         assert_close(y.float(), expected, atol=0.15, rtol=0.15)
         assert_close(stepped.float(), expected, atol=0.15, rtol=0.15)
@@ -422,13 +438,12 @@ def test_what_is_not_finite_stops_at_a_reset(name: str, damage: float) -> None:
     damaged[0, first : restart - 1, ::2] = damage
     expected, expected_state = core(x, core.initial_state(BATCH_SIZE), reset)
     y, state = core(damaged, core.initial_state(BATCH_SIZE), reset)
-    stepped, stepped_state = run_steps(core, damaged, reset, in_place=False)
-    written, written_state = run_steps(core, damaged, reset, in_place=True)
+    stepped, stepped_state = run_steps(core, damaged, reset)
     is_untouched = torch.ones_like(reset)
     is_untouched[0, first:restart] = False
-    for outputs in (y, stepped, written):
+    for outputs in (y, stepped):
         assert_close(outputs[is_untouched], expected[is_untouched], **TOLERANCE)
-    for after in (state, stepped_state, written_state):
+    for after in (state, stepped_state):
         assert_close(visible(after), visible(expected_state), **TOLERANCE)
 
 
@@ -457,6 +472,37 @@ def test_rejects_inputs_that_do_not_fit() -> None:
         core(x[:, :0], state, reset[:, :0])
     with pytest.raises(ValueError, match="bptt_segments=0"):
         core(x, state, reset, bptt_segments=0)
+    with pytest.raises(ValueError, match=r"pass \(4, 11\) and \(4,\)"):
+        Acting(core, state).step(x[:, 0, :3], reset[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"lmem_len": 4}, "the state's lmem_len is 4, the core's 3"),
+        ({"mem_len": 6}, "the state's mem_len is 6, the core's 7"),
+        ({"seq_len": 6}, "the state's seq_len is 6, the core's 5"),
+        ({"depth": 2}, "the state's depth is 2, the core's 3"),
+        ({"dim": 14}, "the state's dim is 14, the core's 12"),
+        ({"memory_layers": [1]}, "the state's number of memory layers is 1, the core's 3"),
+    ],
+)
+def test_the_state_of_another_core_is_refused_by_name(change: dict, message: str) -> None:
+    core = make_core("mem_len above seq_len")
+    state = MemoryTransformerXL(**(BASE | change)).initial_state(BATCH_SIZE)
+    x, reset = random_inputs(core, 5, reset_rate=0.0)
+    for use in (lambda: core(x, state, reset), lambda: Acting(core, state)):
+        with pytest.raises(ValueError, match=message):
+            use()
+
+
+def test_a_state_that_no_call_returned_is_refused() -> None:
+    core = make_core("mem_len above seq_len")
+    state = core.initial_state(BATCH_SIZE)
+    with pytest.raises(ValueError, match=r"dtype is torch\.float64, the core's torch\.float32"):
+        Acting(core, state.to(torch.float64))
+    with pytest.raises(ValueError, match="position is 5; it must be from 0 to 4"):
+        Acting(core, replace(state, position=5))
 
 
 def test_every_option_changes_the_function() -> None:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mtxl_rl.shapes import Bool, Float
+from mtxl_rl.core.shapes import Bool, Float
 
 
 def init_uniform(*shape: int, dim: int) -> nn.Parameter:
@@ -65,7 +65,7 @@ class RelativeAttention(nn.Module):
         self.query = nn.Linear(dim, dim, bias=False)
         self.key_value = nn.Linear(dim, 2 * self.key_value_heads * self.head_dim, bias=False)
         self.out = nn.Linear(dim, dim)
-        self.persistent = init_uniform(num_mem_kv, dim, dim=dim)
+        self.persistent = init_uniform(num_mem_kv, dim, dim=dim) if num_mem_kv else None
         self.attn_dropout = nn.Dropout(attn_dropout)
         self.out_dropout = nn.Dropout(out_dropout)
 
@@ -73,6 +73,12 @@ class RelativeAttention(nn.Module):
         """Return the keys (index 0) and values (index 1) of `context`."""
         pairs = self.key_value(context).unflatten(-1, (2, self.key_value_heads, self.head_dim))
         return pairs.permute(2, 0, 3, 1, 4)
+
+    def persistent_key_value(self, batch_size: int) -> list[Float[Tensor, "2 B G N K"]]:
+        """Return the keys and values of the persistent slots, where there are any."""
+        if self.persistent is None:
+            return []
+        return [self.project(self.persistent[None]).expand(-1, batch_size, -1, -1, -1)]
 
     def forward(
         self,
@@ -84,9 +90,10 @@ class RelativeAttention(nn.Module):
         """Attend from the steps `x` to the keys.
 
         Args:
-            x: the normalised steps; the last T keys are theirs.
+            x: the normalised steps.
             key_value: from `project`; its first N keys are the persistent slots.
-            positions: the position vectors of the C = J - N other keys; the last is distance 0.
+            positions: the vectors of the C = J - N other keys, as the last of the steps sees them;
+                the step before it sees each key one vector further on, and so on.
             mask: True where the step may see the key.
         """
         query = self._queries(x)  # (B, H, T, K)
@@ -96,35 +103,6 @@ class RelativeAttention(nn.Module):
         scores = scores + F.pad(by_position, (self.num_mem_kv, 0))
         weights = self._weights(scores, mask[:, None]).to(values.dtype)
         return self._output(weights @ values)
-
-    def step(
-        self,
-        x: Float[Tensor, "B 1 D"],
-        own: Float[Tensor, "2 B G 1 K"],
-        key_value: Float[Tensor, "2 B G J K"],
-        positions: Float[Tensor, "H C K"],
-        mask: Bool[Tensor, "B J"],
-    ) -> Float[Tensor, "B 1 D"]:
-        """Attend from one step to `key_value` and to its own key and value, which are not in it.
-
-        Nothing is put together, so that the long key_value is read and not copied.
-
-        Args:
-            x: the normalised step.
-            own: its key and value, from `project`.
-            key_value: the other keys; the first N are the persistent slots.
-            positions: the vectors of C - 1 = J - N keys, then that of distance 0.
-            mask: True where the step may see the key.
-        """
-        query = self._queries(x)  # (B, H, 1, K)
-        keys, values = key_value.unbind(0)
-        own_key, own_value = own.unbind(0)
-        by_position = F.pad(scores_by_position(query, positions), (self.num_mem_kv, 0))
-        scores = query @ keys.transpose(-1, -2) + by_position[..., :-1]  # (B, H, 1, J)
-        own_score = (query * own_key).sum(dim=-1, keepdim=True) + by_position[..., -1:]
-        mask = F.pad(mask, (0, 1), value=True)[:, None, None]
-        weights = self._weights(torch.cat((scores, own_score), dim=-1), mask).to(values.dtype)
-        return self._output(weights[..., :-1] @ values + weights[..., -1:] * own_value)
 
     def _queries(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B H T K"]:
         query = self.query(x).unflatten(-1, (self.heads, self.head_dim))

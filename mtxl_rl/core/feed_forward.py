@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mtxl_rl.shapes import Float
+from mtxl_rl.core.shapes import Float
 
 EXPANSION = 4
 

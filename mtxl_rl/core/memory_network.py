@@ -17,12 +17,11 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from mtxl_rl.attention import init_uniform
-from mtxl_rl.gating import NBRCGate
-from mtxl_rl.long_memory import LongMemory
-from mtxl_rl.shapes import Bool, Float
+from mtxl_rl.core.attention import init_uniform
+from mtxl_rl.core.gating import NBRCGate
+from mtxl_rl.core.shapes import Bool, Float
 
 
 class KeySummary(NamedTuple):
@@ -66,7 +65,7 @@ class KeySummary(NamedTuple):
         return query.softmax(dim=-1) @ context.to(query.dtype)
 
 
-class MemoryNetwork(LongMemory):
+class MemoryNetwork(nn.Module):
     """The learned initial slots and the network that rewrites the slots."""
 
     def __init__(
@@ -84,30 +83,36 @@ class MemoryNetwork(LongMemory):
         self.initial_slot = init_uniform(dim, dim=dim)
         self.slot_embedding = init_uniform(lmem_len, dim, dim=dim)
         self.layer_embedding = init_uniform(num_memory_layers, 1, dim, dim=dim)
-        self.persistent = init_uniform(num_mem_kv, dim, dim=dim)
+        self.persistent = init_uniform(num_mem_kv, dim, dim=dim) if num_mem_kv else None
         self.query = init_uniform(dim, dim, dim=dim)
         self.key_value = init_uniform(dim, 2 * dim, dim=dim)
         self.out = init_uniform(dim, dim, dim=dim)
         self.gate = NBRCGate(dim)
-
-    def initial_slots(self) -> Float[Tensor, " D"]:
-        return self.initial_slot
-
-    def context(self, short: Float[Tensor, "B P M D"]) -> tuple[Tensor, ...]:
-        return (self._project(short),)
 
     def forward(
         self,
         slots: Float[Tensor, "B S D"],
         hidden: Float[Tensor, "B P W D"],
         valid: Bool[Tensor, "B MW"],
-        context: tuple[Tensor, ...],
-    ) -> tuple[Float[Tensor, "B S D"], Float[Tensor, "B S D"], tuple[Tensor, ...]]:
-        pair = torch.cat((context[0], self._project(hidden)), dim=3)  # (2, B, P, MW, D)
+        short: Float[Tensor, "B P M D"],
+    ) -> tuple[Float[Tensor, "B S D"], Float[Tensor, "B S D"]]:
+        """Rewrite the slots.
+
+        Args:
+            slots: before the write.
+            hidden: inputs of each memory layer in the segment; they are used detached.
+            valid: True where a step of short memory or segment belongs to the episode that is
+                alive.
+            short: the short memory before the segment.
+
+        Returns:
+            The new slots, and the gate's retention (1 keeps the slots as they were).
+        """
+        pair = self._project(torch.cat((short, hidden), dim=2))  # (2, B, P, MW, D)
         seen = torch.where(valid[:, None, :, None], pair, 0.0)  # a NaN times weight 0 is a NaN
         keys, values = (self._split_heads(part) for part in seen.flatten(2, 3))
         summary = KeySummary.of(keys, values, valid.repeat(1, pair.shape[2]))
-        if len(self.persistent):
+        if self.persistent is not None:
             summary += self._summarise(self.persistent.expand(len(slots), -1, -1))
         slots = slots + self.slot_embedding
         retentions = []
@@ -118,8 +123,7 @@ class MemoryNetwork(LongMemory):
             mixed = mixed.transpose(1, 2).reshape(slots.shape)
             slots, retention = self.gate.with_retention(mixed @ self.out, slots)
             retentions.append(retention)
-        context = (pair[:, :, :, hidden.shape[2] :],)
-        return slots, torch.stack(retentions).mean(dim=0), context
+        return slots, torch.stack(retentions).mean(dim=0)
 
     def _project(self, hidden: Float[Tensor, "B P J D"]) -> Float[Tensor, "2 B P J D"]:
         """Return keys and values of layer inputs, which are used detached."""

@@ -13,7 +13,7 @@ import torch
 from mogrifier import Mogrifier
 from torch import Tensor, nn
 
-from mtxl_rl.shapes import Float
+from mtxl_rl.core.shapes import Float
 
 Gate = Literal["nbrc", "gru", "residual"]
 GATES: tuple[Gate, ...] = ("nbrc", "gru", "residual")

@@ -1,0 +1,98 @@
+"""The recurrent state of the Memory Transformer-XL: a value, made of plain tensors.
+
+Shapes: B envs, L layers, P memory layers, M short-memory length, S long-memory slots, W segment
+length, D model width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from mtxl_rl.core.shapes import Bool, Float
+
+
+@dataclass(frozen=True, eq=False)
+class MemoryState:
+    """What the core carries from one step to the next, for each env.
+
+    The masks describe the episode that is alive: a reset clears them, so that what an earlier
+    episode left in the buffers is never seen. All envs share the segment clock `position`. To
+    torch it is a pytree of its tensors.
+    """
+
+    short: Float[Tensor, "B P M D"]  # past inputs of each memory layer, oldest first
+    short_valid: Bool[Tensor, "B M"]  # True where the position belongs to the live episode
+    long: Float[Tensor, "B S D"]  # the slots
+    long_valid: Bool[Tensor, " B"]  # True once the live episode has written its slots
+    segment: Float[Tensor, "B L W D"]  # inputs of each layer in the segment in progress
+    segment_valid: Bool[Tensor, "B W"]  # True where the step belongs to the live episode
+    position: int  # steps taken in the segment in progress, 0 <= position < W
+
+    @property
+    def batch_size(self) -> int:
+        """Number of envs B."""
+        return self.short.shape[0]
+
+    def __getitem__(self, envs: Tensor | slice | list[int]) -> MemoryState:
+        """Return the state of some envs (an index tensor, a mask, a slice or a list)."""
+        return self._map(lambda tensor: tensor[envs])
+
+    def detach(self) -> MemoryState:
+        """Return the same values without their gradient history."""
+        return self._map(Tensor.detach)
+
+    def clone(self) -> MemoryState:
+        """Return a copy that shares no memory with this state (gradients flow through it)."""
+        return self._map(Tensor.clone)
+
+    def to(self, to: torch.device | str | torch.dtype) -> MemoryState:
+        """Return the state on a device, or its numbers (not its masks) in a dtype."""
+        is_dtype = isinstance(to, torch.dtype)
+        return self._map(lambda t: t if is_dtype and t.dtype == torch.bool else t.to(to))
+
+    def to_dict(self) -> dict[str, Tensor]:
+        """Return named tensors to save."""
+        named = {name: getattr(self, name) for name in TENSOR_FIELDS}
+        return named | {"position": torch.tensor(self.position)}
+
+    @classmethod
+    def from_dict(cls, named: dict[str, Tensor]) -> MemoryState:
+        """Rebuild a state from `to_dict`.
+
+        Raises:
+            ValueError: when a tensor is missing or not known.
+        """
+        expected = {*TENSOR_FIELDS, "position"}
+        if set(named) != expected:
+            raise ValueError(
+                f"memory state has tensors {sorted(named)}, expected {sorted(expected)}; "
+                "pass what MemoryState.to_dict returned"
+            )
+        tensors = dict[str, Any]((name, named[name]) for name in TENSOR_FIELDS)
+        return cls(**tensors, position=int(named["position"]))
+
+    def _map(self, fn: Callable[[Tensor], Tensor]) -> MemoryState:
+        changed: dict[str, Any] = {name: fn(getattr(self, name)) for name in TENSOR_FIELDS}
+        return replace(self, **changed)
+
+
+TENSOR_FIELDS = tuple(field.name for field in fields(MemoryState) if field.name != "position")
+
+
+def _flatten(state: MemoryState) -> tuple[list[Tensor], int]:
+    return [getattr(state, name) for name in TENSOR_FIELDS], state.position
+
+
+def _unflatten(tensors: Any, position: Any) -> MemoryState:
+    return MemoryState(*tensors, position)
+
+
+pytree.register_pytree_node(
+    MemoryState, _flatten, _unflatten, serialized_type_name="mtxl_rl.MemoryState"
+)

@@ -1,0 +1,638 @@
+"""Memory Transformer-XL as the recurrent core of an agent.
+
+A pre-norm transformer whose layers see a short memory (a FIFO of each layer's past inputs) and a
+long memory (slots that are written after every segment). The architecture is that of the PyPI
+package memory-transformer-xl (Transformer-XL, arXiv 1901.02860, with the memory network of the same
+author), with a continuous embedding in place of tokens, a mask that separates episodes, one
+normalisation for memories and steps (as in GTrXL, arXiv 1910.06764), and by default another write
+(`long_memory.GatedWrite`).
+
+What a step sees is a row of keys and values of fixed width: persistent slots, long memory, short
+memory, segment; one mask and one table of positions say which of them, and how far away they are.
+`core(x, state, reset)` takes whole sequences, for training. With the gated write, all segments of a
+sequence run as one batch: the slots follow from the inputs of the first memory layer, and short
+memory is the segment before. `acting.Acting` takes one step at a time and projects every key and
+value once. Both are one function.
+
+Shapes: B envs, T steps, E earlier steps of the segment, n segments, R = B n rows, L layers, P
+memory layers, M short-memory length, S long-memory slots, W segment length, N persistent slots, D
+model width, H heads, G key-value heads, J keys, C = J - N of them with a position, K head width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, cast, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mtxl_rl.core.attention import RelativeAttention
+from mtxl_rl.core.feed_forward import FeedForward
+from mtxl_rl.core.gating import Gate, make_gate
+from mtxl_rl.core.long_memory import GatedWrite
+from mtxl_rl.core.memory_network import MemoryNetwork
+from mtxl_rl.core.shapes import Bool, Float, Int64
+from mtxl_rl.core.state import MemoryState
+
+MemWrite = Literal["gated", "seed"]
+
+POSITION_STD = 0.3
+"""Size of the vectors of positions at the start. From 0, as in Memory Transformer-XL, attention
+cannot tell distances apart until they have grown: recall is learned three times as slowly."""
+
+
+class Layer(nn.Module):
+    """Attention and feed-forward, each pre-normed and joined to its input by a gate."""
+
+    def __init__(
+        self, attention: RelativeAttention, feed_forward: FeedForward, gates: list[nn.Module]
+    ):
+        super().__init__()
+        dim = attention.out.out_features
+        self.attn_norm = nn.LayerNorm(dim)
+        self.attention = attention
+        self.attn_gate, self.ff_gate = gates
+        self.ff_norm = nn.LayerNorm(dim)
+        self.feed_forward = feed_forward
+
+    def key_value(self, inputs: Float[Tensor, "B J D"]) -> Float[Tensor, "2 B G J K"]:
+        """Return keys and values of raw layer inputs."""
+        return self.attention.project(self._normed(inputs))
+
+    def forward(
+        self,
+        x: Float[Tensor, "R T D"],
+        past: Float[Tensor, "R E D"] | None,
+        long: Float[Tensor, "R S D"] | None,
+        short: Float[Tensor, "B M D"] | None,
+        positions: Float[Tensor, "H C K"],
+        mask: Bool[Tensor, "R T J"],
+    ) -> Float[Tensor, "R T D"]:
+        """Run n segments of each env, or a piece of one.
+
+        Args:
+            x: the steps of each segment; envs vary slowest.
+            past: the steps of the segment before them.
+            long: the slots at each segment's start.
+            short: the short memory of each env at the first segment's start; later segments see
+                the steps before them, without a gradient.
+            positions: of the keys, as the last step sees them.
+            mask: True where a step may see a key.
+        """
+        normed = self._normed(x if past is None else torch.cat((past, x), dim=1))
+        pairs = self.attention.persistent_key_value(len(x))
+        if long is not None:
+            pairs.append(self.key_value(long))
+        if short is not None:
+            pairs.append(self._short_key_value(x, short))
+        pairs.append(self.attention.project(normed))
+        key_value = torch.cat(pairs, dim=3) if len(pairs) > 1 else pairs[0]
+        steps = normed if past is None else normed[:, past.shape[1] :]
+        return self._join(x, self.attention(steps, key_value, positions, mask))
+
+    def step(
+        self,
+        x: Float[Tensor, "B 1 D"],
+        key_value: Float[Tensor, "2 B G J K"],
+        place: Int64[Tensor, " 1"],
+        positions: Float[Tensor, "H C K"],
+        mask: Bool[Tensor, "B 1 J"],
+    ) -> Float[Tensor, "B 1 D"]:
+        """Run one step, which writes its key and value to `key_value` at `place`."""
+        normed = self._normed(x)
+        key_value.index_copy_(3, place, self.attention.project(normed))
+        return self._join(x, self.attention(normed, key_value, positions, mask))
+
+    def _short_key_value(self, x: Tensor, short: Tensor) -> Float[Tensor, "2 R G M K"]:
+        """Return keys and values of the M steps before each segment."""
+        (num_envs, mem_len, _), num_steps = short.shape, x.shape[1]
+        earlier = x.detach().view(num_envs, -1, x.shape[2])[:, :-num_steps]
+        pair = self.key_value(torch.cat((short, earlier.to(short.dtype)), dim=1))
+        windows = pair.unfold(3, mem_len, num_steps)  # (2, B, G, n, K, M)
+        return windows.permute(0, 1, 3, 2, 5, 4).flatten(1, 2)
+
+    def _normed(self, x: Tensor) -> Tensor:
+        """Return what queries, keys and values are made of: 0 where it would not be finite.
+
+        A weight of 0 does not hide a NaN from steps before it or of another episode: 0 x NaN is
+        NaN. The output of a step that is not finite is not finite, by the gate.
+        """
+        return torch.nan_to_num(self.attn_norm(x), nan=0.0, posinf=0.0, neginf=0.0)
+
+    def _join(self, x: Tensor, attended: Tensor) -> Tensor:
+        x = self.attn_gate(attended, x)
+        return self.ff_gate(self.feed_forward(self.ff_norm(x)), x)
+
+
+class Buffers(NamedTuple):
+    """What acting writes to, in place."""
+
+    pairs: tuple[Float[Tensor, "2 B G _ K"], ...]
+    """Keys and values of each layer: persistent, long, short (not in all layers), segment."""
+    visible: Bool[Tensor, "B J"]
+    """Which of them, in layers with memories, belong to the live episode."""
+    segment: Float[Tensor, "B L W D"]
+    """Inputs of each layer."""
+
+
+class Write(NamedTuple):
+    """What a write did."""
+
+    before: Float[Tensor, "B S D"]
+    after: Float[Tensor, "B S D"]
+    retention: Float[Tensor, "B S _"]
+
+
+class _Sight(NamedTuple):
+    """Which steps and slots belong to which episode, counted from that of the state, 0."""
+
+    of_window: Tensor  # (B, n, MET): the steps that a segment sees, short memory first; -1 for none
+    of_steps: Tensor  # (B, n, T)
+    of_slots: Tensor  # (B, n): at the segment's start; -1 where they are not written
+
+
+class MemoryTransformerXL(nn.Module):
+    """The recurrent core: (B, T, input_dim) -> (B, T, dim), and a state that is a value.
+
+    Args:
+        dim: model width D; divisible by `heads`.
+        depth: number of layers L.
+        seq_len: steps of a segment W: attended at once, and memory is written after each.
+        mem_len: steps of short memory M; 0 for none.
+        lmem_len: slots of long memory S; 0 for none.
+        heads: attention heads H.
+        memory_layers: which layers, counted from 1, see and feed the memories; None for all.
+        num_mem_kv: learned persistent key-value slots N, per layer and in the seed's
+            memory network.
+        mem_write: gated (each step of a segment writes to slots through hard gates) or seed (the
+            memory network of Memory Transformer-XL).
+        mem_write_iters: how often the seed's memory network refines the slots in one write.
+        gate: what joins a sub-layer to its input: gru (near the identity at the start), nbrc
+            (that of Memory Transformer-XL) or residual.
+        mogrify: whether the gate's inputs scale each other first.
+        ff_glu: whether the feed-forward layer is gated.
+        one_kv_head: whether all heads share one head of keys and values.
+        attn_dropout, ff_dropout, attn_layer_dropout: dropout of attention weights, inside the
+            feed-forward layer, and of the attention layer's output.
+        input_dim: width of the inputs; None for `dim`, without a projection.
+
+    Raises:
+        ValueError: for a configuration that cannot be built.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        depth: int,
+        seq_len: int,
+        mem_len: int,
+        lmem_len: int,
+        heads: int = 4,
+        memory_layers: Sequence[int] | None = None,
+        num_mem_kv: int = 0,
+        mem_write: MemWrite = "gated",
+        mem_write_iters: int = 2,
+        gate: Gate = "gru",
+        mogrify: bool = False,
+        ff_glu: bool = False,
+        one_kv_head: bool = False,
+        attn_dropout: float = 0.0,
+        ff_dropout: float = 0.0,
+        attn_layer_dropout: float = 0.0,
+        input_dim: int | None = None,
+    ):
+        super().__init__()
+        memory_layers = range(1, depth + 1) if memory_layers is None else memory_layers
+        input_dim = dim if input_dim is None else input_dim
+        _check_sizes(
+            at_least_1={
+                "dim": dim,
+                "depth": depth,
+                "seq_len": seq_len,
+                "heads": heads,
+                "mem_write_iters": mem_write_iters,
+                "input_dim": input_dim,
+            },
+            at_least_0={"mem_len": mem_len, "lmem_len": lmem_len, "num_mem_kv": num_mem_kv},
+        )
+        check_heads(dim, heads)
+        if mem_write not in get_args(MemWrite):
+            raise ValueError(
+                f"mem_write={mem_write!r} must be one of {', '.join(get_args(MemWrite))}"
+            )
+        self.dim = dim
+        self.input_dim = input_dim
+        self.seq_len = seq_len
+        self.mem_len = mem_len
+        self.lmem_len = lmem_len
+        self.num_mem_kv = num_mem_kv
+        self.memory_layers = _check_memory_layers(memory_layers, depth)
+
+        self.input_proj = nn.Identity() if input_dim == dim else nn.Linear(input_dim, dim)
+        self.positions = nn.Parameter(
+            torch.empty(heads, lmem_len + mem_len + seq_len, dim // heads).normal_(std=POSITION_STD)
+        )
+        layers = [
+            Layer(
+                RelativeAttention(
+                    dim, heads, num_mem_kv, one_kv_head, attn_dropout, attn_layer_dropout
+                ),
+                FeedForward(dim, ff_glu, ff_dropout),
+                [make_gate(gate, dim, mogrify) for _ in range(2)],
+            )
+            for _ in range(depth)
+        ]
+        self.layers = cast(Sequence[Layer], nn.ModuleList(layers))
+        self.long_memory: GatedWrite | MemoryNetwork | None = None
+        if lmem_len and mem_write == "gated":
+            self.long_memory = GatedWrite(dim, lmem_len, num_positions=mem_len + seq_len)
+        elif lmem_len:
+            self.long_memory = MemoryNetwork(
+                dim, heads, len(self.memory_layers), lmem_len, num_mem_kv, mem_write_iters
+            )
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """How many steps back a step sees without long memory, at a segment's first and last.
+
+        Deeper layers see further: what a layer remembers of an earlier segment had seen what was
+        remembered there.
+        """
+        first = 0  # the earliest step seen, counted from the start of the segment
+        for layer in range(len(self.layers), 0, -1):
+            start = first // self.seq_len * self.seq_len
+            first = start - self.mem_len if layer in self.memory_layers else start
+        return -first, self.seq_len - 1 - first
+
+    def initial_state(self, batch_size: int) -> MemoryState:
+        """Return the state of `batch_size` envs that have seen nothing."""
+        weights = self.positions
+
+        def mask(*shape: int) -> Tensor:
+            return torch.zeros(batch_size, *shape, dtype=torch.bool, device=weights.device)
+
+        def buffer(*shape: int) -> Tensor:
+            return torch.zeros(
+                batch_size, *shape, self.dim, dtype=weights.dtype, device=weights.device
+            )
+
+        return MemoryState(
+            short=buffer(len(self.memory_layers), self.mem_len),
+            short_valid=mask(self.mem_len),
+            long=buffer(self.lmem_len),
+            long_valid=mask(),
+            segment=buffer(len(self.layers), self.seq_len),
+            segment_valid=mask(self.seq_len),
+            position=0,
+        )
+
+    def forward(
+        self,
+        x: Float[Tensor, "B T input_dim"],
+        state: MemoryState | None = None,
+        reset: Bool[Tensor, "B T"] | None = None,
+        bptt_segments: int | None = None,
+    ) -> tuple[Float[Tensor, "B T D"], MemoryState]:
+        """Run T >= 1 steps from any place within a segment.
+
+        However a sequence is cut into calls, outputs and memories are the same.
+
+        A step that is not finite is not remembered: its own output is not finite, those of other
+        steps and envs are. A gradient through a call that holds such a step is not finite.
+
+        Args:
+            x: the inputs.
+            state: from `initial_state`, this method or `Acting`; None: envs that have seen nothing.
+            reset: True where a step starts an episode: it and later steps see nothing earlier.
+                None: nowhere.
+            bptt_segments: cut the gradient through the long memory at every n-th write of this
+                call; None never cuts it.
+
+        Raises:
+            ValueError: when shapes or dtypes do not fit, or `bptt_segments` is below 1.
+        """
+        return self._run(x, state, reset, bptt_segments, [])
+
+    def advance_(
+        self,
+        x: Float[Tensor, "B input_dim"],
+        buffers: Buffers,
+        reset: Bool[Tensor, " B"],
+        clock: Int64[Tensor, " 1"],
+        is_taken: bool,
+    ) -> Float[Tensor, "B D"]:
+        """Return the output of a step at the place `clock` of its segment, written to `buffers`.
+
+        What a step that is not taken leaves there is not seen. No shape depends on the place: a
+        compiled form serves all steps.
+        """
+        place = buffers.visible.shape[1] - self.seq_len + clock
+        is_persistent = torch.arange(buffers.visible.shape[1], device=x.device) < self.num_mem_kv
+        mask = buffers.visible & (is_persistent | ~reset[:, None])
+        mask = mask.index_fill(1, place, True)
+        if is_taken:
+            buffers.visible.copy_(mask)
+        local = torch.cat((mask[:, : self.num_mem_kv], mask[:, -self.seq_len :]), dim=1)
+        # the last vector is that of distance 0; keys of later places are masked
+        last = self.positions.shape[1] - 1
+        distances = torch.arange(last + 1, device=x.device) + (self.seq_len - 1 - clock)
+        table = self.positions.index_select(1, distances.clamp_max(last))
+
+        x = self.input_proj(x)[:, None]  # (B, 1, D)
+        inputs = []
+        for index, (layer, key_value) in enumerate(zip(self.layers, buffers.pairs, strict=True)):
+            inputs.append(x)
+            seen = mask if self.has_memory(index) else local
+            own = key_value.shape[3] - self.seq_len + clock
+            positions = table[:, self.num_mem_kv - seen.shape[1] :]
+            x = layer.step(x, key_value, own, positions, seen[:, None])
+        if is_taken:
+            steps = torch.stack(inputs, dim=1).to(buffers.segment.dtype)
+            buffers.segment.index_copy_(2, clock, steps)
+        return x[:, 0]
+
+    @torch.no_grad()
+    def write_statistics(
+        self, x: Float[Tensor, "B T input_dim"], state: MemoryState, reset: Bool[Tensor, "B T"]
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Return how much the writes of a sequence change the slots; empty without a write.
+
+        `write_size` is the mean of |new - old| / |old| over writes and envs, `gate_openness` the
+        mean of 1 - retention of the write's gate (0 keeps the slots, 1 replaces them).
+        """
+        writes: list[Write] = []
+        self._run(x, state, reset, None, writes)
+        if not writes:
+            return {}
+        before, after, retention = (torch.stack(tensors) for tensors in zip(*writes, strict=True))
+        change = (after - before).flatten(2).norm(dim=-1)
+        size = before.flatten(2).norm(dim=-1).clamp_min(torch.finfo(before.dtype).tiny)
+        return {"write_size": (change / size).mean(), "gate_openness": (1 - retention).mean()}
+
+    def _run(
+        self,
+        x: Tensor,
+        state: MemoryState | None,
+        reset: Tensor | None,
+        bptt_segments: int | None,
+        writes: list[Write],
+    ) -> tuple[Tensor, MemoryState]:
+        """Run the rest of a segment, then whole ones, then a piece; collect the writes."""
+        if state is None:
+            state = self.initial_state(len(x))
+        if reset is None:
+            reset = torch.zeros(x.shape[:2], dtype=torch.bool, device=x.device)
+        self.check_inputs(x, state, reset)
+        if bptt_segments is not None and bptt_segments < 1:
+            raise ValueError(f"bptt_segments={bptt_segments} must be 1 or more, or None")
+        outputs = []
+        start, num_steps = 0, x.shape[1]
+        while start < num_steps:
+            left = num_steps - start
+            if state.position or left < self.seq_len:
+                length = min(left, self.seq_len - state.position)
+            elif isinstance(self.long_memory, MemoryNetwork):  # it sees what all layers made
+                length = self.seq_len
+            else:
+                length = left // self.seq_len * self.seq_len
+            steps = slice(start, start + length)
+            y, state = self._segments(x[:, steps], state, reset[:, steps], bptt_segments, writes)
+            outputs.append(y)
+            start += length
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1), state
+
+    def _segments(
+        self,
+        x: Tensor,
+        state: MemoryState,
+        reset: Tensor,
+        bptt_segments: int | None,
+        writes: list[Write],
+    ) -> tuple[Tensor, MemoryState]:
+        """Run n whole segments, or a piece of one."""
+        num_envs, length = reset.shape
+        place = state.position
+        num_steps = length if place else min(length, self.seq_len)  # of a segment
+        sight = self._sight(state, reset, num_steps)
+        full_mask, local_mask = self._masks(sight)
+        is_whole = place + num_steps == self.seq_len
+
+        x = self.input_proj(x).contiguous()
+        rows = (x.shape[0] * x.shape[1] // num_steps, num_steps, self.dim)
+        slots, after = state.long, state.long
+        inputs = []
+        for index, layer in enumerate(self.layers):
+            inputs.append(x)
+            past = state.segment[:, index, :place] if place else None
+            long = short = None
+            if self.has_memory(index):
+                if self.memory_index(index) == 0 and is_whole and self._is_gated:
+                    hidden = x.view(rows) if past is None else torch.cat((past, x), dim=1)
+                    slots, after = self._scan(state, hidden, sight, bptt_segments, writes)
+                long = slots if self.lmem_len else None
+                short = state.short[:, self.memory_index(index)] if self.mem_len else None
+            mask = full_mask if self.has_memory(index) else local_mask
+            positions = self.positions[:, self.num_mem_kv - mask.shape[2] :]
+            x = layer(x.view(rows), past, long, short, positions, mask).view(num_envs, length, -1)
+
+        steps = torch.stack(inputs, dim=1).to(state.segment.dtype)  # (B, L, nT, D)
+        if place:
+            steps = torch.cat((state.segment[:, :, :place], steps), dim=2)
+        return x, self._after(state, steps, sight, after, is_whole, bptt_segments, writes)
+
+    def _sight(self, state: MemoryState, reset: Tensor, num_steps: int) -> _Sight:
+        episode = reset.long().cumsum(dim=1)  # 0 is the episode of the state
+        earlier = torch.cat(
+            (state.short_valid, state.segment_valid[:, : state.position]), dim=1
+        ).long()
+        timeline = torch.cat((earlier - 1, episode), dim=1)
+        of_steps = episode.view(len(episode), -1, num_steps)
+        of_slots = torch.cat((state.long_valid.long()[:, None] - 1, of_steps[:, :-1, -1]), dim=1)
+        return _Sight(
+            timeline.unfold(1, earlier.shape[1] + num_steps, num_steps), of_steps, of_slots
+        )
+
+    def _masks(self, sight: _Sight) -> tuple[Bool[Tensor, "R T J"], Bool[Tensor, "R T _"]]:
+        """Return which keys each step sees, in layers with and without memories."""
+        steps = sight.of_steps[..., None]  # (B, n, T, 1)
+        window, num_steps = sight.of_window.shape[2], sight.of_steps.shape[2]
+        is_earlier = steps.new_ones((num_steps, window), dtype=torch.bool).tril(window - num_steps)
+        in_window = (sight.of_window[:, :, None] == steps) & is_earlier
+        persistent = in_window.new_ones(*in_window.shape[:3], self.num_mem_kv)
+        long = (sight.of_slots[..., None, None] == steps).expand(-1, -1, -1, self.lmem_len)
+        full = torch.cat((persistent, long, in_window), dim=3)
+        local = torch.cat((persistent, in_window[..., self.mem_len :]), dim=3)
+        return full.flatten(0, 1), local.flatten(0, 1)
+
+    def _scan(
+        self,
+        state: MemoryState,
+        hidden: Float[Tensor, "R W D"],
+        sight: _Sight,
+        bptt_segments: int | None,
+        writes: list[Write],
+    ) -> tuple[Float[Tensor, "R S D"], Float[Tensor, "B S D"]]:
+        """Return the slots at the start of each segment, and those after the last."""
+        assert self.long_memory is not None
+        lives = sight.of_steps[:, :, -1]  # (B, n): the episode that is alive at a segment's end
+        valid = sight.of_window == lives[..., None]
+        changes = self.long_memory(hidden, valid.flatten(0, 1), len(lives))
+        retention, written = (change.view(*lives.shape, *change.shape[1:]) for change in changes)
+        goes_on = (sight.of_slots == lives)[..., None, None]
+        slots, long = [], state.long
+        for segment in range(lives.shape[1]):
+            slots.append(long)
+            before = self._before_write(long, goes_on[:, segment], bptt_segments, writes)
+            long = (retention[:, segment] * before + written[:, segment]).to(long.dtype)
+            writes.append(Write(before, long, retention[:, segment]))
+        return torch.stack(slots, dim=1).flatten(0, 1), long
+
+    def write(
+        self,
+        before: Float[Tensor, "B S D"],
+        hidden: Float[Tensor, "B P W D"],
+        valid: Bool[Tensor, "B MW"],
+        short: Float[Tensor, "B P M D"],
+    ) -> Float[Tensor, "B S D"]:
+        """Return the slots after a segment."""
+        if isinstance(self.long_memory, GatedWrite):
+            retention, written = self.long_memory(hidden[:, 0], valid, len(valid))
+            return (retention * before + written).to(before.dtype)
+        assert self.long_memory is not None
+        return self.long_memory(before, hidden, valid, short)[0].to(before.dtype)
+
+    def _before_write(
+        self, long: Tensor, goes_on: Tensor, bptt_segments: int | None, writes: list[Write]
+    ) -> Float[Tensor, "B S D"]:
+        """Return the slots that a write starts from."""
+        assert self.long_memory is not None
+        if bptt_segments is not None and (len(writes) + 1) % bptt_segments == 0:
+            long = long.detach()
+        return torch.where(goes_on, long, self.long_memory.initial_slot)
+
+    def _after(
+        self,
+        state: MemoryState,
+        steps: Float[Tensor, "B L ET D"],
+        sight: _Sight,
+        long: Float[Tensor, "B S D"],
+        is_whole: bool,
+        bptt_segments: int | None,
+        writes: list[Write],
+    ) -> MemoryState:
+        """Return the state after the steps; the seed's network writes here."""
+        lives = sight.of_steps[:, -1, -1]
+        valid = sight.of_window[:, -1] == lives[:, None]  # (B, M + E + T)
+        if not is_whole:
+            room = self.seq_len - steps.shape[2]
+            return MemoryState(
+                short=state.short,
+                short_valid=valid[:, : self.mem_len],
+                long=state.long,
+                long_valid=sight.of_slots[:, -1] == lives,
+                segment=F.pad(steps, (0, 0, 0, room)),
+                segment_valid=F.pad(valid[:, self.mem_len :], (0, room)),
+                position=steps.shape[2],
+            )
+        hidden = self.of_memory_layers(steps).detach()
+        if isinstance(self.long_memory, MemoryNetwork):
+            goes_on = (sight.of_slots[:, -1] == lives)[:, None, None]
+            before = self._before_write(long, goes_on, bptt_segments, writes)
+            written, retention = self.long_memory(before, hidden, valid, state.short)
+            long = written.to(long.dtype)
+            writes.append(Write(before, long, retention))
+        has_written = torch.full_like(state.long_valid, self.long_memory is not None)
+        short = torch.cat((state.short, hidden), dim=2)
+        return MemoryState(
+            short=short[:, :, short.shape[2] - self.mem_len :].detach(),
+            short_valid=valid[:, self.seq_len :],
+            long=long,
+            long_valid=has_written,
+            segment=torch.zeros_like(state.segment),
+            segment_valid=torch.zeros_like(state.segment_valid),
+            position=0,
+        )
+
+    def of_memory_layers(self, inputs: Float[Tensor, "B L T D"]) -> Float[Tensor, "B P T D"]:
+        """Pick the memory layers."""
+        # not by a list of indices, which a GPU would have to wait for
+        return torch.stack([inputs[:, layer - 1] for layer in self.memory_layers], dim=1)
+
+    @property
+    def _is_gated(self) -> bool:
+        return isinstance(self.long_memory, GatedWrite)
+
+    def has_memory(self, index: int) -> bool:
+        """Return whether a layer, from 0, sees the memories."""
+        return index + 1 in self.memory_layers
+
+    def memory_index(self, index: int) -> int:
+        """Return which of the memory layers a layer is."""
+        return self.memory_layers.index(index + 1)
+
+    def check_inputs(self, x: Tensor, state: MemoryState, reset: Tensor) -> None:
+        """Raise ValueError where x (B, T, input_dim), state and reset (B, T) do not fit."""
+        self.check_state(state)
+        expected = (state.batch_size, reset.shape[1], self.input_dim)
+        if x.shape != expected or reset.shape[0] != state.batch_size or not x.shape[1]:
+            raise ValueError(
+                f"x is {tuple(x.shape)}, reset {tuple(reset.shape)} and the state holds "
+                f"{state.batch_size} envs; pass x (B, T, {self.input_dim}), reset (B, T) and a "
+                "state of B envs, with T >= 1 (acting takes them without T)"
+            )
+        if reset.dtype != torch.bool:
+            raise ValueError(f"reset has dtype {reset.dtype}; pass a bool tensor")
+
+    def check_state(self, state: MemoryState) -> None:
+        """Raise ValueError for the state of another core."""
+        sizes = {
+            "dim": (state.segment.shape[3], self.dim),
+            "depth": (state.segment.shape[1], len(self.layers)),
+            "seq_len": (state.segment.shape[2], self.seq_len),
+            "mem_len": (state.short.shape[2], self.mem_len),
+            "lmem_len": (state.long.shape[1], self.lmem_len),
+            "number of memory layers": (state.short.shape[1], len(self.memory_layers)),
+            "dtype": (state.segment.dtype, self.positions.dtype),
+        }
+        for name, (found, expected) in sizes.items():
+            if found != expected:
+                raise ValueError(
+                    f"the state's {name} is {found}, the core's {expected}; pass a state of this "
+                    "core, or None to start"
+                )
+        if not 0 <= state.position < self.seq_len:
+            raise ValueError(
+                f"the state's position is {state.position}; it must be from 0 to "
+                f"{self.seq_len - 1}, the steps of a segment so far"
+            )
+
+
+def _check_sizes(at_least_1: dict[str, int], at_least_0: dict[str, int]) -> None:
+    for least, sizes in ((1, at_least_1), (0, at_least_0)):
+        for name, size in sizes.items():
+            if size < least:
+                raise ValueError(f"{name}={size} must be {least} or more; raise {name}")
+
+
+def check_heads(dim: int, heads: int) -> None:
+    """Raise ValueError for a number of heads that does not divide the width."""
+    if dim % heads:
+        divisors = [count for count in range(1, dim + 1) if dim % count == 0]
+        below = max(count for count in divisors if count <= heads)
+        above = min((count for count in divisors if count >= heads), default=below)
+        raise ValueError(
+            f"heads={heads} must divide dim={dim}; set heads to {below} or {above}, "
+            f"or dim to {(dim // heads + 1) * heads}"
+        )
+
+
+def _check_memory_layers(memory_layers: Sequence[int], depth: int) -> tuple[int, ...]:
+    chosen = tuple(sorted(set(memory_layers)))
+    if not chosen or chosen[0] < 1 or chosen[-1] > depth:
+        raise ValueError(
+            f"memory_layers={tuple(memory_layers)} must name layers from 1 to depth={depth}, at "
+            "least one; for no memory at all set mem_len=0 and lmem_len=0"
+        )
+    return chosen
