@@ -180,19 +180,19 @@ class Player:
         with self.agent.autocast():
             self.acting = self.agent.core.acting(state)
 
-    @torch.no_grad()
     def step(self, inputs: AgentInput) -> tuple[ActionDistribution, Float[Tensor, " B"]]:
         """Take one step (B, ...)."""
-        with self.agent.autocast():
-            y = self.acting.step(self.agent.encode(inputs), inputs.reset)
-        return self.agent.heads(y, inputs)
+        with torch.no_grad():
+            with self.agent.autocast():
+                y = self.acting.step(self.agent.encode(inputs), inputs.reset)
+            return self.agent.heads(y, inputs)
 
-    @torch.no_grad()
     def peek(self, inputs: AgentInput) -> Float[Tensor, " B"]:
         """Return the values of a step (B, ...) that is not taken."""
-        with self.agent.autocast():
-            y = self.acting.peek(self.agent.encode(inputs), inputs.reset)
-        return self.agent.heads(y, inputs)[1]
+        with torch.no_grad():
+            with self.agent.autocast():
+                y = self.acting.peek(self.agent.encode(inputs), inputs.reset)
+            return self.agent.heads(y, inputs)[1]
 
 
 def _vectors(space: spaces.Dict) -> list[str]:

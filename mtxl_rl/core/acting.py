@@ -33,7 +33,6 @@ class Acting:
         position: steps taken in the segment in progress.
     """
 
-    @torch.no_grad()
     def __init__(self, core: MemoryTransformerXL, state: MemoryState | int):
         if isinstance(state, int):
             state = core.initial_state(state)
@@ -42,13 +41,14 @@ class Acting:
         state = state.detach().clone()
         self._short, self._long = state.short, state.long
         self.position = state.position
-        size = (state.batch_size, -1)
+        with torch.no_grad():
+            pairs = tuple(self._projected(state))
         self._buffers = Buffers(
-            pairs=tuple(self._projected(state)),
+            pairs=pairs,
             visible=torch.cat(
                 (
                     state.long_valid.new_ones(state.batch_size, core.num_mem_kv),
-                    state.long_valid[:, None].expand(size[0], core.lmem_len),
+                    state.long_valid[:, None].expand(state.batch_size, core.lmem_len),
                     state.short_valid,
                     state.segment_valid,
                 ),
@@ -76,7 +76,6 @@ class Acting:
         )
         return state.clone()
 
-    @torch.no_grad()
     def step(
         self, x: Float[Tensor, "B input_dim"], reset: Bool[Tensor, " B"]
     ) -> Float[Tensor, "B D"]:
@@ -89,18 +88,19 @@ class Acting:
         Raises:
             ValueError: when shapes do not fit.
         """
-        y = self._advance(x, reset, is_taken=True)
-        self.position += 1
-        if self.position == self._core.seq_len:
-            self._end_segment()
+        with torch.no_grad():
+            y = self._advance(x, reset, is_taken=True)
+            self.position += 1
+            if self.position == self._core.seq_len:
+                self._end_segment()
         return y
 
-    @torch.no_grad()
     def peek(
         self, x: Float[Tensor, "B input_dim"], reset: Bool[Tensor, " B"]
     ) -> Float[Tensor, "B D"]:
         """Return the output of a step that is not taken."""
-        return self._advance(x, reset, is_taken=False)
+        with torch.no_grad():
+            return self._advance(x, reset, is_taken=False)
 
     def _advance(self, x: Tensor, reset: Tensor, is_taken: bool) -> Tensor:
         num_envs = len(self._buffers.visible)

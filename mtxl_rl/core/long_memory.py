@@ -103,7 +103,7 @@ PLACE_STD = 0.4
 GATE_BIAS = -2.0
 """Of the gates at the start: four in ten are shut, and a step writes .15 of its value or so."""
 
-WRITE_COST = 1e-3
+WRITE_COST = 1e-4
 """Of a segment whose every step overwrites every slot, beside a loss whose size is about 1."""
 
 
