@@ -98,7 +98,9 @@ def gated_delta_rule(
         *(each.unbind(dim=1) for each in (query, key, beta_key, beta_value, alpha, reset)),
         strict=True,
     ):
-        decayed = torch.where(reset_t[:, None, None, None], 0.0, alpha_t[..., None, None] * state)
+        # cleared before it decays: the gradient of alpha would not be finite if the state is not
+        state = torch.where(reset_t[:, None, None, None], 0.0, state)
+        decayed = alpha_t[..., None, None] * state
         change = beta_value_t - (beta_key_t[..., None] * decayed).sum(dim=-2)  # (B, H, V)
         state = decayed + key_t[..., None] * change[..., None, :]
         # sums of products, not torch.matmul, which autocast would round
