@@ -1,6 +1,6 @@
-"""Cores to compare with: feed-forward (no memory), GRU and LSTM, and a stack for newer ones.
+"""Cores to compare with: feed-forward (no memory), and a stack for recurrences.
 
-agents.min_gru and agents.delta_net have what goes into that stack.
+agents.min_gru and agents.delta_net have what goes into that stack, agents.rnn_cores GRU and LSTM.
 
 Shapes: B envs, T steps, L layers, D width.
 """
@@ -86,45 +86,6 @@ class FeedForwardCore(BaselineCore):
         for layer in self.layers:
             x = x + layer(x)
         return x, state
-
-
-class RNNCore(BaselineCore):
-    """A stacked GRU or LSTM of torch, cleared where an episode starts."""
-
-    def __init__(self, rnn: nn.GRU | nn.LSTM):
-        super().__init__()
-        assert rnn.batch_first
-        self.rnn = rnn
-        self.output_dim = rnn.hidden_size
-        self.num_tensors = 2 if isinstance(rnn, nn.LSTM) else 1
-
-    def initial_state(self, batch_size: int) -> TensorState:
-        weights = next(self.rnn.parameters())
-        shape = (batch_size, self.rnn.num_layers, self.rnn.hidden_size)
-        return TensorState(tuple(weights.new_zeros(shape) for _ in range(self.num_tensors)))
-
-    def forward(
-        self, x: Float[Tensor, "B T D"], state: TensorState, reset: Bool[Tensor, "B T"]
-    ) -> tuple[Float[Tensor, "B T D"], TensorState]:
-        if x.device.type == "cpu":  # oneDNN has a bfloat16 LSTM on some processors only
-            with torch.autocast("cpu", enabled=False):
-                return self._run(x.to(state.tensors[0].dtype), state, reset)
-        return self._run(x, state, reset)
-
-    def _run(
-        self, x: Float[Tensor, "B T D"], state: TensorState, reset: Bool[Tensor, "B T"]
-    ) -> tuple[Float[Tensor, "B T D"], TensorState]:
-        outputs = []
-        hidden = tuple(tensor.transpose(0, 1) for tensor in state.tensors)  # (L, B, D)
-        for x_t, reset_t in zip(x.split(1, dim=1), reset.unbind(dim=1), strict=True):
-            hidden = tuple(
-                torch.where(reset_t[None, :, None], 0.0, tensor).contiguous() for tensor in hidden
-            )
-            y, after = self.rnn(x_t, hidden if self.num_tensors == 2 else hidden[0])
-            hidden = after if self.num_tensors == 2 else (after,)
-            outputs.append(y)
-        state = TensorState(tuple(tensor.transpose(0, 1) for tensor in hidden))
-        return torch.cat(outputs, dim=1), state
 
 
 class Recurrence(nn.Module):

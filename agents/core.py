@@ -14,11 +14,12 @@ import tyro
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from agents.baseline_cores import FeedForwardCore, ResidualCore, RNNCore
+from agents.baseline_cores import FeedForwardCore, ResidualCore
 from agents.delta_net import DeltaNet
 from agents.initialization import init_chrono, init_memory_network, init_weights
 from agents.memory_core import MemoryCore
 from agents.min_gru import MinGRU
+from agents.rnn_cores import GRUCore, LSTMCore
 from agents.trees import named_tensors
 from mtxl_rl import MemoryTransformerXL
 from mtxl_rl.core.gating import Gate
@@ -289,8 +290,8 @@ def _memory_transformer(config: CoreConfig) -> MemoryCore:
 CORES: dict[CoreKind, Callable[[CoreConfig], Core]] = {
     "mtxl": _memory_transformer,
     "gtrxl": _memory_transformer,
-    "gru": lambda c: RNNCore(nn.GRU(c.dim, c.dim, c.depth, batch_first=True)),
-    "lstm": lambda c: RNNCore(nn.LSTM(c.dim, c.dim, c.depth, batch_first=True)),
+    "gru": lambda c: GRUCore(nn.GRU(c.dim, c.dim, c.depth, batch_first=True)),
+    "lstm": lambda c: LSTMCore(nn.LSTM(c.dim, c.dim, c.depth, batch_first=True)),
     "mingru": lambda c: ResidualCore(c.dim, [MinGRU(c.dim) for _ in range(c.depth)]),
     "deltanet": lambda c: ResidualCore(c.dim, [DeltaNet(c.dim, c.heads) for _ in range(c.depth)]),
     "feedforward": lambda c: FeedForwardCore(c.dim, c.depth),

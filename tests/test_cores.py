@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from agents.baseline_cores import ResidualCore
+from agents.baseline_cores import ResidualCore, TensorState
 from agents.core import (
     CORES,
     CoreConfig,
@@ -17,7 +17,12 @@ from agents.core import (
     make_core,
     state_size,
 )
-from agents.delta_net import DeltaNet, gated_delta_rule
+from agents.delta_net import (
+    DeltaNet,
+    delta_rule_by_chunks,
+    delta_rule_by_steps,
+    gated_delta_rule,
+)
 from agents.memory_core import MemoryCore
 from agents.min_gru import MinGRU
 from mtxl_rl.core.long_memory import GATE_BIAS, GatedWrite
@@ -25,6 +30,7 @@ from mtxl_rl.core.memory_network import MemoryNetwork
 
 BATCH_SIZE, NUM_STEPS, DIM = 3, 11, 8
 KINDS = list(CORES)
+RECURRENT_KINDS: tuple[CoreKind, ...] = ("gru", "lstm", "mingru", "deltanet")
 
 
 def long_memory(**options: Any) -> GatedWrite | MemoryNetwork:
@@ -98,6 +104,62 @@ def test_what_is_not_finite_ends_with_its_episode(kind: CoreKind, poison: float)
         y_t = acting.step(poisoned[:, t], reset[:, t])
         if t >= 6:
             assert_close(y_t, expected[:, t], atol=1e-5, rtol=1e-5)
+
+
+def resets(where: str) -> torch.Tensor:
+    reset = torch.zeros(BATCH_SIZE, NUM_STEPS, dtype=torch.bool)
+    if where == "everywhere":
+        reset[:] = True
+    elif where == "at the ends":
+        reset[0, 0] = reset[1, -1] = True
+    elif where == "here and there":
+        reset = torch.rand(BATCH_SIZE, NUM_STEPS) < 0.3
+    return reset
+
+
+@pytest.mark.parametrize("where", ["nowhere", "everywhere", "at the ends", "here and there"])
+@pytest.mark.parametrize("kind", RECURRENT_KINDS)
+def test_gradients_of_a_sequence_equal_those_of_its_steps(kind: CoreKind, where: str) -> None:
+    torch.manual_seed(0)
+    core = make_core(config(kind))
+    assert isinstance(core, torch.nn.Module)
+    first = tuple(torch.randn_like(each) for each in core.initial_state(BATCH_SIZE).tensors)
+    x, reset = torch.randn(BATCH_SIZE, NUM_STEPS, DIM), resets(where)
+    leaves = [each.requires_grad_() for each in (x, *first)]
+    y, last = core(x, TensorState(first), reset)
+    state, outputs = TensorState(first), []
+    for t in range(NUM_STEPS):
+        y_t, state = core.step(x[:, t], state, reset[:, t])
+        outputs.append(y_t)
+    found, expected = (y, *last.tensors), (torch.stack(outputs, dim=1), *state.tensors)
+    assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    weights = [torch.randn_like(each) for each in found]
+    leaves += core.parameters()
+    grads, expected_grads = (
+        torch.autograd.grad(each, leaves, weights) for each in (found, expected)
+    )
+    assert_close(grads, expected_grads, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kind", RECURRENT_KINDS)
+def test_what_is_not_finite_is_in_no_gradient_of_a_later_episode(kind: CoreKind) -> None:
+    torch.manual_seed(0)
+    core = make_core(config(kind))
+    x, reset = inputs(reset_rate=0.0)
+    reset[1, 6] = True
+    seen = torch.ones(BATCH_SIZE, NUM_STEPS, 1)
+    seen[1, :6] = 0
+    grads = []
+    for poison in (0.0, math.nan):
+        poisoned = x.clone()
+        poisoned[1, 2:5] = poison
+        poisoned.requires_grad_()
+        y, _ = core(poisoned, core.initial_state(BATCH_SIZE), reset)
+        y[seen.squeeze(-1) > 0].square().sum().backward()
+        assert poisoned.grad is not None
+        grads.append(torch.where(seen > 0, poisoned.grad, 0.0))
+    assert_close(grads[1], grads[0], atol=1e-4, rtol=1e-3)
+    assert (grads[0][1, 6:] != 0).any()
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -236,6 +298,30 @@ def test_min_gru_is_its_equations() -> None:
             h = (1 - z) * h + z * candidate
             assert_close(outputs[env, t], h, atol=1e-5, rtol=1e-5)
         assert_close(last[env], h, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("num_steps", [2, 16, 37])
+@pytest.mark.parametrize("reset_rate", [0.0, 0.2, 1.0])
+def test_delta_rule_by_chunks_equals_steps(num_steps: int, reset_rate: float) -> None:
+    torch.manual_seed(0)
+    num_heads, key_dim, value_dim = 2, 5, 7
+    shape = (BATCH_SIZE, num_steps, num_heads)
+    q, k, v = (torch.randn(*shape, width) for width in (key_dim, key_dim, value_dim))
+    k = torch.nn.functional.normalize(k, dim=-1)
+    first = torch.randn(BATCH_SIZE, num_heads, key_dim, value_dim)
+    alpha, beta = torch.rand(shape), torch.rand(shape)
+    leaves = [each.requires_grad_() for each in (q, k, v, alpha, beta, first)]
+    reset = torch.rand(BATCH_SIZE, num_steps) < reset_rate
+    found, expected = (
+        rule(q, k, v, alpha, beta, first, reset)
+        for rule in (delta_rule_by_chunks, delta_rule_by_steps)
+    )
+    assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    weights = [torch.randn_like(each) for each in found]
+    grads, expected_grads = (
+        torch.autograd.grad(each, leaves, weights) for each in (found, expected)
+    )
+    assert_close(grads, expected_grads, atol=1e-4, rtol=1e-4)
 
 
 def test_gated_delta_rule_is_its_equation() -> None:
