@@ -33,30 +33,37 @@ class TensorState:
         return TensorState(tuple(tensor.clone() for tensor in self.tensors))
 
 
-class SequenceActing:
-    """Acts by a core's forward pass with T = 1."""
+class BaselineActing:
+    """Acts by a core's `step`."""
 
     def __init__(self, core: BaselineCore, state: TensorState):
         self._core, self.state = core, state
 
-    @torch.no_grad()
     def step(self, x: Float[Tensor, "B D"], reset: Bool[Tensor, " B"]) -> Float[Tensor, "B D"]:
-        y, self.state = self._core(x[:, None], self.state, reset[:, None])
-        return y[:, 0]
+        with torch.no_grad():
+            y, self.state = self._core.step(x, self.state, reset)
+        return y
 
-    @torch.no_grad()
     def peek(self, x: Float[Tensor, "B D"], reset: Bool[Tensor, " B"]) -> Float[Tensor, "B D"]:
-        return self._core(x[:, None], self.state, reset[:, None])[0][:, 0]
+        with torch.no_grad():
+            return self._core.step(x, self.state, reset)[0]
 
 
 class BaselineCore(nn.Module):
-    """A core that acts by its forward pass, and which has nothing to report."""
+    """A core that has nothing to report."""
 
     output_dim: int
     has_memory = True
 
-    def acting(self, state: TensorState) -> SequenceActing:
-        return SequenceActing(self, state)
+    def acting(self, state: TensorState) -> BaselineActing:
+        return BaselineActing(self, state)
+
+    def step(
+        self, x: Float[Tensor, "B D"], state: TensorState, reset: Bool[Tensor, " B"]
+    ) -> tuple[Float[Tensor, "B D"], TensorState]:
+        """Run one step: the forward pass with T = 1, unless a core has something faster."""
+        y, state = self(x[:, None], state, reset[:, None])
+        return y[:, 0], state
 
     def statistics(
         self, x: Float[Tensor, "B T D"], state: TensorState, reset: Bool[Tensor, "B T"]

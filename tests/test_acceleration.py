@@ -14,7 +14,7 @@ from torch.testing import assert_close
 
 import envs
 from agents.acceleration import CapturedTrainer, Trainer, accelerate
-from agents.actor_critic import ActorCritic
+from agents.actor_critic import ActorCritic, Player
 from agents.core import CORES, CoreConfig, CoreKind
 from agents.memory_core import MemoryCore
 from agents.ppo import PPO, PPOConfig
@@ -240,14 +240,14 @@ def test_graphs_train_without_synchronising() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_capture_that_synchronises_falls_back_and_trains(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = make_gpu_trainer()
-    look = trainer.agent.peek
+    look = Player.peek
 
     def synchronise(*args: Any) -> torch.Tensor:
         value = look(*args)
         value.sum().item()  # not allowed in a capture
         return value
 
-    monkeypatch.setattr(trainer.agent, "peek", synchronise)
+    monkeypatch.setattr(Player, "peek", synchronise)
     with pytest.warns(RuntimeWarning, match="training runs compiled"):
         trainer = accelerate(trainer)
     assert trainer.form == "compiled"

@@ -31,6 +31,7 @@ def test_equals_scaled_dot_product_attention_with_a_bias() -> None:
     positions = torch.randn(heads, num_past + num_steps, dim // heads)
     mask = torch.rand(batch_size, num_steps, num_persistent + num_past + num_steps) < 0.7
     mask[..., num_persistent + num_past :] = torch.ones(num_steps, num_steps).tril().bool()
+    assert attention.persistent is not None
     persistent = attention.persistent.expand(batch_size, -1, -1)
     key_value = attention.project(torch.cat((persistent, context), dim=1))
     y = attention(x, key_value, positions, mask)

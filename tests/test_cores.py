@@ -25,7 +25,7 @@ from agents.delta_net import (
 )
 from agents.memory_core import MemoryCore
 from agents.min_gru import MinGRU
-from mtxl_rl.core.long_memory import GATE_BIAS, GatedWrite
+from mtxl_rl.core.long_memory import GATE_BIAS, GatedWrite, LongMemory
 from mtxl_rl.core.memory_network import MemoryNetwork
 
 BATCH_SIZE, NUM_STEPS, DIM = 3, 11, 8
@@ -33,7 +33,7 @@ KINDS = list(CORES)
 RECURRENT_KINDS: tuple[CoreKind, ...] = ("gru", "lstm", "mingru", "deltanet")
 
 
-def long_memory(**options: Any) -> GatedWrite | MemoryNetwork:
+def long_memory(**options: Any) -> LongMemory:
     torch.manual_seed(0)
     core = make_core(CoreConfig(dim=32, **options))
     assert isinstance(core, MemoryCore)
@@ -129,8 +129,8 @@ def test_gradients_of_a_sequence_equal_those_of_its_steps(kind: CoreKind, where:
     y, last = core(x, TensorState(first), reset)
     state, outputs = TensorState(first), []
     for t in range(NUM_STEPS):
-        y_t, state = core.step(x[:, t], state, reset[:, t])
-        outputs.append(y_t)
+        y_t, state = core(x[:, t : t + 1], state, reset[:, t : t + 1])
+        outputs.append(y_t[:, 0])
     found, expected = (y, *last.tensors), (torch.stack(outputs, dim=1), *state.tensors)
     assert_close(found, expected, atol=1e-5, rtol=1e-5)
     weights = [torch.randn_like(each) for each in found]

@@ -90,7 +90,7 @@ def _flatten(state: MemoryState) -> tuple[list[Tensor], int]:
 
 
 def _unflatten(tensors: Any, position: Any) -> MemoryState:
-    return MemoryState(*tensors, position)
+    return MemoryState(**dict(zip(TENSOR_FIELDS, tensors, strict=True)), position=position)
 
 
 pytree.register_pytree_node(
