@@ -16,15 +16,13 @@ from torch import Tensor, nn
 
 from agents.baseline_cores import FeedForwardCore, ResidualCore
 from agents.delta_net import DeltaNet
-from agents.initialization import init_chrono, init_memory_network, init_weights
+from agents.initialization import init_chrono, init_weights
 from agents.memory_core import MemoryCore
 from agents.min_gru import MinGRU
 from agents.rnn_cores import GRUCore, LSTMCore
 from agents.trees import named_tensors
 from mtxl_rl import MemoryTransformerXL
 from mtxl_rl.core.gating import Gate
-from mtxl_rl.core.long_memory import GatedWrite
-from mtxl_rl.core.memory_network import MemoryNetwork
 
 
 @runtime_checkable
@@ -247,13 +245,8 @@ def make_core(config: CoreConfig) -> Core:
     """
     core = CORES[config.kind](config)
     assert isinstance(core, nn.Module)
-    init_weights(core)
-    if isinstance(core, MemoryCore):
-        long_memory = core.transformer.long_memory
-        if isinstance(long_memory, GatedWrite):
-            long_memory.reset_parameters()
-        elif isinstance(long_memory, MemoryNetwork) and config.mem_write_gain is not None:
-            init_memory_network(long_memory, config.mem_write_gain)
+    if not isinstance(core, MemoryCore):
+        init_weights(core)
     if config.chrono is not None:
         init_chrono(core, config.chrono)
     return core
@@ -279,6 +272,7 @@ def _memory_transformer(config: CoreConfig) -> MemoryCore:
         num_mem_kv=config.num_mem_kv,
         mem_write=config.mem_write,
         mem_write_iters=config.mem_write_iters,
+        mem_write_gain=config.mem_write_gain,
         gate=config.gate,
         mogrify=config.mogrify,
         ff_glu=config.ff_glu,

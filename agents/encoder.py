@@ -15,7 +15,8 @@ from gymnasium import spaces
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 
-from agents.initialization import init_orthogonal, small_embedding
+from agents.initialization import small_embedding
+from mtxl_rl.core.initialization import init_orthogonal
 
 SYMBOL_DIM = 16
 """Width of the embedding of one word."""

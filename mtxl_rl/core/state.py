@@ -89,10 +89,20 @@ def _flatten(state: MemoryState) -> tuple[list[Tensor], int]:
     return [getattr(state, name) for name in TENSOR_FIELDS], state.position
 
 
+def _flatten_with_keys(state: MemoryState) -> tuple[list[tuple[Any, Tensor]], int]:
+    return [(pytree.GetAttrKey(name), getattr(state, name)) for name in TENSOR_FIELDS], (
+        state.position
+    )
+
+
 def _unflatten(tensors: Any, position: Any) -> MemoryState:
     return MemoryState(**dict(zip(TENSOR_FIELDS, tensors, strict=True)), position=position)
 
 
 pytree.register_pytree_node(
-    MemoryState, _flatten, _unflatten, serialized_type_name="mtxl_rl.MemoryState"
+    MemoryState,
+    _flatten,
+    _unflatten,
+    serialized_type_name="mtxl_rl.MemoryState",
+    flatten_with_keys_fn=_flatten_with_keys,
 )

@@ -21,8 +21,11 @@ model width, H heads, G key-value heads, J keys, C = J - N of them with a positi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, NamedTuple, cast, get_args
+import json
+from collections.abc import Mapping, Sequence
+from inspect import signature
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -31,6 +34,7 @@ from torch import Tensor, nn
 from mtxl_rl.core.attention import RelativeAttention
 from mtxl_rl.core.feed_forward import FeedForward
 from mtxl_rl.core.gating import Gate, make_gate
+from mtxl_rl.core.initialization import init_memory_network, init_orthogonal
 from mtxl_rl.core.long_memory import GatedWrite, LongMemory
 from mtxl_rl.core.memory_network import MemoryNetwork
 from mtxl_rl.core.shapes import Bool, Float, Int64
@@ -169,6 +173,8 @@ class MemoryTransformerXL(nn.Module):
         mem_write: gated (each step of a segment writes to slots through hard gates) or seed (the
             memory network of Memory Transformer-XL).
         mem_write_iters: how often the seed's memory network refines the slots in one write.
+        mem_write_gain: size of its keys at the start: how sharply a write picks what it stores;
+            None for the start of Memory Transformer-XL, small and even.
         gate: what joins a sub-layer to its input: gru (near the identity at the start), nbrc
             (that of Memory Transformer-XL) or residual.
         mogrify: whether the gate's inputs scale each other first.
@@ -194,6 +200,7 @@ class MemoryTransformerXL(nn.Module):
         num_mem_kv: int = 0,
         mem_write: MemWrite = "gated",
         mem_write_iters: int = 2,
+        mem_write_gain: float | None = 4.0,
         gate: Gate = "gru",
         mogrify: bool = False,
         ff_glu: bool = False,
@@ -204,6 +211,10 @@ class MemoryTransformerXL(nn.Module):
         input_dim: int | None = None,
     ):
         super().__init__()
+        memory_layers = None if memory_layers is None else tuple(memory_layers)
+        given = {**locals()}
+        self.config = {name: given[name] for name in signature(MemoryTransformerXL).parameters}
+        """The arguments that it was made with; `from_config` makes another one."""
         memory_layers = range(1, depth + 1) if memory_layers is None else memory_layers
         input_dim = dim if input_dim is None else input_dim
         _check_sizes(
@@ -254,6 +265,50 @@ class MemoryTransformerXL(nn.Module):
             self.long_memory = MemoryNetwork(
                 dim, heads, len(self.memory_layers), lmem_len, num_mem_kv, mem_write_iters
             )
+        self.reset_parameters(mem_write_gain)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> MemoryTransformerXL:
+        """Return a core with the arguments `config`, and weights of its own."""
+        return cls(**config)
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write config.json and model.safetensors; needs safetensors."""
+        from safetensors.torch import save_file
+
+        path = Path(folder)
+        path.mkdir(parents=True, exist_ok=True)
+        (path / "config.json").write_text(json.dumps(self.config, indent=2) + "\n")
+        save_file(self.state_dict(), path / "model.safetensors")
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> MemoryTransformerXL:
+        """Return the core that `save_pretrained` wrote to `folder`.
+
+        Raises:
+            ValueError: where there is none.
+        """
+        from safetensors.torch import load_file
+
+        path = Path(folder)
+        try:
+            core = cls.from_config(json.loads((path / "config.json").read_text()))
+            core.load_state_dict(load_file(path / "model.safetensors"))
+        except (OSError, ValueError, TypeError, RuntimeError) as error:
+            raise ValueError(
+                f"{path} holds no core: {error}; pass a folder that save_pretrained wrote"
+            ) from error
+        return core
+
+    def reset_parameters(self, mem_write_gain: float | None) -> None:
+        """Draw the weights of projections orthogonal, and those of the write as it wants them."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                init_orthogonal(module)
+        if isinstance(self.long_memory, GatedWrite):
+            self.long_memory.reset_parameters()
+        elif isinstance(self.long_memory, MemoryNetwork) and mem_write_gain is not None:
+            init_memory_network(self.long_memory, mem_write_gain)
 
     @property
     def reach(self) -> tuple[int, int]:

@@ -1,0 +1,119 @@
+"""The core in other people's code: saved, hooked, compiled, exported, trained by several ranks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from memory_configurations import BASE, BATCH_SIZE, CONFIGURATIONS, make_core, random_inputs
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.testing import assert_close
+
+from mtxl_rl import Acting, MemoryState, MemoryTransformerXL
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_a_saved_core_is_the_same_core(name: str, tmp_path: Path) -> None:
+    core = make_core(name)
+    core.save_pretrained(tmp_path / "core")
+    again = MemoryTransformerXL.from_pretrained(tmp_path / "core")
+    x, reset = random_inputs(core, 12, reset_rate=0.1)
+    assert torch.equal(again(x, None, reset)[0], core(x, None, reset)[0])
+    assert MemoryTransformerXL.from_config(core.config).config == core.config
+
+
+def test_a_folder_without_a_core_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"holds no core: .* a folder that save_pretrained wrote"):
+        MemoryTransformerXL.from_pretrained(tmp_path)
+    core = make_core("mem_len above seq_len")
+    core.save_pretrained(tmp_path)
+    (tmp_path / "config.json").write_text(json.dumps(core.config | {"no_option": 1}))
+    with pytest.raises(ValueError, match="no_option"):
+        MemoryTransformerXL.from_pretrained(tmp_path)
+
+
+def test_no_parameter_is_empty_and_all_learn() -> None:
+    for name in CONFIGURATIONS:
+        core = make_core(name)
+        x, reset = random_inputs(core, 17, reset_rate=0.1)
+        y, state = core(x, None, reset)
+        (y.square().sum() + state.long.square().sum()).backward()
+        for parameter_name, parameter in core.named_parameters():
+            assert parameter.numel() > 0
+            assert parameter.grad is not None, (name, parameter_name)
+            assert (parameter.grad != 0).any(), (name, parameter_name)
+
+
+def test_forward_hooks_see_what_a_layer_returns() -> None:
+    core = make_core("mem_len above seq_len")
+    seen: list[Tensor] = []
+    layer = core.layers[-1]
+    assert isinstance(layer, nn.Module)
+    layer.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+    x, reset = random_inputs(core, 5, reset_rate=0.0)
+    y, _ = core(x, None, reset)
+    assert torch.equal(torch.cat(seen, dim=1), y)
+
+
+def test_several_ranks_train_it(tmp_path: Path) -> None:
+    """DistributedDataParallel wants every parameter to have a gradient in every backward pass."""
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1
+    )
+    try:
+        core = make_core("mem_len above seq_len")
+        x, reset = random_inputs(core, 17, reset_rate=0.1)
+        expected = _gradients(core, *core(x, core.initial_state(BATCH_SIZE), reset))
+        parallel = DistributedDataParallel(core)
+        for _ in range(2):  # the second pass fails where the first left a parameter out
+            core.zero_grad()
+            y, state = parallel(x, core.initial_state(BATCH_SIZE), reset)
+            assert_close(_gradients(core, y, state), expected)
+    finally:
+        distributed.destroy_process_group()
+
+
+def _gradients(core: MemoryTransformerXL, y: Tensor, state: MemoryState) -> list[Tensor]:
+    (y.square().sum() + state.long.square().sum()).backward()
+    found = [parameter.grad for parameter in core.parameters()]
+    return [grad.clone() for grad in found if grad is not None]
+
+
+@pytest.mark.slow
+def test_a_sequence_from_a_segments_start_exports() -> None:
+    class Sequence(nn.Module):
+        def __init__(self, core: MemoryTransformerXL):
+            super().__init__()
+            self.core = core
+
+        def forward(self, x: Tensor, state: MemoryState, reset: Tensor) -> Any:
+            return self.core(x, state, reset)
+
+    options: dict[str, Any] = BASE | {"depth": 1}
+    core = MemoryTransformerXL(**options).eval()
+    x, reset = random_inputs(core, 7, reset_rate=0.1)
+    state = core.initial_state(BATCH_SIZE)
+    expected, expected_state = core(x, state, reset)
+    exported = torch.export.export(Sequence(core), (x, state, reset))
+    y, after = exported.module()(x, state, reset)
+    assert_close(y, expected)
+    assert_close(after.to_dict(), expected_state.to_dict())
+
+
+def test_acting_outlives_no_change_of_the_weights_but_a_new_one_sees_them() -> None:
+    core = make_core("mem_len above seq_len")
+    x, reset = random_inputs(core, 9, reset_rate=0.0)
+    acting = Acting(core, BATCH_SIZE)
+    for t in range(8):
+        acting.step(x[:, t], reset[:, t])
+    state = acting.state
+    with torch.no_grad():
+        for parameter in core.parameters():
+            parameter.mul_(1.1)
+    expected, _ = core(x[:, 8:], state, reset[:, 8:])
+    assert_close(Acting(core, state).step(x[:, 8], reset[:, 8]), expected[:, 0])
+    assert not torch.allclose(acting.step(x[:, 8], reset[:, 8]), expected[:, 0])
