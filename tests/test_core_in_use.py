@@ -12,6 +12,7 @@ from memory_configurations import BASE, BATCH_SIZE, CONFIGURATIONS, make_core, r
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.testing import assert_close
+from torch.utils import _pytree as pytree
 
 from mtxl_rl import Acting, MemoryState, MemoryTransformerXL
 
@@ -85,23 +86,23 @@ def _gradients(core: MemoryTransformerXL, y: Tensor, state: MemoryState) -> list
 
 @pytest.mark.slow
 def test_a_sequence_from_a_segments_start_exports() -> None:
-    class Sequence(nn.Module):
-        def __init__(self, core: MemoryTransformerXL):
-            super().__init__()
-            self.core = core
-
-        def forward(self, x: Tensor, state: MemoryState, reset: Tensor) -> Any:
-            return self.core(x, state, reset)
-
     options: dict[str, Any] = BASE | {"depth": 1}
     core = MemoryTransformerXL(**options).eval()
     x, reset = random_inputs(core, 7, reset_rate=0.1)
-    state = core.initial_state(BATCH_SIZE)
-    expected, expected_state = core(x, state, reset)
-    exported = torch.export.export(Sequence(core), (x, state, reset))
-    y, after = exported.module()(x, state, reset)
-    assert_close(y, expected)
-    assert_close(after.to_dict(), expected_state.to_dict())
+    tensors, spec = pytree.tree_flatten(core.initial_state(BATCH_SIZE))
+
+    class Function(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.core = core
+
+        def forward(self, x: Tensor, reset: Tensor, tensors: list[Tensor]) -> Any:
+            y, state = self.core(x, pytree.tree_unflatten(tensors, spec), reset)
+            return y, pytree.tree_leaves(state)
+
+    expected = Function()(x, reset, tensors)
+    exported = torch.export.export(Function(), (x, reset, tensors))
+    assert_close(exported.module()(x, reset, tensors), expected)
 
 
 def test_acting_outlives_no_change_of_the_weights_but_a_new_one_sees_them() -> None:
