@@ -6,6 +6,7 @@ import difflib
 import importlib
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import gymnasium
@@ -15,30 +16,38 @@ from gymnasium.envs.registration import EnvSpec, load_env_creator
 _MODULES = {"ALE/": "ale_py", "popgym-": "popgym"}
 """What registers ids that begin so, of packages that many have."""
 _PIP_NAMES = {"ale_py": "ale-py", "popgym": '"popgym[navigation]"'}
+ENVPOOL = "envpool"
+"""The module of EnvPool (Weng et al. 2022, arXiv 2206.10558)."""
 
 
 def find_spec(env_id: str) -> EnvSpec:
     """Return the specification of an id, "module:id" included.
 
     Raises:
-        ValueError: for a module that cannot be imported, an id that it does not register, or one
-            that makes no single environments.
+        ValueError: for a module that cannot be imported, or an id that it does not register.
     """
     module, colon, name = env_id.rpartition(":")
     if not name or (colon and not module):
         raise ValueError(f"env={env_id!r} must be an id, or module:id; write my_module:MyEnv-v0")
     if module:
         _import(env_id, module)
+    if module == ENVPOOL:
+        return _envpool_spec(env_id, name)
     try:
-        spec = gymnasium.spec(name)
+        return gymnasium.spec(name)
     except gymnasium.error.Error as error:
         raise ValueError(_no_such_id(env_id, module, name, error)) from error
-    if spec.entry_point is None:
-        raise ValueError(
-            f"env={env_id!r} makes batches only (it has a vector_entry_point and no entry_point); "
-            "use an id with an entry_point"
-        )
-    return spec
+
+
+def _envpool_spec(env_id: str, name: str) -> EnvSpec:
+    """Return what makes an id of EnvPool's, which registers none with Gymnasium."""
+    envpool = importlib.import_module(ENVPOOL)
+    if name not in (known := envpool.list_all_envs()):
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0)
+        named = ", ".join(f"{ENVPOOL}:{each}" for each in near)
+        raise ValueError(f"env={env_id!r} is not among EnvPool's; did you mean {named}?")
+    make = partial(envpool.make, name, env_type="gymnasium")
+    return EnvSpec(name, vector_entry_point=make)
 
 
 def known_module(env_id: str) -> str | None:
@@ -84,8 +93,12 @@ def _package(spec: EnvSpec) -> str:
 
 
 def creator(spec: EnvSpec) -> Callable[..., Any] | None:
-    """Return the class, or the function, that an id's environments are made with."""
-    entry_point = spec.entry_point
+    """Return the class, or the function, that an id's environments, or batches, are made with."""
+    return load(spec.entry_point or spec.vector_entry_point)
+
+
+def load(entry_point: Any) -> Any:
+    """Return what an entry point names; one that is no name is it itself."""
     return load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
 
 
