@@ -19,7 +19,7 @@ from typing import Any, cast
 import gymnasium
 from gymnasium import spaces
 
-from envs.specs import creator, find_spec
+from envs.specs import ENVPOOL, creator, find_spec
 
 Wrap = Callable[[gymnasium.Env], gymnasium.Env]
 
@@ -198,7 +198,8 @@ def _why(env_id: str, env_kwargs: Mapping[str, Any], error: BaseException) -> st
     """Return why an environment cannot be made, and what to do."""
     said = words_of(error)
     unknown = re.search(r"unexpected keyword argument '(\w+)'", said)
-    if unknown and unknown[1] in env_kwargs:
+    is_envpool = env_id.startswith(f"{ENVPOOL}:")  # whose arguments no signature tells
+    if unknown and unknown[1] in env_kwargs and not is_envpool:
         known = _arguments(env_id)
         near = difflib.get_close_matches(unknown[1], known, n=1)
         hint = f"; did you mean {near[0]}?" if near else "; leave it out, or use another."

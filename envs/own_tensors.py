@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from gymnasium import spaces
-from gymnasium.envs.registration import EnvSpec
 from torch import Tensor
 
 from envs.batched_env import BatchedEnv, EnvStep, Observation
 from envs.construction import named, one_line_of
 from envs.guarded_env import EnvError, shown
 from envs.gymnasium_form import check_action_space
+from envs.specs import TensorFactory
 
 _WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 _DTYPES = {
@@ -24,29 +23,6 @@ _DTYPES = {
     "truncated": (torch.bool,),
     "success": (torch.bool, torch.float32),
 }
-
-
-TensorFactory = Callable[..., BatchedEnv]
-"""A class of `BatchedEnv`, or a function that returns one: `factory(num_envs, device, seed,
-**env_kwargs)`, with the torch.device on which its tensors live, and a seed from 0 to 2^63 - 1 on
-which, with the actions, alone depends what happens."""
-
-
-@dataclass(frozen=True)
-class Registered:
-    """What an id of `envs.register` has in place of a vector environment."""
-
-    env_id: str
-    factory: TensorFactory
-
-    def __call__(self, *_: Any, **__: Any) -> NoReturn:
-        raise ValueError(f"env={self.env_id!r} is tensors; make it by envs.make")
-
-
-def factory_of(spec: EnvSpec) -> TensorFactory | None:
-    """Return the factory that an id is registered with, if it is."""
-    entry = spec.vector_entry_point
-    return entry.factory if isinstance(entry, Registered) else None
 
 
 def make_own(

@@ -143,7 +143,11 @@ class ProcessVectorEnv(AsyncVectorEnv):
                 raise
             code = codes[index]
             assert code is not None
-            by = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended ({code})"
+            by = (
+                f"was killed by {signal.Signals(-code).name}"
+                if code < 0
+                else f"ended with exit code {code}"
+            )
             raise EnvError(f"{self._where(index)} failed: its process {by}") from error
 
     def _where(self, index: int) -> str:

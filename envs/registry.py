@@ -18,9 +18,16 @@ from envs import junctions, memory, recall, t_maze
 from envs.batched_env import BatchedEnv
 from envs.construction import Wrap, check_kwargs, find_wraps, named, one_line_of, with_tuples
 from envs.gymnasium_adapter import GymnasiumEnv, Vectorize
-from envs.own_tensors import Registered, TensorFactory, factory_of, make_own
+from envs.own_tensors import make_own
 from envs.selection import has_tensor_env, tensor_env
-from envs.specs import check_batch, find_spec, known_module
+from envs.specs import (
+    Registered,
+    TensorFactory,
+    check_batch,
+    factory_of,
+    find_spec,
+    known_module,
+)
 from envs.vector_env import TensorVectorEnv
 from envs.vectorized_env import VectorizedEnv
 

@@ -6,18 +6,44 @@ import difflib
 import importlib
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NoReturn
 
 import gymnasium
 import torch
 from gymnasium.envs.registration import EnvSpec, load_env_creator
+
+from envs.batched_env import BatchedEnv
 
 _MODULES = {"ALE/": "ale_py", "popgym-": "popgym"}
 """What registers ids that begin so, of packages that many have."""
 _PIP_NAMES = {"ale_py": "ale-py", "popgym": '"popgym[navigation]"'}
 ENVPOOL = "envpool"
 """The module of EnvPool (Weng et al. 2022, arXiv 2206.10558)."""
+
+
+TensorFactory = Callable[..., BatchedEnv]
+"""A class of `BatchedEnv`, or a function that returns one: `factory(num_envs, device, seed,
+**env_kwargs)`, with the torch.device on which its tensors live, and a seed from 0 to 2^63 - 1 on
+which, with the actions, alone depends what happens."""
+
+
+@dataclass(frozen=True)
+class Registered:
+    """What an id of `envs.register` has in place of a vector environment."""
+
+    env_id: str
+    factory: TensorFactory
+
+    def __call__(self, *_: Any, **__: Any) -> NoReturn:
+        raise ValueError(f"env={self.env_id!r} is tensors; make it by envs.make")
+
+
+def factory_of(spec: EnvSpec) -> TensorFactory | None:
+    """Return what makes the tensors of an id of `envs.register`; None for others."""
+    entry = spec.vector_entry_point
+    return entry.factory if isinstance(entry, Registered) else None
 
 
 def find_spec(env_id: str) -> EnvSpec:
@@ -86,7 +112,7 @@ def _no_such_id(env_id: str, module: str, name: str, error: Exception) -> str:
 
 def _package(spec: EnvSpec) -> str:
     """Return the package that an id's environments come from."""
-    made_by = spec.entry_point or spec.vector_entry_point
+    made_by = factory_of(spec) or spec.entry_point or spec.vector_entry_point
     is_path = isinstance(made_by, str)
     module = made_by if is_path else getattr(made_by, "__module__", "")
     return re.split("[.:]", module)[0]
@@ -94,7 +120,7 @@ def _package(spec: EnvSpec) -> str:
 
 def creator(spec: EnvSpec) -> Callable[..., Any] | None:
     """Return the class, or the function, that an id's environments, or batches, are made with."""
-    return load(spec.entry_point or spec.vector_entry_point)
+    return factory_of(spec) or load(spec.entry_point or spec.vector_entry_point)
 
 
 def load(entry_point: Any) -> Any:

@@ -141,7 +141,8 @@ class VectorizedEnv(BatchedEnv):
         try:
             self.action_space = check_action_space(env.single_action_space)
             flat_space(self._single_space)  # refuses before there is a first observation
-            observation, info = self._reset(seed=seed)
+            is_seeded = env_id.startswith(f"{ENVPOOL}:")  # when it was made, and now it would warn
+            observation, info = self._reset(**({} if is_seeded else {"seed": seed}))
             is_minigrid = spec.id.startswith(("MiniGrid-", "BabyAI-"))  # EnvPool's have no class
             first = _rows(observation, 0)
             grids = minigrid_grids(self._single_space, first) if is_minigrid else ()

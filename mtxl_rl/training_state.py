@@ -41,7 +41,8 @@ def training_tensors(trainer: Trainer, parts: Mapping[str, Stateful]) -> dict[st
     if isinstance(trainer.env, Stateful):
         carry = replace(trainer.carry, state=trainer.carry.state.without_cache())
         named |= named_tensors(carry, "carry")
-        named |= {f"env.{name}": tensor for name, tensor in trainer.env.state_dict().items()}
+        state = trainer.env.state_dict()  # it may be what the agent has seen, which is saved too
+        named |= {f"env.{name}": tensor.clone() for name, tensor in state.items()}
     named["random.cpu"] = torch.get_rng_state()
     if trainer.agent.device.type == "cuda":
         named["random.cuda"] = torch.cuda.get_rng_state()
