@@ -127,6 +127,7 @@ def raising(*_: Any, **__: Any) -> Any:
     raise RuntimeError("no GPU for it")
 
 
+DOUBLES = spaces.Box(0, 1, (2,), np.float64)
 STARTS = {
     "raises": (raising, "cannot be made: RuntimeError: no GPU for it; mend its constructor"),
     "no batch": (lambda *_, **__: 7, "its factory made int, not an envs.BatchedEnv; derive"),
@@ -134,7 +135,7 @@ STARTS = {
     "endless": (Wrong({"has_time_limit": False}, {}), "and no bound_episodes, so that an evaluat"),
     "actions": (Wrong({"action_space": spaces.MultiBinary(2)}, {}), "MultiBinary(2) is not suppo"),
     "spaces": (Wrong({"observation_space": spaces.Discrete(2)}, {}), "in its observation_space"),
-    "numbers": (Wrong({"observation_space": spaces.Dict({"x": spaces.Box(0, 1, (2,), np.float64)})}, {}),
+    "numbers": (Wrong({"observation_space": spaces.Dict({"x": DOUBLES})}, {}),
                 "float64)}; give a Dict of Discrete, MultiDiscrete, and Box of uint8 or float32"),
 }  # fmt: skip
 
