@@ -20,10 +20,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from gymnasium import spaces
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
 from jaxtyping import Bool, Float32, Shaped
-from minigrid.core.mission import MissionSpace
 from torch import Tensor
 
 from envs.action_mask import ACTION_MASK, check_mask
@@ -39,21 +37,20 @@ from envs.gymnasium_form import (
     to_gymnasium,
     to_tensors,
 )
-from envs.observation_fields import (
-    Fields,
-    flat_space,
-    leaves,
-    make_flattener,
-    minigrid_grids,
-    name_of,
-    pick,
-)
+from envs.observation_fields import Fields, flat_space, make_flattener, minigrid_grids
 from envs.specs import ENVPOOL, find_spec, load
+from envs.vector_batches import (
+    Batch,
+    as_arrays,
+    check_batch,
+    flags,
+    numbers,
+    row_of,
+    with_rows,
+)
 from envs.watchdog import Watchdog
 
 T = TypeVar("T")
-Batch = Any
-"""Observations as a vector environment gives them: arrays, or dicts and tuples of such."""
 
 
 class Ends(NamedTuple):
@@ -143,8 +140,8 @@ class VectorizedEnv(BatchedEnv):
             flat_space(self._single_space)  # refuses before there is a first observation
             is_seeded = env_id.startswith(f"{ENVPOOL}:")  # when it was made, and now it would warn
             observation, info = self._reset(**({} if is_seeded else {"seed": seed}))
-            is_minigrid = spec.id.startswith(("MiniGrid-", "BabyAI-"))  # EnvPool's have no class
-            first = _rows(observation, 0)
+            is_minigrid = spec.id.startswith(("MiniGrid-", "BabyAI-", "mtxl/"))
+            first = row_of(observation, 0)
             grids = minigrid_grids(self._single_space, first) if is_minigrid else ()
             self.observation_space = flat_space(self._single_space, grids)
         except ValueError as error:
@@ -178,25 +175,24 @@ class VectorizedEnv(BatchedEnv):
         result = self._call("step", lambda: self._env.step(array))
         observation, reward, terminated, truncated, info = self._checked("step", result, 5)
         fields = self._fields(observation)
-        reward = self._column("reward", reward).astype(np.float32)
-        terminated, truncated = (
-            self._column(name, flags) for name, flags in (
-                ("terminated", terminated), ("truncated", truncated)
-            )
-        )  # fmt: skip
+        where = self._where("step")
+        reward = numbers(where, "reward", reward, self.num_envs).astype(np.float32)
+        terminated = flags(where, "terminated", terminated, self.num_envs)
+        truncated = flags(where, "truncated", truncated, self.num_envs)
         self._lengths += 1
         takes_a_step = self._mode is AutoresetMode.NEXT_STEP and self._resets_by is None
         is_reset = self._held.done
         terminated, truncated = terminated & ~is_reset, truncated & ~is_reset
         is_cut = ~(terminated | truncated | is_reset) & (self._lengths >= (self._bound or np.inf))
-        ends = Ends(terminated, truncated | is_cut, self._success(
-            terminated | truncated | is_cut, info
-        ))  # fmt: skip
+        truncated_or_cut = truncated | is_cut
+        success = self._success(terminated | truncated_or_cut, info)
+        ends = Ends(terminated, truncated_or_cut, success)
         final = fields
         if takes_a_step:
             reward[is_reset] = 0
-            rows = np.flatnonzero(is_reset)
-            final = _with_rows(fields, rows, {k: seen[rows] for k, seen in self._seen.items()})
+            if is_reset.any():
+                last = {name: array[is_reset] for name, array in self._seen.items()}
+                final = with_rows(fields, is_reset, last)
             ends = self._hold(ends, is_cut)
             if ACTION_MASK in fields:  # of a last look: whatever is chosen does nothing
                 fields[ACTION_MASK][self._held.done] = 1
@@ -255,11 +251,11 @@ class VectorizedEnv(BatchedEnv):
         """Return the observations with those of new episodes in the rows that have ended."""
         rows = np.flatnonzero(done).astype(np.int32)
         if self._resets_by == "env_id":
-            new = self._fields(self._reset(len(rows), env_id=rows)[0])
+            new = self._fields(self._reset(len(rows), env_id=rows)[0], self._where("reset after"))
         else:
             new = self._fields(self._reset(options={"reset_mask": done.copy()})[0])
             new = {name: array[rows] for name, array in new.items()}
-        return _with_rows(fields, rows, new)
+        return with_rows(fields, rows, new)
 
     def _final_fields(
         self, fields: Fields, truncated: Bool[np.ndarray, " B"], info: dict[str, Any]
@@ -267,7 +263,7 @@ class VectorizedEnv(BatchedEnv):
         """Return the last observations of episodes that were reset in the same step."""
         final = fields
         for row in np.flatnonzero(truncated).tolist():
-            last = _rows(info.get("final_obs"), row)
+            last = row_of(as_arrays(info.get("final_obs")), row)
             if last is None:
                 raise EnvError(
                     f"{self._where('step')} truncated env {row} without its info['final_obs'], "
@@ -275,8 +271,9 @@ class VectorizedEnv(BatchedEnv):
                     "it, or use AutoresetMode.DISABLED with reset_mask"
                 )
             batch = batch_of_one(last)
-            self._check_observation(f"{self._where('step')}, final_obs of env {row},", batch, 1)
-            final = _with_rows(final, [row], self._fields(batch))
+            name = f"{self._where('step')}, final_obs of env {row},"
+            check_batch(name, batch, self._single_space, 1)
+            final = with_rows(final, [row], self._fields(batch, name))
         return final
 
     def _success(
@@ -299,10 +296,15 @@ class VectorizedEnv(BatchedEnv):
             self.has_success = True
         return success
 
-    def _fields(self, observation: Batch) -> Fields:
-        """Return observations in the flat form, in arrays that no later step writes to."""
-        fields = {name: np.array(array) for name, array in self._flatten(observation).items()}
-        check_categories(fields, self.observation_space, self._env_id)
+    def _fields(self, observation: Batch, name: str | None = None) -> Fields:
+        """Return observations in the flat form, in arrays that no later step writes to.
+
+        Args:
+            observation: of all envs.
+            name: where it is of others, what it is, for people.
+        """
+        fields = {key: np.array(array) for key, array in self._flatten(observation).items()}
+        check_categories(fields, self.observation_space, name or self._env_id, name is None)
         return fields
 
     def _call(self, what: str, call: Callable[[], T]) -> T:
@@ -323,37 +325,9 @@ class VectorizedEnv(BatchedEnv):
             raise EnvError(f"{where} returned {shown(result)}, not {num_values} values")
         if not isinstance(result[-1], dict):
             raise EnvError(f"{where} returned the info {shown(result[-1])}, not a dict")
-        observation = _as_arrays(result[0])
-        self._check_observation(where, observation, num_rows or self.num_envs)
+        observation = as_arrays(result[0])
+        check_batch(where, observation, self._single_space, num_rows or self.num_envs)
         return (observation, *result[1:])
-
-    def _check_observation(self, where: str, observation: Batch, num_rows: int) -> None:
-        for path, space in leaves(self._single_space):
-            name = name_of(path)
-            try:
-                values = pick(observation, path)
-            except (KeyError, IndexError, TypeError, ValueError):
-                raise EnvError(
-                    f"{where} returned no observation {name!r}, which its observation space has"
-                ) from None
-            if not _fits(values, space, num_rows):
-                raise EnvError(
-                    f"{where} returned for observation {name!r} {shown(values)}, which is no batch "
-                    f"of {num_rows} of its space {space}"
-                )
-
-    def _column(self, name: str, values: Any) -> np.ndarray:
-        """Return one number for each env: of a reward as it is, else of a flag."""
-        array = np.asarray(_as_arrays(values))
-        is_right = array.shape == (self.num_envs,) and array.dtype.kind in "biuf"
-        if is_right and name != "reward":
-            is_right = bool(((array == 0) | (array == 1)).all())
-            array = array.astype(bool) if is_right else array
-        if not is_right:
-            what = "numbers" if name == "reward" else "flags"
-            raise EnvError(f"{self._where('step')} returned {shown(array)} as {name}, not "
-                           f"{self.num_envs} {what}")  # fmt: skip
-        return array
 
     def _where(self, what: str) -> str:
         return f"{self._env_id}: {what} {self._num_steps}"
@@ -404,43 +378,3 @@ def _resets_by(env: VectorEnv, mode: AutoresetMode) -> str | None:
 def _no_ends(num_envs: int) -> Ends:
     no = np.zeros(num_envs, bool)
     return Ends(no, no, np.zeros(num_envs, np.float32))
-
-
-def _as_arrays(batch: Batch) -> Batch:
-    """Return a batch with arrays for tensors."""
-    if isinstance(batch, dict):
-        return {name: _as_arrays(value) for name, value in batch.items()}
-    if isinstance(batch, tuple):
-        return tuple(_as_arrays(value) for value in batch)
-    return batch.detach().cpu().numpy() if isinstance(batch, Tensor) else batch
-
-
-def _rows(batch: Batch, row: int) -> Any:
-    """Return one observation of a batch, or of an array of observations; None of None."""
-    if isinstance(batch, dict):
-        return {name: _rows(value, row) for name, value in batch.items()}
-    if isinstance(batch, tuple) and not isinstance(next(iter(batch), None), str):
-        return tuple(_rows(value, row) for value in batch)
-    return None if batch is None else batch[row]
-
-
-def _with_rows(fields: Fields, rows: Sequence[int] | np.ndarray, new: Fields) -> Fields:
-    """Return fields with other observations in some rows."""
-    changed = {name: array.copy() for name, array in fields.items()}
-    for name, array in changed.items():
-        array[rows] = new[name]
-    return changed
-
-
-def _fits(values: Any, space: spaces.Space, num_rows: int) -> bool:
-    """Return whether values are a batch of a space; bounds are not asked: see `GuardedEnv`."""
-    if isinstance(space, spaces.Text | MissionSpace):
-        is_list = isinstance(values, Sequence | np.ndarray) and not isinstance(values, str)
-        return is_list and len(values) == num_rows and all(isinstance(v, str) for v in values)
-    try:
-        array = np.asarray(values)
-    except ValueError:  # a ragged list
-        return False
-    assert space.shape is not None
-    kinds = "biuf" if isinstance(space, spaces.Box) and space.dtype.kind == "f" else "biu"
-    return array.shape == (num_rows, *space.shape) and array.dtype.kind in kinds

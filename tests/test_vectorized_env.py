@@ -173,7 +173,10 @@ FAULTS = {
     "ragged": ({"observation": [[1], [2, 3]]}, "for observation 'observation' [[1], [2, 3]], wh"),
     "reward": ({"reward": np.zeros((NUM_ENVS, 1))}, "step 3 returned an array of shape (5, 1) and "
                "dtype float64 as reward, not 5 numbers"),
-    "flags": ({"terminated": np.full(NUM_ENVS, 2)}, "as terminated, not 5 flags"),
+    "ragged reward": ({"reward": [1, [2]]}, "step 3 returned [1, [2]] as reward, not 5 numbers"),
+    "final of one": ({"truncated": ALL, "info": {"final_obs": [np.zeros(2)]}},
+                     "truncated env 1 without its info['final_obs'], which"),
+    "flags": ({"terminated": np.full(NUM_ENVS, 2)}, "as terminated, not true or false"),
     "info": ({"info": [{}] * NUM_ENVS}, "returned the info [{}, {}, {}, {}, {}], not a dict"),
     "success": ({"terminated": ALL, "info": {"success": np.full(NUM_ENVS, 7)}},
                 "as success of its info, which must be true or false"),
