@@ -11,36 +11,31 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium import spaces
+from gymnasium.spaces.utils import flatdim
 from jaxtyping import Bool
 
-from envs.guarded_env import EnvError, GuardedEnv
+from envs.guarded_env import EnvError
 from envs.observation_fields import Fields
-from envs.watchdog import Watchdog
 
 ACTION_MASK = "action_mask"
 
 
-def has_mask_in_info(env: gymnasium.Env, watchdog: Watchdog) -> bool:
-    """Reset an environment to see whether its info holds a mask that its observation does not."""
-    space = env.observation_space
-    is_observed = isinstance(space, spaces.Dict) and ACTION_MASK in space.spaces
-    if is_observed or not isinstance(env.action_space, spaces.Discrete | spaces.MultiDiscrete):
-        return False
-    first = _FirstInfo(env)
-    try:
-        with watchdog.handler():
-            GuardedEnv(first, "", watchdog).reset(seed=0)
-    except EnvError:
-        return False  # it is said with the number of the copy once they are reset
-    return ACTION_MASK in first.info
+def allowed_action(space: spaces.Space, mask: Any) -> Any:
+    """Return an action that a mask allows; of numbers, the one that is nearest to 0.
 
-
-class _FirstInfo(gymnasium.Wrapper):
-    """Keeps the info of the last reset, which `GuardedEnv` does not hand on."""
-
-    def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:
-        observation, self.info = self.env.reset(**options)
-        return observation, self.info
+    Args:
+        space: of the actions.
+        mask: as an environment gives it, or None.
+    """
+    if isinstance(space, spaces.Box):
+        return np.clip(np.zeros(space.shape), space.low, space.high).astype(space.dtype)
+    sizes = choices(space)
+    flat = _flat_mask(mask)
+    if len(flat) != sum(sizes):
+        flat = np.ones(sum(sizes))
+    chosen = [int(part.argmax()) for part in np.split(flat > 0, np.cumsum(sizes)[:-1])]
+    assert isinstance(space, spaces.Discrete | spaces.MultiDiscrete)
+    return space.start + (chosen[0] if isinstance(space, spaces.Discrete) else np.array(chosen))
 
 
 class MaskInObservation(gymnasium.Wrapper):
@@ -51,7 +46,7 @@ class MaskInObservation(gymnasium.Wrapper):
         inner = env.observation_space
         parts = inner.spaces if isinstance(inner, spaces.Dict) else {"observation": inner}
         self._is_dict = isinstance(inner, spaces.Dict)
-        self._size = sum(_sizes(env.action_space))
+        self._size = flatdim(env.action_space)
         mask_space = spaces.MultiBinary(self._size)
         self.observation_space = spaces.Dict({**parts, ACTION_MASK: mask_space})
 
@@ -70,9 +65,7 @@ class MaskInObservation(gymnasium.Wrapper):
         mask = info.pop(ACTION_MASK, None)
         if mask is None and ends:
             mask = np.ones(self._size)
-        # of a MultiDiscrete, a tuple of masks is Gymnasium's own form
-        parts = mask if isinstance(mask, tuple | list) else [] if mask is None else [mask]
-        flat = np.concatenate([np.ravel(part) for part in (*parts, ())])
+        flat = _flat_mask(mask)
         if len(flat) != self._size:
             raise ValueError(
                 f"info[{ACTION_MASK!r}] holds {len(flat)} numbers, but every reset and step must "
@@ -90,9 +83,9 @@ def check_mask(fields: Fields, action_space: spaces.Space, name: str) -> None:
         action_space: of one env.
         name: the environment's id.
     """
-    sizes = _sizes(action_space)
-    if not sizes or ACTION_MASK not in fields:
+    if isinstance(action_space, spaces.Box) or ACTION_MASK not in fields:
         return
+    sizes = choices(action_space)
     mask = fields[ACTION_MASK].reshape(len(fields[ACTION_MASK]), -1) > 0
     if mask.shape[1] != sum(sizes):
         return  # the agent refuses it
@@ -105,8 +98,13 @@ def check_mask(fields: Fields, action_space: spaces.Space, name: str) -> None:
                        "or more, or end the episode")  # fmt: skip
 
 
-def _sizes(space: spaces.Space) -> list[int]:
-    """Return the number of choices of each part; [] where an action is no choice."""
-    if isinstance(space, spaces.Discrete):
-        return [int(space.n)]
-    return [int(n) for n in space.nvec] if isinstance(space, spaces.MultiDiscrete) else []
+def choices(space: spaces.Space) -> list[int]:
+    """Return the number of choices of each part of a Discrete or MultiDiscrete action."""
+    assert isinstance(space, spaces.Discrete | spaces.MultiDiscrete)
+    return np.atleast_1d(space.n if isinstance(space, spaces.Discrete) else space.nvec).tolist()
+
+
+def _flat_mask(mask: Any) -> np.ndarray:
+    """Return the numbers of a mask; of a MultiDiscrete it may be a tuple, Gymnasium's own form."""
+    parts = mask if isinstance(mask, tuple | list) else [] if mask is None else [mask]
+    return np.concatenate([np.ravel(part) for part in (*parts, ())])

@@ -51,7 +51,8 @@ class BatchedEnv(ABC):
             with one.
         render_fps: pictures a second of a film.
         has_cue: whether steps say which cue is in view.
-        backend: what runs the environments, "tensor" or "gymnasium".
+        backend: what runs the environments, "tensor", "gymnasium" or "vector".
+        num_processes: how many processes of their own they have.
     """
 
     num_envs: int
@@ -64,6 +65,7 @@ class BatchedEnv(ABC):
     reward_threshold: float | None = None
     render_fps: float = RENDER_FPS
     backend: str
+    num_processes: int = 0
 
     def bound_episodes(self, max_steps: int) -> None:
         """Cut episodes off (truncated) after so many steps; not where they are tensors."""

@@ -19,7 +19,7 @@ from typing import Any, cast
 import gymnasium
 from gymnasium import spaces
 
-from envs.specs import creator, find_spec
+from envs.specs import ENVPOOL, creator, find_spec
 
 Wrap = Callable[[gymnasium.Env], gymnasium.Env]
 
@@ -65,6 +65,32 @@ def close_all(singles: Sequence[gymnasium.Env]) -> None:
     for single in singles:
         with suppress(Exception):
             single.close()
+
+
+def with_tuples(env_id: str, env_kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments with tuples for the lists of JSON, where a constructor asks for them.
+
+    It does by the default of an argument, or by its annotation.
+    """
+    if not any(isinstance(value, list) for value in env_kwargs.values()):
+        return dict(env_kwargs)
+    with named(env_id, env_kwargs):  # what makes it may not be importable
+        parameters = _parameters(env_id)
+    return {
+        name: _as_tuple(value) if name in parameters and _is_tuple(parameters[name]) else value
+        for name, value in env_kwargs.items()
+    }
+
+
+def _is_tuple(parameter: inspect.Parameter) -> bool:
+    annotation = str(parameter.annotation).lower()
+    return isinstance(parameter.default, tuple) or (
+        "tuple" in annotation and "list" not in annotation
+    )
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
 
 
 def check_kwargs(env_kwargs: Mapping[str, Any]) -> None:
@@ -172,7 +198,8 @@ def _why(env_id: str, env_kwargs: Mapping[str, Any], error: BaseException) -> st
     """Return why an environment cannot be made, and what to do."""
     said = words_of(error)
     unknown = re.search(r"unexpected keyword argument '(\w+)'", said)
-    if unknown and unknown[1] in env_kwargs:
+    is_envpool = env_id.startswith(f"{ENVPOOL}:")  # whose arguments no signature tells
+    if unknown and unknown[1] in env_kwargs and not is_envpool:
         known = _arguments(env_id)
         near = difflib.get_close_matches(unknown[1], known, n=1)
         hint = f"; did you mean {near[0]}?" if near else "; leave it out, or use another."
@@ -223,15 +250,20 @@ def _missing_arguments(error: BaseException) -> str:
 
 def _arguments(env_id: str) -> list[str]:
     """Return the names of a constructor's arguments, and of those that it hands on to others."""
+    return list(_parameters(env_id))
+
+
+def _parameters(env_id: str) -> dict[str, inspect.Parameter]:
+    """Return a constructor's arguments by name, and those that it hands on to others."""
     made_by: Any = creator(find_spec(env_id))
     makers = [made_by]
     if inspect.isclass(made_by):
         makers = [each for each in made_by.__mro__[:-1] if "__init__" in vars(each)]
-    names: dict[str, None] = {}
+    found: dict[str, inspect.Parameter] = {}
     for each in makers:
         parameters = list(inspect.signature(each).parameters.values())
-        named = (p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
-        names |= dict.fromkeys(named)
+        own = {p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+        found |= {name: p for name, p in own.items() if name not in found}
         if not any(p.kind is p.VAR_KEYWORD for p in parameters):
             break
-    return list(names)
+    return found

@@ -13,6 +13,7 @@ from gymnasium import spaces
 from minigrid.core.mission import MissionSpace
 from minigrid.minigrid_env import MiniGridEnv
 
+from envs.cues import cue_in_view, has_cue
 from envs.observation_fields import Fields, Path, leaves, name_of, pick
 from envs.watchdog import Watchdog
 
@@ -29,9 +30,10 @@ class EnvError(Exception):
 class GuardedEnv(gymnasium.Wrapper):
     """Passes on what is used, and raises EnvError for what must not be passed on.
 
-    Of an info nothing is read but success, when an episode ends: the info given on is
-    {"is_success": bool}, or {} where that is not known. For MiniGrid, where the info does not say,
+    Of an info nothing is read but success, when an episode ends: the info given on holds
+    {"is_success": bool} then, where it is known. For MiniGrid, where the info does not say,
     it is an episode that terminated with a reward above 0 of MiniGrid's own, below all wrappers.
+    Where the environment has a cue, the info says {"cue": the number of the one in view, or -1}.
 
     Args:
         env: the environment.
@@ -52,6 +54,7 @@ class GuardedEnv(gymnasium.Wrapper):
         if isinstance(env.unwrapped, MiniGridEnv):
             self._listen(env.unwrapped)
         self._leaves = leaves(env.observation_space)
+        self._has_cue = has_cue(env.unwrapped)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -59,7 +62,7 @@ class GuardedEnv(gymnasium.Wrapper):
         result = self._call("reset", lambda: self.env.reset(seed=seed, options=options))
         result = self._checked("reset after", result, 2)
         self._episode_length = 0
-        return result[0], {}
+        return result[0], self._cue()
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         self._num_steps += 1
@@ -68,14 +71,14 @@ class GuardedEnv(gymnasium.Wrapper):
             action = np.asarray(action)  # a row of scalars is none
         result = self._checked("step", self._call("step", lambda: self.env.step(action)), 5)
         if not isinstance(result[1], SupportsFloat) or np.ndim(result[1]):  # type: ignore[arg-type]
-            raise EnvError(f"{self._where('step')} returned the reward {_shown(result[1])}, not a "
+            raise EnvError(f"{self._where('step')} returned the reward {shown(result[1])}, not a "
                            "number")  # fmt: skip
         terminated = self._flag("terminated", result[2])
         truncated = self._flag("truncated", result[3])
         if self.step_bound is not None and self._episode_length >= self.step_bound:
             truncated = True
         info = self._success(result[4], terminated) if terminated or truncated else {}
-        return result[0], result[1], terminated, truncated, info
+        return result[0], result[1], terminated, truncated, info | self._cue()
 
     def close(self) -> None:
         """Close the environment; where it fails at that there is a warning."""
@@ -99,9 +102,9 @@ class GuardedEnv(gymnasium.Wrapper):
         """Return what a step or reset has returned, or raise EnvError."""
         where = self._where(what)
         if not isinstance(result, tuple) or len(result) != num_values:
-            raise EnvError(f"{where} returned {_shown(result)}, not {num_values} values")
+            raise EnvError(f"{where} returned {shown(result)}, not {num_values} values")
         if not isinstance(result[-1], dict):
-            raise EnvError(f"{where} returned the info {_shown(result[-1])}, not a dict")
+            raise EnvError(f"{where} returned the info {shown(result[-1])}, not a dict")
         for path, space in self._leaves:
             name = name_of(path)
             try:
@@ -115,7 +118,7 @@ class GuardedEnv(gymnasium.Wrapper):
             array = _as_whole(value, space)
             if array is None:
                 raise EnvError(
-                    f"{where} returned for observation {name!r} {_shown(value)}, which its space "
+                    f"{where} returned for observation {name!r} {shown(value)}, which its space "
                     f"{space} does not hold"
                 )
             result = (_replaced(result[0], path, array), *result[1:])
@@ -130,18 +133,13 @@ class GuardedEnv(gymnasium.Wrapper):
             return {}
         return {"is_success": terminated and self._own_reward > 0}
 
+    def _cue(self) -> dict[str, Any]:
+        if not self._has_cue:
+            return {}
+        return {"cue": self._call("cue_in_view after", lambda: cue_in_view(self.env.unwrapped))}
+
     def _flag(self, what: str, value: Any) -> bool:
-        """Return a value that says yes or no."""
-        plain = value
-        if hasattr(value, "item"):  # of NumPy, or a tensor
-            with suppress(ValueError, RuntimeError):
-                plain = value.item()
-        if not isinstance(plain, bool | int | float) or plain not in (0, 1):
-            raise EnvError(
-                f"{self._where('step')} returned {_shown(value)} as {what}, which must be true or "
-                "false"
-            )
-        return bool(plain)
+        return yes_or_no(value, what, self._where("step"))
 
     def _listen(self, env: gymnasium.Env) -> None:
         """Note the reward that the environment gives before any wrapper changes it."""
@@ -156,6 +154,21 @@ class GuardedEnv(gymnasium.Wrapper):
 
     def _where(self, what: str) -> str:
         return f"{self._name}: {what} {self._num_steps}"
+
+
+def yes_or_no(value: Any, what: str, where: str) -> bool:
+    """Return a value that says yes or no.
+
+    Raises:
+        EnvError: for another; `what` it is, and `where` it comes from, are for people.
+    """
+    plain = value
+    if hasattr(value, "item"):  # of NumPy, or a tensor
+        with suppress(ValueError, RuntimeError):
+            plain = value.item()
+    if not isinstance(plain, bool | int | float) or plain not in (0, 1):
+        raise EnvError(f"{where} returned {shown(value)} as {what}, which must be true or false")
+    return bool(plain)
 
 
 def check_categories(fields: Fields, flat: spaces.Dict, name: str, names_rows: bool = True) -> None:
@@ -233,7 +246,7 @@ def _replaced(observation: Any, path: Path, value: Any) -> Any:
     return tuple(inner if index == key else part for index, part in enumerate(observation))
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
     """Return a value in a few words."""
     if isinstance(value, np.ndarray):
         return f"an array of shape {value.shape} and dtype {value.dtype}"

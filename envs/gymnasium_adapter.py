@@ -1,41 +1,52 @@
-"""Any Gymnasium environment as a batch of tensors, through Gymnasium's own SyncVectorEnv."""
+"""Any Gymnasium environment as a batch of tensors, through Gymnasium's own vector environments."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from gymnasium.wrappers import FilterObservation, TimeLimit
+from gymnasium.wrappers import TimeLimit
 from jaxtyping import Shaped
 from minigrid.minigrid_env import MiniGridEnv
 from torch import Tensor
 
-from envs.action_mask import MaskInObservation, check_mask, has_mask_in_info
-from envs.batched_env import RENDER_FPS, BatchedEnv, EnvStep, Observation
-from envs.construction import close_all, find_wraps, make_single, one_line_of
-from envs.cues import cue_in_view, has_cue
-from envs.guarded_env import GuardedEnv, check_categories
-from envs.observation_fields import (
-    Fields,
-    check_categories_fit,
-    flat_space,
-    leaves,
-    make_flattener,
-    minigrid_grids,
-    name_of,
+from envs.action_mask import MaskInObservation, check_mask
+from envs.batched_env import BatchedEnv, EnvStep, Observation
+from envs.construction import Wrap, close_all, make_single, one_line_of
+from envs.cues import has_cue
+from envs.first_look import look
+from envs.guarded_env import check_categories
+from envs.gymnasium_form import (
+    batch_of_one,
+    check_action_space,
+    check_picture,
+    fps_of,
+    reward_threshold,
+    to_gymnasium,
+    to_tensors,
 )
+from envs.observation_fields import Fields, flat_space, leaves, make_flattener, name_of
+from envs.processes import ProcessVectorEnv, num_cores
 from envs.recall import RecallEnv
+from envs.single_env import SinglePlan, make_in_process
+from envs.specs import find_spec
 from envs.watchdog import Watchdog
+
+Vectorize = Literal["auto", "sync", "async"]
+PROCESS_SECONDS = 1e-3
+"""A step that takes as long pays for the way to another process and back, .2 to .3 ms."""
 
 
 class GymnasiumEnv(BatchedEnv):
-    """`num_envs` copies of a registered Gymnasium environment in one process.
+    """`num_envs` copies of a registered Gymnasium environment, in one process or in many.
 
     Success, where it is known: what the info says under "is_success" or "success" when an episode
     ends; for MiniGrid, where it does not, an episode that terminated with a reward of MiniGrid's.
@@ -53,13 +64,14 @@ class GymnasiumEnv(BatchedEnv):
             start again after the last.
         timeout: seconds that one step or reset of one environment may take; None: any time.
         env_kwargs: arguments of the constructor, over those of the id.
-        wrap: wrappers, the innermost first: see `envs.make`.
+        wraps: from `find_wraps`, the innermost first.
+        vectorize: see `envs.make`.
 
     Raises:
         ValueError: for an environment that cannot be made, copies whose spaces differ, a space
             that cannot be taken, or a render mode that is not there.
-        EnvError: from `reset` and `step`, where an environment raises, hangs or returns what its
-            spaces forbid.
+        EnvError: from `reset` and `step`, where an environment raises, hangs, returns what its
+            spaces forbid, or its process ends.
     """
 
     backend = "gymnasium"
@@ -74,83 +86,104 @@ class GymnasiumEnv(BatchedEnv):
         level_seeds: Sequence[int] | None = None,
         timeout: float | None = None,
         env_kwargs: Mapping[str, Any] | None = None,
-        wrap: Sequence[str] = (),
+        wraps: Sequence[tuple[str, Wrap]] = (),
+        vectorize: Vectorize = "sync",
     ):
         env_kwargs = env_kwargs or {}
-        wraps = find_wraps(wrap)
         if render_mode is not None:
             _check_drawn(env_id, env_kwargs, render_mode)
         self._env_id = env_id
-        self._watchdog = Watchdog(timeout)
-        singles: list[gymnasium.Env] = []
-        try:
-            for _ in range(num_envs):
-                singles.append(make_single(env_id, env_kwargs, wraps, render_mode))
-                _check_alike(env_id, singles)
-            if has_mask_in_info(singles[0], self._watchdog):
-                singles = [MaskInObservation(single) for single in singles]
-            first = singles[0]
-            try:
-                grids = self._grids(first) if isinstance(first.unwrapped, MiniGridEnv) else ()
-                self.observation_space = flat_space(first.observation_space, grids)
-                self.action_space = _check_action_space(first.action_space)
-            except ValueError as error:
-                raise ValueError(one_line_of(f"env={env_id!r}: {error}")) from None
-        except BaseException:
-            close_all(singles)
-            raise
-        self.has_cue = has_cue(first.unwrapped)
-        self.has_success = isinstance(first.unwrapped, MiniGridEnv | RecallEnv)
-        self.has_time_limit = self.has_success or _is_limited(first)
-        if first.spec is not None and first.spec.reward_threshold is not None:
-            self.reward_threshold = float(first.spec.reward_threshold)
-        self.render_fps = _render_fps(first)
-        self._cue: Tensor | None = None
-        kept = _kept_fields(first.observation_space, self.observation_space)
-
-        def guarded(index: int) -> gymnasium.Env:
-            env = singles[index]
-            if level_seeds is not None:
-                env = SeededEpisodes(env, level_seeds, first=index, step=num_envs)
-            if kept:
-                env = FilterObservation(env, kept)
-            return GuardedEnv(env, f"{env_id}, env {index} of {num_envs}", self._watchdog)
-
         self.num_envs = num_envs
         self.device = torch.device(device)
-        self._vector_env = SyncVectorEnv(
-            [partial(guarded, index) for index in range(num_envs)],
-            copy=False,
-            autoreset_mode=AutoresetMode.SAME_STEP,
-        )
-        self._flatten = make_flattener(
-            self._vector_env.single_observation_space, self.observation_space
-        )
+        self._watchdog = Watchdog(timeout)
         seeds = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
         self._has_started = False
         self._seeds = [int(value) for value in seeds.generate_state(num_envs)]
+        self._cue: Tensor | None = None
+        may_fork = vectorize != "sync" and num_envs > 1 and render_mode is None
+        first = make_single(env_id, env_kwargs, wraps, render_mode)
+        singles = [first]
+        try:
+            is_timed = may_fork and vectorize == "auto" and num_cores() > 1
+            with _with_id(env_id):
+                self.action_space = check_action_space(first.action_space)
+                seen = look(first, self._watchdog, is_timed)
+                if seen.has_mask:
+                    first = MaskInObservation(first)
+                space = first.observation_space
+                self.observation_space = flat_space(space, seen.grids)
+            self._describe(first)
+            plan = SinglePlan(
+                env_id=env_id,
+                spec=None if ":" in env_id else find_spec(env_id),
+                num_envs=num_envs,
+                env_kwargs=env_kwargs,
+                wrap=[name for name, _ in wraps],
+                has_mask=seen.has_mask,
+                kept=_kept_fields(space, self.observation_space),
+                level_seeds=level_seeds,
+                timeout=timeout,
+            )
+            is_slow = is_timed and seen.step_seconds >= PROCESS_SECONDS
+            if may_fork and (vectorize == "async" or is_slow):
+                close_all(singles)
+                self._vector_env = self._in_processes(plan, level_seeds or self._seeds)
+            else:
+                while len(singles) < num_envs:
+                    singles.append(make_single(env_id, env_kwargs, wraps, render_mode))
+                    _check_alike(env_id, singles)
+                self._vector_env = self._in_this_process(plan, singles)
+        except BaseException:
+            close_all(singles)
+            self._watchdog.close()
+            raise
+        self._flatten = make_flattener(
+            self._vector_env.single_observation_space, self.observation_space
+        )
+
+    def _in_this_process(self, plan: SinglePlan, singles: Sequence[gymnasium.Env]) -> SyncVectorEnv:
+        makers = [
+            partial(plan.guarded, env, index, self._watchdog) for index, env in enumerate(singles)
+        ]
+        return SyncVectorEnv(makers, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
+
+    def _in_processes(self, plan: SinglePlan, seeds: Sequence[int]) -> ProcessVectorEnv:
+        self.num_processes = self.num_envs
+        makers = [
+            partial(make_in_process, plan, index, int(seeds[index % len(seeds)]), os.getpid())
+            for index in range(self.num_envs)
+        ]
+        return ProcessVectorEnv(makers, self._env_id, plan.timeout)
+
+    def _describe(self, first: gymnasium.Env) -> None:
+        """Say what is known of the task by its first copy."""
+        self.has_cue = has_cue(first.unwrapped)
+        self.has_success = isinstance(first.unwrapped, MiniGridEnv | RecallEnv)
+        self.has_time_limit = self.has_success or _is_limited(first)
+        self.reward_threshold = reward_threshold(first.spec)
+        self.render_fps = fps_of(first.metadata)
 
     def reset(self) -> Observation:
         # the seeds are for the first time: a second reset goes on with the next levels
         with self._watchdog.handler():
-            observation, _ = self._vector_env.reset(
+            observation, info = self._vector_env.reset(
                 seed=None if self._has_started else list(self._seeds)
             )
         self._has_started = True
-        self._look_for_cues()
-        return self._tensors(self._flat(observation))
+        self._note_cues(info)
+        return to_tensors(self._flat(observation), self.device)
 
     def step(self, actions: Shaped[Tensor, "B ..."]) -> EnvStep:
         cue = self._cue
         with self._watchdog.handler():
             observation, reward, terminated, truncated, info = self._vector_env.step(
-                self._gymnasium_actions(actions)
+                to_gymnasium(actions, self.action_space)
             )
-        self._look_for_cues()
+        self._note_cues(info)
         flat = self._flat(observation)
         success = self._success(terminated | truncated, info)
         return EnvStep(
-            observation=self._tensors(flat),
+            observation=to_tensors(flat, self.device),
             reward=torch.as_tensor(reward, dtype=torch.float32).to(self.device, copy=True),
             terminated=torch.as_tensor(terminated).to(self.device, copy=True),
             truncated=torch.as_tensor(truncated).to(self.device, copy=True),
@@ -163,13 +196,9 @@ class GymnasiumEnv(BatchedEnv):
         self._vector_env.set_attr("step_bound", max_steps)
 
     def render(self, index: int) -> np.ndarray:
-        frame = self._vector_env.envs[index].render()
-        if not isinstance(frame, np.ndarray):
-            raise ValueError(
-                "this environment draws no pictures; make it with render_mode='rgb_array', and "
-                "check that its metadata['render_modes'] lists it"
-            )
-        return frame
+        # those in processes are made without pictures
+        envs = self._vector_env.envs if isinstance(self._vector_env, SyncVectorEnv) else None
+        return check_picture(envs[index].render() if envs else None)
 
     def close(self) -> None:
         with self._watchdog.handler():
@@ -184,30 +213,10 @@ class GymnasiumEnv(BatchedEnv):
             check_mask(fields, self.action_space, self._env_id)
         return fields
 
-    def _grids(self, first: gymnasium.Env) -> set[str]:
-        """Return which parts of the observation are MiniGrid's grids, by a look at the first."""
-        probe = GuardedEnv(first, self._env_id, self._watchdog)
-        with self._watchdog.handler():
-            observation, _ = probe.reset(seed=0)
-        return minigrid_grids(probe.observation_space, observation)
-
-    def _look_for_cues(self) -> None:
+    def _note_cues(self, info: dict[str, Any]) -> None:
         """Note which cue each env shows."""
         if self.has_cue:
-            cues = [cue_in_view(env.unwrapped) for env in self._vector_env.envs]
-            self._cue = torch.tensor(cues, device=self.device)
-
-    def _gymnasium_actions(self, actions: Tensor) -> np.ndarray:
-        array = actions.detach().cpu().numpy()
-        space = self.action_space
-        if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
-            return array + space.start
-        assert isinstance(space, spaces.Box)
-        # a memory that is not finite acts like that until it is found: see agents.finite
-        shaped = np.nan_to_num(array).reshape(self.num_envs, *space.shape)
-        if np.issubdtype(space.dtype, np.integer):
-            shaped = np.rint(shaped)
-        return np.clip(shaped, space.low, space.high).astype(space.dtype)
+            self._cue = torch.as_tensor(info["cue"]).to(self.device, copy=True)
 
     def _success(self, done: np.ndarray, info: dict[str, Any]) -> np.ndarray:
         """Return 1 for the episodes that ended in success, nan where that is not known, else 0."""
@@ -226,32 +235,10 @@ class GymnasiumEnv(BatchedEnv):
             return None
         final = {name: array.copy() for name, array in flat.items()}
         for row in rows:
-            single = self._flat(_batch_of_one(info["final_obs"][row]), f"{self._env_id}, env {row}")
+            single = self._flat(batch_of_one(info["final_obs"][row]), f"{self._env_id}, env {row}")
             for name, array in single.items():
                 final[name][row] = array[0]
-        return self._tensors(final)
-
-    def _tensors(self, fields: Fields) -> Observation:
-        # SyncVectorEnv writes the next step into the same arrays: copy.
-        return {
-            name: torch.as_tensor(array).to(self.device, copy=True)
-            for name, array in fields.items()
-        }
-
-
-class SeededEpisodes(gymnasium.Wrapper):
-    """Seeds every episode: number first, first + step, ... of the seeds, round and round."""
-
-    def __init__(self, env: gymnasium.Env, seeds: Sequence[int], first: int, step: int):
-        super().__init__(env)
-        self._seeds, self._next, self._step = seeds, first, step
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[Any, dict[str, Any]]:
-        seed = int(self._seeds[self._next % len(self._seeds)])
-        self._next += self._step
-        return self.env.reset(seed=seed, options=options)
+        return to_tensors(final, self.device)
 
 
 def _is_limited(env: gymnasium.Env) -> bool:
@@ -263,17 +250,13 @@ def _is_limited(env: gymnasium.Env) -> bool:
     return False
 
 
-def _render_fps(env: gymnasium.Env) -> float:
-    fps = env.metadata.get("render_fps")
-    return float(fps) if isinstance(fps, int | float) and 0 < fps < float("inf") else RENDER_FPS
-
-
-def _batch_of_one(observation: Any) -> Any:
-    if isinstance(observation, dict):
-        return {name: _batch_of_one(value) for name, value in observation.items()}
-    if isinstance(observation, tuple):
-        return tuple(_batch_of_one(value) for value in observation)
-    return [observation] if isinstance(observation, str) else np.asarray(observation)[None]
+@contextmanager
+def _with_id(env_id: str) -> Iterator[None]:
+    """Name the environment in an error of its spaces, in one line."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(one_line_of(f"env={env_id!r}: {error}")) from None
 
 
 def _check_drawn(env_id: str, env_kwargs: Mapping[str, Any], render_mode: str) -> None:
@@ -306,16 +289,3 @@ def _kept_fields(space: spaces.Space, flat: spaces.Dict) -> list[Any]:
         return []
     used = {path[0] for path, _ in leaves(space) if name_of(path) in flat.spaces}
     return [] if used == set(space.spaces) else [key for key in space.spaces if key in used]
-
-
-def _check_action_space(space: spaces.Space) -> spaces.Space:
-    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
-        check_categories_fit("the action", space)
-    if isinstance(space, spaces.Discrete | spaces.Box):
-        return space
-    if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1:
-        return space
-    raise ValueError(
-        f"action space {space} is not supported; supported are Discrete, MultiDiscrete (of one "
-        "axis) and Box: wrap the environment so that it takes one of those"
-    )

@@ -6,22 +6,32 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import gymnasium
 import minigrid  # noqa: F401  (registers its ids)
 import numpy as np
 import torch
+from gymnasium.envs.registration import EnvSpec
 
 from envs import junctions, memory, recall, t_maze
 from envs.batched_env import BatchedEnv
-from envs.construction import check_kwargs, find_wraps, named
-from envs.gymnasium_adapter import GymnasiumEnv
+from envs.construction import Wrap, check_kwargs, find_wraps, named, one_line_of, with_tuples
+from envs.gymnasium_adapter import GymnasiumEnv, Vectorize
+from envs.own_tensors import make_own
 from envs.selection import has_tensor_env, tensor_env
-from envs.specs import check_batch, find_spec, known_module
+from envs.specs import (
+    Registered,
+    TensorFactory,
+    check_batch,
+    factory_of,
+    find_spec,
+    known_module,
+)
 from envs.vector_env import TensorVectorEnv
+from envs.vectorized_env import VectorizedEnv
 
-Backend = Literal["auto", "tensor", "gymnasium"]
+Backend = Literal["auto", "tensor", "gymnasium", "vector"]
 
 _JUNCTIONS = re.compile(r"mtxl/Junctions(?P<first>\d+)(?:to(?P<last>\d+))?(?:x(?P<number>\d+))?-v0")
 _T_MAZE = re.compile(r"mtxl/TMaze(?P<first>\d+)(?:to(?P<last>\d+))?(?P<active>Active)?-v0")
@@ -45,26 +55,34 @@ def make(
     timeout: float | None = None,
     env_kwargs: Mapping[str, Any] | None = None,
     wrap: Sequence[str] = (),
+    vectorize: Vectorize = "auto",
 ) -> BatchedEnv:
     """Make `num_envs` copies of an environment as one batch.
 
     Args:
-        env_id: any id registered with Gymnasium (MiniGrid's are), "module:id", or one of ours:
-            "mtxl/MemoryS65-v0" and so on, see `envs.memory`, `envs.t_maze`,
-            `envs.junctions` and `envs.recall`.
+        env_id: any id registered with Gymnasium (MiniGrid's are) or by `register`, "module:id",
+            "envpool:id", or one of ours: "mtxl/MemoryS65-v0" and so on, see `envs.memory`,
+            `envs.t_maze`, `envs.junctions` and `envs.recall`.
         num_envs: number of copies.
         device: where the tensors live.
         seed: of the levels; copies have streams of their own.
         render_mode: "rgb_array" to render pictures; MiniGrid's tensors always can.
-        backend: "tensor" keeps the environments on the device, "gymnasium" steps them one by one
-            in this process; "auto" takes tensors for the ids that they are there for.
+        backend: "tensor" keeps the environments on the device, "gymnasium" makes single ones,
+            "vector" the vector environment that an id has itself; "auto" takes tensors for the ids
+            that they are there for, and "vector" for those that have nothing else.
         level_seeds: play the levels of `reset(seed)` for these seeds: the k-th episode of env i
             has seed number i + k num_envs, from the start again after the last.
-        timeout: seconds that one step or reset of one Gymnasium environment may take; None: any.
+        timeout: seconds that one step or reset of one Gymnasium environment, or of a vector
+            environment, may take; None: any.
         env_kwargs: arguments of the environment's constructor, over those of its id, and
-            Gymnasium's max_episode_steps.
+            Gymnasium's max_episode_steps. A list becomes a tuple where the constructor asks for
+            one.
         wrap: wrappers, the innermost first: classes of gymnasium.wrappers by their names, others,
-            and functions from an environment to one, as "module:Wrapper". Tensors have none.
+            and functions from an environment to one, as "module:Wrapper". Only single ones have
+            them.
+        vectorize: "sync" steps single environments one after the other in this process, "async"
+            each in a process of its own; "auto" takes processes where a step of the first takes
+            `PROCESS_SECONDS` or more and there are two cores. To draw pictures it is "sync".
 
     Raises:
         ValueError: for an unknown id, an environment that cannot be made, a space that cannot be
@@ -73,37 +91,88 @@ def make(
     """
     if backend not in get_args(Backend):
         raise ValueError(f"backend={backend!r} must be one of {', '.join(get_args(Backend))}")
+    if vectorize not in get_args(Vectorize):
+        raise ValueError(f"vectorize={vectorize!r} must be one of {', '.join(get_args(Vectorize))}")
     check_batch(num_envs, device, level_seeds)
-    env_kwargs = dict(env_kwargs or {})
-    if is_on_tensors(env_id, backend, env_kwargs, wrap):
-        return tensor_env(env_id, num_envs, device, seed, level_seeds, env_kwargs, render_mode)
-    return GymnasiumEnv(
-        env_id, num_envs, device, seed, render_mode, level_seeds, timeout, env_kwargs, wrap
-    )
+    chosen = choose(env_id, backend, env_kwargs or {}, wrap)
+    if chosen.backend == "tensor":
+        if factory := factory_of(chosen.spec):
+            return make_own(env_id, factory, num_envs, device, seed, level_seeds, chosen.env_kwargs)
+        return tensor_env(
+            env_id, num_envs, device, seed, level_seeds, chosen.env_kwargs, render_mode
+        )
+    options = (device, seed, render_mode, level_seeds, timeout, chosen.env_kwargs)
+    if chosen.backend == "vector":
+        return VectorizedEnv(env_id, num_envs, *options)
+    return GymnasiumEnv(env_id, num_envs, *options, chosen.wraps, vectorize)
 
 
-def is_on_tensors(
+def register(env_id: str, factory: TensorFactory) -> None:
+    """Register batches of an environment of one's own that are tensors: see `TensorFactory`.
+
+    Raises:
+        ValueError: for an id that is taken, or that is none.
+    """
+    if env_id in gymnasium.registry or _own_task(env_id) is not None:
+        raise ValueError(f"env_id={env_id!r} is registered already; choose another id")
+    try:
+        gymnasium.register(env_id, vector_entry_point=Registered(env_id, factory))
+    except gymnasium.error.Error as error:
+        raise ValueError(
+            f"env_id={env_id!r} cannot be registered ({one_line_of(str(error))}); write it like "
+            "MyEnv-v0"
+        ) from error
+
+
+class Choice(NamedTuple):
+    """What runs an environment, and with what."""
+
+    backend: Backend
+    """Any but auto."""
+    spec: EnvSpec
+    env_kwargs: dict[str, Any]
+    wraps: list[tuple[str, Wrap]]
+
+
+def choose(
     env_id: str, backend: Backend, env_kwargs: Mapping[str, Any], wrap: Sequence[str]
-) -> bool:
-    """Return whether tensors run an environment; nothing of it is made.
+) -> Choice:
+    """Return what runs an environment; nothing of it is made.
 
     Raises:
         ValueError: for an unknown id, names that can be no arguments, wrappers that are not there,
-            or tensors that are to be wrapped.
+            a backend that it does not have, or batches that are to be wrapped.
     """
     check_id(env_id)
     check_kwargs(env_kwargs)
-    find_wraps(wrap)
-    if wrap and backend == "tensor":
+    wraps = find_wraps(wrap)
+    spec = find_spec(env_id)
+    is_own = factory_of(spec) is not None
+    if backend == "auto":
+        with named(env_id, env_kwargs):  # what makes it may not be importable
+            on_tensors = is_own or (not wrap and has_tensor_env(spec, env_kwargs))
+        has_singles = spec.entry_point is not None
+        backend = "tensor" if on_tensors else "gymnasium" if has_singles else "vector"
+    elif backend != "tensor" and is_own:
         raise ValueError(
-            f"wrap={', '.join(wrap)} is for single environments, and backend='tensor' has none; "
+            f"env={env_id!r} is tensors only; leave out backend={backend!r}, or use 'auto'"
+        )
+    if wrap and backend != "gymnasium":
+        raise ValueError(
+            f"wrap={', '.join(wrap)} is for single environments, and backend={backend!r} has none; "
             "leave it out, or use backend='auto' or 'gymnasium'"
         )
-    spec = find_spec(env_id)
-    if backend != "auto":
-        return backend == "tensor"
-    with named(env_id, env_kwargs):  # what makes it may not be importable
-        return not wrap and has_tensor_env(spec, env_kwargs)
+    if backend == "gymnasium" and spec.entry_point is None:
+        raise ValueError(
+            f"env={env_id!r} makes batches only (it has a vector_entry_point and no entry_point); "
+            "use backend='auto' or 'vector'"
+        )
+    if backend == "vector" and spec.vector_entry_point is None:
+        raise ValueError(
+            f"env={env_id!r} has no vector_entry_point, which backend='vector' is for; use 'auto' "
+            "or 'gymnasium'"
+        )
+    return Choice(backend, spec, with_tuples(env_id, env_kwargs), wraps)
 
 
 def check_id(env_id: str) -> None:

@@ -6,39 +6,74 @@ import difflib
 import importlib
 import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NoReturn
 
 import gymnasium
 import torch
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 
+from envs.batched_env import BatchedEnv
+
 _MODULES = {"ALE/": "ale_py", "popgym-": "popgym"}
 """What registers ids that begin so, of packages that many have."""
 _PIP_NAMES = {"ale_py": "ale-py", "popgym": '"popgym[navigation]"'}
+ENVPOOL = "envpool"
+"""The module of EnvPool (Weng et al. 2022, arXiv 2206.10558)."""
+
+
+TensorFactory = Callable[..., BatchedEnv]
+"""A class of `BatchedEnv`, or a function that returns one: `factory(num_envs, device, seed,
+**env_kwargs)`, with the torch.device on which its tensors live, and a seed from 0 to 2^63 - 1 on
+which, with the actions, alone depends what happens."""
+
+
+@dataclass(frozen=True)
+class Registered:
+    """What an id of `envs.register` has in place of a vector environment."""
+
+    env_id: str
+    factory: TensorFactory
+
+    def __call__(self, *_: Any, **__: Any) -> NoReturn:
+        raise ValueError(f"env={self.env_id!r} is tensors; make it by envs.make")
+
+
+def factory_of(spec: EnvSpec) -> TensorFactory | None:
+    """Return what makes the tensors of an id of `envs.register`; None for others."""
+    entry = spec.vector_entry_point
+    return entry.factory if isinstance(entry, Registered) else None
 
 
 def find_spec(env_id: str) -> EnvSpec:
     """Return the specification of an id, "module:id" included.
 
     Raises:
-        ValueError: for a module that cannot be imported, an id that it does not register, or one
-            that makes no single environments.
+        ValueError: for a module that cannot be imported, or an id that it does not register.
     """
     module, colon, name = env_id.rpartition(":")
     if not name or (colon and not module):
         raise ValueError(f"env={env_id!r} must be an id, or module:id; write my_module:MyEnv-v0")
     if module:
         _import(env_id, module)
+    if module == ENVPOOL:
+        return _envpool_spec(env_id, name)
     try:
-        spec = gymnasium.spec(name)
+        return gymnasium.spec(name)
     except gymnasium.error.Error as error:
         raise ValueError(_no_such_id(env_id, module, name, error)) from error
-    if spec.entry_point is None:
-        raise ValueError(
-            f"env={env_id!r} makes batches only (it has a vector_entry_point and no entry_point); "
-            "use an id with an entry_point"
-        )
-    return spec
+
+
+def _envpool_spec(env_id: str, name: str) -> EnvSpec:
+    """Return what makes an id of EnvPool's, which registers none with Gymnasium."""
+    envpool = importlib.import_module(ENVPOOL)
+    if name not in (known := envpool.list_all_envs()):
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0)
+        named = ", ".join(f"{ENVPOOL}:{each}" for each in near)
+        raise ValueError(f"env={env_id!r} is not among EnvPool's; did you mean {named}?")
+    make = partial(envpool.make, name, env_type="gymnasium")
+    return EnvSpec(name, vector_entry_point=make)
 
 
 def known_module(env_id: str) -> str | None:
@@ -77,15 +112,19 @@ def _no_such_id(env_id: str, module: str, name: str, error: Exception) -> str:
 
 def _package(spec: EnvSpec) -> str:
     """Return the package that an id's environments come from."""
-    made_by = spec.entry_point or spec.vector_entry_point
+    made_by = factory_of(spec) or spec.entry_point or spec.vector_entry_point
     is_path = isinstance(made_by, str)
     module = made_by if is_path else getattr(made_by, "__module__", "")
     return re.split("[.:]", module)[0]
 
 
 def creator(spec: EnvSpec) -> Callable[..., Any] | None:
-    """Return the class, or the function, that an id's environments are made with."""
-    entry_point = spec.entry_point
+    """Return the class, or the function, that an id's environments, or batches, are made with."""
+    return factory_of(spec) or load(spec.entry_point or spec.vector_entry_point)
+
+
+def load(entry_point: Any) -> Any:
+    """Return what an entry point names; one that is no name is it itself."""
     return load_env_creator(entry_point) if isinstance(entry_point, str) else entry_point
 
 

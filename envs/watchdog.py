@@ -11,6 +11,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 GRACE_SECONDS = 5.0
 """From the exception to the end of the process."""
@@ -29,10 +30,13 @@ class Watchdog:
 
     Args:
         seconds: how long a call may take; None: as long as it likes.
+        ends_process: whether to end the process where an exception does not help. Left out where
+            another process does.
     """
 
-    def __init__(self, seconds: float | None):
+    def __init__(self, seconds: float | None, ends_process: bool = True):
         self.seconds = seconds
+        self.ends_process = ends_process
         self.what = ""  # the call, for people
         self.clock = 0.0  # seconds, as the watching thread counts them
         self._began: float | None = None
@@ -49,12 +53,16 @@ class Watchdog:
         if not self.is_on:
             yield
             return
-        before = signal.signal(signal.SIGALRM, self._interrupt)
+        before = self.listen()
         try:
             yield
         finally:
             self._began = None
             signal.signal(signal.SIGALRM, before)
+
+    def listen(self) -> Any:
+        """Let calls be interrupted from now on; return the handler of before."""
+        return signal.signal(signal.SIGALRM, self._interrupt) if self.is_on else None
 
     def begin(self) -> None:
         """A call begins."""
@@ -92,7 +100,7 @@ def _watch(watched: weakref.ref[Watchdog], closed: threading.Event) -> None:
         watchdog.clock += min(now - looked, 2 * interval)  # longer: the process was stopped
         looked = now
         overdue = watchdog.overdue_seconds
-        if overdue > GRACE_SECONDS:
+        if overdue > GRACE_SECONDS and watchdog.ends_process:
             print(f"error: {watchdog.what} has not ended after {watchdog.seconds:g} s and cannot "
                   "be interrupted: the process ends. The run's last checkpoint is kept",
                   file=sys.stderr, flush=True)  # fmt: skip

@@ -33,7 +33,7 @@ from agents.core import (
     has_option,
     make_core,
 )
-from envs.registry import is_on_tensors
+from envs.registry import choose
 from experiments.widths import Size, describe, with_equal
 from mtxl_rl.config import TrainConfig, differences, flat, num_cores, short_name, to_json
 from mtxl_rl.run_directory import load_config
@@ -262,7 +262,7 @@ def _changed(base: TrainConfig, options: Mapping[str, str]) -> TrainConfig:
         config = tyro.cli(TrainConfig, default=base, args=arguments)
     except SystemExit:  # it has said why
         raise ValueError("see above") from None
-    is_on_tensors(config.env, config.backend, config.env_kwargs, config.wrap)  # or says why not
+    choose(config.env, config.backend, config.env_kwargs, config.wrap)  # or says why not
     make_core(config.core)
     return config
 

@@ -28,7 +28,7 @@ from mtxl_rl.config import EvaluateConfig, Memory, pick_device, set_threads
 from mtxl_rl.evaluate import in_env_of, load_agent
 from mtxl_rl.evaluation import evaluate_agent
 from mtxl_rl.interventions import InterventionError
-from mtxl_rl.run_directory import read_json, write_json
+from mtxl_rl.run_directory import load_config, read_json, write_json
 
 
 def lengths(
@@ -108,7 +108,8 @@ def _play(
     missing = [pair for pair in wanted if _key(*pair) not in rates]
     if not missing:
         return rates
-    agent, config, _ = load_agent(run.path, newest, pick_device("auto"))
+    config = load_config(run.path)
+    agent, _ = load_agent(config, newest, pick_device("auto"))
     longest = longest_episode(newest)
     options = EvaluateConfig(episodes=episodes, num_envs=episodes, seed=config.seed)
     for env_id, what in missing:

@@ -6,7 +6,6 @@ import dataclasses
 import difflib
 import json
 import math
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,8 @@ from gymnasium import spaces
 
 from agents.core import CoreConfig
 from agents.ppo import PPOConfig, check_minibatches
-from envs import Backend
+from envs import Backend, Vectorize
+from envs.processes import num_cores
 
 Device = Literal["auto", "cpu", "cuda"]
 Compile = Literal["auto", "on", "off"]
@@ -89,8 +89,13 @@ class TrainConfig:
     """A wrapper of the environment: a class of gymnasium.wrappers by its name, or module:Wrapper.
     Once for each, the innermost first. Tensors have none."""
     backend: Backend = "auto"
-    """What runs the environments: tensor (on the device of the network) or gymnasium (one by one
-    on the CPU); auto takes tensors where they exist."""
+    """What runs the environments: tensor (on the device of the network), gymnasium (single ones, on
+    the CPU), or vector (the vector environment that an id is registered with, or EnvPool's); auto
+    takes tensors where they exist, and vector where there are no single ones."""
+    vectorize: Vectorize = "auto"
+    """How single environments are run: sync (one after the other), or async (each in a process of
+    its own). auto: in processes where a step takes a millisecond or more and there are two cores
+    or more."""
     total_frames: int = 10_000_000
     """Environment steps to train for, over all envs."""
     num_envs: int = 128
@@ -211,6 +216,8 @@ class EvaluateConfig:
     with --env, none."""
     wrap: tyro.conf.Suppress[tuple[str, ...]] = ()
     """Wrappers of the environment: those of training."""
+    vectorize: tyro.conf.Suppress[Vectorize] = "auto"
+    """How single environments are run: as in training."""
     memory: Memory = "kept"
     """What to do to the memory before every step, to learn what it is good for. cleared: all of
     it, and the previous action and reward; without-short, without-long: that part; swapped-long:
@@ -306,13 +313,6 @@ def check_timeout(seconds: float | None) -> None:
 def set_threads(num_threads: int | None) -> None:
     """Set the CPU threads of torch; None: the cores that this process may use."""
     torch.set_num_threads(num_cores() if num_threads is None else num_threads)
-
-
-def num_cores() -> int:
-    """Return the cores that this process may use."""
-    # sched_getaffinity knows of containers' and taskset's limits, where it exists
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def to_json(config: TrainConfig) -> dict[str, Any]:

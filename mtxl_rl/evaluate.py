@@ -27,32 +27,36 @@ from mtxl_rl.run_directory import load_config
 
 
 def load_agent(
-    run_dir: Path, checkpoint_dir: Path | None, device: torch.device
-) -> tuple[ActorCritic, TrainConfig, int]:
-    """Return a run's agent, its configuration and the frames that it was trained for.
+    config: TrainConfig, checkpoint_dir: Path, device: torch.device
+) -> tuple[ActorCritic, int]:
+    """Return a run's agent and the frames that it was trained for.
+
+    Args:
+        config: of the run.
+        checkpoint_dir: one of its checkpoints.
+        device: where the agent goes.
 
     Raises:
-        ValueError: when the folder is not a run, or the checkpoint does not belong to it.
+        ValueError: when the checkpoint does not belong to the run.
     """
-    config = load_config(run_dir)
     spec = envs.make(
         config.env, 1, backend=config.backend, env_kwargs=config.env_kwargs, wrap=config.wrap
     )
     agent = ActorCritic(spec.observation_space, spec.action_space, config.core)
     spec.close()
-    frames, _ = checkpoint.load_checkpoint(
-        checkpoint_dir or checkpoint.newest_checkpoint(run_dir), config, agent
-    )
+    frames, _ = checkpoint.load_checkpoint(checkpoint_dir, config, agent)
     agent.precision = pick_precision(config.precision, device, config.core, agent.action_space)
-    return agent.to(device).eval(), config, frames
+    return agent.to(device).eval(), frames
 
 
 def in_env_of(run: TrainConfig, config: EvaluateConfig) -> EvaluateConfig:
-    """Return the options with wrappers, and arguments of the environment, of the run's training."""
+    """Return the options with what the run's training says of its environment."""
     env_kwargs = config.env_kwargs
     if env_kwargs is None and config.env in (None, run.env):
         env_kwargs = run.env_kwargs
-    return dataclasses.replace(config, env_kwargs=env_kwargs, wrap=run.wrap)
+    return dataclasses.replace(
+        config, env_kwargs=env_kwargs, wrap=run.wrap, vectorize=run.vectorize
+    )
 
 
 def evaluate(
@@ -67,9 +71,9 @@ def evaluate(
     """
     with stdout_to_stderr() if config.json else nullcontext():  # environments may print
         device = pick_device(config.device)
-        load_config(run)  # says where a folder is no run
+        run_config = load_config(run)
         path = config.checkpoint or checkpoint.newest_checkpoint(run)
-        agent, run_config, frames = load_agent(run, path, device)
+        agent, frames = load_agent(run_config, path, device)
         set_threads(run_config.num_threads)
         env_id = config.env or run_config.env
         config = in_env_of(run_config, config)

@@ -127,6 +127,7 @@ def _play_levels(
             timeout=config.env_timeout,
             env_kwargs=config.env_kwargs,
             wrap=config.wrap,
+            vectorize=config.vectorize,
         )
         try:
             _check_spaces(agent, env, env_id)
@@ -160,7 +161,7 @@ def start_places(agent: ActorCritic, episodes: int) -> list[int]:
 
 def check_bound(max_steps: int, env: BatchedEnv) -> None:
     """Raise ValueError where episodes cannot be cut."""
-    if env.backend == "tensor":
+    if type(env).bound_episodes is BatchedEnv.bound_episodes:
         raise ValueError(
             f"max_steps={max_steps} cannot be set for environments that are tensors, where every "
             "episode ends by itself; leave it out, or set --backend gymnasium in training"

@@ -46,7 +46,7 @@ from mtxl_rl.training_state import Stateful, has_episodes, restore_training_, tr
 MAY_CHANGE = (
     "total_frames", "stop_at_success", "stop_at_return", "device", "compile", "strict",
     "num_threads", "checkpoint_every", "keep", "eval_episodes", "eval_max_steps", "env_timeout",
-    "allow_changes",
+    "vectorize", "allow_changes",
 )  # fmt: skip
 """Options that a resumed run can change: they change nothing of what it has learned."""
 CHECKPOINT_SECONDS = 600.0
@@ -244,7 +244,7 @@ class Run:
                 f"{self.schedule.end_frames:,} frames: it is finished; {remedy}"
             )
         exactly = ""
-        if self.env.backend != "tensor":
+        if not isinstance(self.env, Stateful):
             exactly = (
                 "; these environments cannot save their state: all of them start fresh episodes"
             )

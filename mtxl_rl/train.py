@@ -86,6 +86,7 @@ def _train(config: TrainConfig, device: torch.device) -> Evaluation:
     env = envs.make(
         config.env, config.num_envs, device, seeds, backend=config.backend,
         timeout=config.env_timeout, env_kwargs=config.env_kwargs, wrap=config.wrap,
+        vectorize=config.vectorize,
     )  # fmt: skip
     try:
         if config.eval_max_steps is not None:
@@ -125,7 +126,8 @@ def _introduce(run: Run) -> None:
     config, agent = run.config, run.trainer.agent
     sizes = agent.sizes
     precision = str(agent.precision).removeprefix("torch.")
-    say(f"{config.env}: {config.num_envs} envs, {run.env.backend} backend, core "
+    in_processes = f" in {run.env.num_processes} processes" * bool(run.env.num_processes)
+    say(f"{config.env}: {config.num_envs} envs{in_processes}, {run.env.backend} backend, core "
           f"{config.core.kind}, {sizes['parameters']:,} parameters, {sizes['state_floats']:,} "
           f"floats of state, {agent.device}, {precision}, {run.trainer.form}")  # fmt: skip
     for name, words in agent.encoder.reads.items():
@@ -166,6 +168,7 @@ def _evaluate(run: Run) -> Evaluation:
         env_timeout=config.env_timeout,
         env_kwargs=config.env_kwargs,
         wrap=config.wrap,
+        vectorize=config.vectorize,
     )
     longest = run.window.longest
     evaluation = evaluate_agent(agent, config.env, options, config.backend, longest)

@@ -15,12 +15,11 @@ from torch import Tensor
 
 from agents.acceleration import Trainer
 from agents.trees import named_tensors, with_tensors
-from envs.tensor_env import TensorEnv
 
 
 @runtime_checkable
 class Stateful(Protocol):
-    """A part of a run that says its state as tensors."""
+    """A part of a run, or its environments, that says its state as tensors."""
 
     def state_dict(self) -> dict[str, Tensor]: ...
 
@@ -30,8 +29,7 @@ class Stateful(Protocol):
 def training_tensors(trainer: Trainer, parts: Mapping[str, Stateful]) -> dict[str, Tensor]:
     """Return the state of a run between two updates; `parts` by the names they are saved under.
 
-    Environments that are no tensors cannot say their state: theirs, and the episodes in progress,
-    are left out.
+    Where environments cannot say their state, theirs and the episodes in progress are left out.
     """
     named = {
         f"{prefix}.{name}": tensor
@@ -39,9 +37,10 @@ def training_tensors(trainer: Trainer, parts: Mapping[str, Stateful]) -> dict[st
         for name, tensor in part.state_dict().items()
     }
     named |= _moments(trainer)
-    if isinstance(trainer.env, TensorEnv):
+    if isinstance(trainer.env, Stateful):
         named |= named_tensors(trainer.carry, "carry")
-        named |= {f"env.{name}": tensor for name, tensor in trainer.env.state_dict().items()}
+        state = trainer.env.state_dict()  # it may be what the agent has seen, which is saved too
+        named |= {f"env.{name}": tensor.clone() for name, tensor in state.items()}
     named["random.cpu"] = torch.get_rng_state()
     if trainer.agent.device.type == "cuda":
         named["random.cuda"] = torch.cuda.get_rng_state()
@@ -75,7 +74,7 @@ def restore_training_(
         for prefix, part in parts.items():
             part.load_state_dict(_under(f"{prefix}.", tensors))
         _load_moments_(trainer, tensors)
-        if with_episodes and isinstance(trainer.env, TensorEnv):
+        if with_episodes and isinstance(trainer.env, Stateful):
             trainer.carry = with_tensors(trainer.carry, tensors, "carry")
             trainer.env.load_state_dict(_under("env.", tensors))
     except KeyError as error:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import os
+import signal
 import time
 from typing import Any
 
@@ -17,8 +19,9 @@ class FaultyEnv(gymnasium.Env):
     """An env that goes wrong.
 
     Args:
-        fault: "raises", "hangs", "hangs in C", or what the step returns in place
-            of what it should: a dict of "vector", "symbol", "reward", "observation" or "result".
+        fault: "raises", "hangs", "hangs in C", "is killed", "exits", or what the step returns in
+            place of what it should: a dict of "vector", "symbol", "reward", "observation" or
+            "result".
     """
 
     observation_space = spaces.Dict(
@@ -45,6 +48,10 @@ class FaultyEnv(gymnasium.Env):
     def _go_wrong(self) -> Any:
         if self.fault == "raises":
             raise RuntimeError("the simulator crashed")
+        if self.fault == "is killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.fault == "exits":
+            os._exit(3)
         while self.fault == "hangs":
             time.sleep(0.01)
         if self.fault == "hangs in C":
@@ -59,5 +66,17 @@ class FaultyEnv(gymnasium.Env):
         return wrong.get("result", result)
 
 
+class FaultySeedEnv(FaultyEnv):
+    """The fault is in episodes of seed 1 alone."""
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        self.is_faulty = seed == 1
+        return super().reset(seed=seed)
+
+    def _go_wrong(self) -> Any:
+        return super()._go_wrong() if self.is_faulty else (self._observe(), 1.0, False, False, {})
+
+
+gymnasium.register("FaultySeed-v0", FaultySeedEnv)
 for name in ("raises", "hangs", "hangs in C"):
     gymnasium.register(f"Faulty-{name.replace(' ', '-')}-v0", FaultyEnv, kwargs={"fault": name})

@@ -24,6 +24,7 @@ from envs.grid_env import GridEnv
 from envs.gymnasium_adapter import GymnasiumEnv
 from envs.level_pool import POOL_LEN
 from mtxl_rl import evaluate, train
+from mtxl_rl.checkpoint import newest_checkpoint
 from mtxl_rl.config import EvaluateConfig, TrainConfig, pick_precision
 from mtxl_rl.metrics import EpisodeWindow
 from mtxl_rl.run import Run
@@ -371,6 +372,7 @@ def test_every_env_plays_an_equal_share(trained: Path) -> None:
 
     from mtxl_rl import evaluation
 
-    agent, config, _ = evaluate.load_agent(trained, None, torch.device("cpu"))
+    config = load_config(trained)
+    agent, _ = evaluate.load_agent(config, newest_checkpoint(trained), torch.device("cpu"))
     played = evaluation.evaluate_agent(agent, config.env, EvaluateConfig(episodes=10, num_envs=4))
     assert played.episodes == 10

@@ -18,6 +18,7 @@ from gymnasium.wrappers import FrameStackObservation
 import envs
 from agents.core import CoreConfig
 from envs.batched_env import BatchedEnv
+from envs.construction import with_tuples
 from experiments.grid import make_cells, parse_axes
 from experiments.runs import Run, grouped, varying_options
 from mtxl_rl import evaluate, train
@@ -209,9 +210,28 @@ def test_the_copies_before_one_that_fails_are_closed(make: Make) -> None:
 
 def test_an_id_of_batches_only_is_named(make: Make) -> None:
     gymnasium.register("Batches-v0", vector_entry_point="nowhere:Batches")
-    with pytest.raises(ValueError, match=r"'Batches-v0' makes batches only .*use an id with an en"):
+    with pytest.raises(
+        ValueError, match=r"'Batches-v0' makes batches only .*use backend='auto' or"
+    ):
+        make("Batches-v0", backend="gymnasium")
+    with pytest.raises(ValueError, match=r"cannot be made: ModuleNotFoundError: .*; install what"):
         make("Batches-v0")
+    with pytest.raises(ValueError, match=r"backend='vector' has none; leave it out"):
+        make("Batches-v0", backend="vector", wrap=["TimeLimit"])
     del gymnasium.registry["Batches-v0"]
+    with pytest.raises(ValueError, match=r"'Acrobot-v1' has no vector_entry_point, which"):
+        make("Acrobot-v1", backend="vector")
+
+
+def test_lists_are_tuples_where_a_constructor_asks_for_them() -> None:
+    kept = with_tuples("MiniGrid-Empty-5x5-v0", {"agent_start_pos": [2, 1], "size": 6})
+    assert kept == {"agent_start_pos": (2, 1), "size": 6}  # by its default
+    assert with_tuples(OWN, {"kind": [1], "memory_length": [2]}) == {
+        "kind": [1], "memory_length": [2]
+    }  # fmt: skip
+    env = envs.make("MiniGrid-Empty-5x5-v0", 2, env_kwargs={"agent_start_pos": [2, 1]})
+    env.reset()
+    env.close()
 
 
 @pytest.mark.parametrize(

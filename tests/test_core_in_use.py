@@ -54,7 +54,11 @@ def test_forward_hooks_see_what_a_layer_returns() -> None:
     seen: list[Tensor] = []
     layer = core.layers[-1]
     assert isinstance(layer, nn.Module)
-    layer.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
+
+    def see(_module: nn.Module, _inputs: object, output: Tensor) -> None:
+        seen.append(output)
+
+    layer.register_forward_hook(see)
     x, reset = random_inputs(core, 5, reset_rate=0.0)
     y, _ = core(x, None, reset)
     assert torch.equal(torch.cat(seen, dim=1), y)

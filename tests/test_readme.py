@@ -48,8 +48,13 @@ def test_an_environment_of_your_own_is_as_the_page_says() -> None:
         assert steps[-1].terminated.all()
         assert env.has_success
         assert names["stacked"](names["Corridor"]()).observation_space.shape == (4,)
+        tensors = envs.make("First-v0", 4, env_kwargs={"length": 3})
+        for _ in range(2):
+            first = tensors.reset()["symbol"]
+            rewards = [tensors.step(first).reward.tolist() for _ in range(3)]
+            assert rewards == [[0] * 4, [0] * 4, [1] * 4]
     finally:
-        del gymnasium.registry["Corridor-v0"]
+        del gymnasium.registry["Corridor-v0"], gymnasium.registry["First-v0"]
 
 
 def test_every_file_it_names_exists() -> None:
