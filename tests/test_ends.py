@@ -15,6 +15,7 @@ import pytest
 import torch
 from minigrid.core.world_object import Goal
 from minigrid.minigrid_env import MiniGridEnv
+from single_envs import single_envs
 
 import envs
 from agents.acceleration import Trainer
@@ -120,7 +121,7 @@ def test_success_is_of_minigrids_own_reward_and_an_episode_that_terminated() -> 
     counts = dict.fromkeys(("goal", "lava", "time"), 0)
     generator = torch.Generator().manual_seed(0)
     for _ in range(400):
-        singles: list[Any] = [each.unwrapped for each in env._vector_env.envs]
+        singles: list[Any] = [each.unwrapped for each in single_envs(env)]
         before = [(single, single.grid) for single in singles]
         actions = torch.multinomial(
             torch.tensor([0.2, 0.2, 0.6]), 8, replacement=True, generator=generator
@@ -141,7 +142,7 @@ def test_a_goal_that_is_reached_counts_below_a_bonus() -> None:
     env = envs.make("Odd-Bonus-v0", 1, seed=1)
     assert isinstance(env, GymnasiumEnv)
     env.reset()
-    single = env._vector_env.envs[0].unwrapped
+    single = single_envs(env)[0].unwrapped
     assert isinstance(single, MiniGridEnv)
     single.put_obj(Goal(), *single.front_pos)
     step = env.step(torch.tensor([2]))

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from faulty_env import FAULTY_STEP, FaultyEnv
+from single_envs import single_envs
 
 import envs
 from envs.guarded_env import EnvError, GuardedEnv
@@ -135,7 +136,7 @@ def test_a_batch_that_is_slow_as_a_whole_is_not() -> None:
     """The limit is for each environment, and time between steps does not count."""
     env = make_batch(None, timeout=0.5)
     env.reset()
-    for one in env._vector_env.envs:
+    for one in single_envs(env):
         assert isinstance(one, GuardedEnv)
         inner = one.env
         step = inner.step

@@ -15,6 +15,7 @@ from minigrid.core.actions import Actions
 from minigrid.envs.empty import EmptyEnv
 from minigrid.envs.memory import MemoryEnv
 from minigrid.wrappers import FullyObsWrapper, ImgObsWrapper
+from single_envs import single_envs
 
 import envs
 from envs.gymnasium_adapter import GymnasiumEnv
@@ -114,7 +115,7 @@ def test_sees_the_cue_through_wrappers() -> None:
     env = GymnasiumEnv("WrappedMemory-v0", 4, seed=1)
     env.reset()
     cues = [env.step(torch.full((4,), Actions.left)).cue for _ in range(4)]
-    for index, one in enumerate(env._vector_env.envs):
+    for index, one in enumerate(single_envs(env)):
         starts_in_sight = one.unwrapped.agent_pos[0] < 5  # type: ignore[attr-defined]
         seen = max(int(cue[index]) for cue in cues if cue is not None)
         assert (seen >= 0) == starts_in_sight
@@ -142,7 +143,7 @@ def test_equals_sync_vector_env_step_by_step() -> None:
         [lambda: gymnasium.make("MiniGrid-MemoryS7-v0", max_steps=20)] * NUM_ENVS,
         autoreset_mode=AutoresetMode.SAME_STEP,
     )
-    for one in env._vector_env.envs:
+    for one in single_envs(env):
         one.unwrapped.max_steps = 20  # type: ignore[attr-defined]  # so that some are truncated
     observation = env.reset()
     expected_observation, _ = expected.reset(seed=list(env._seeds))

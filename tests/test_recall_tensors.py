@@ -21,10 +21,11 @@ from wrong_actions import refuses_wrong_actions
 
 import envs
 from envs.batched_env import EnvStep
-from envs.gymnasium_adapter import GymnasiumEnv, SeededEpisodes
+from envs.gymnasium_adapter import GymnasiumEnv
 from envs.recall import RecallEnv
 from envs.recall_tensors import RecallTensorEnv
 from envs.registry import check_id
+from envs.single_env import SeededEpisodes
 
 NUM_ENVS = 7
 IDS = [

@@ -26,8 +26,9 @@ from wrong_actions import refuses_wrong_actions
 import envs
 from envs.batched_env import EnvStep
 from envs.grid_env import GridEnv
-from envs.gymnasium_adapter import GymnasiumEnv, SeededEpisodes
+from envs.gymnasium_adapter import GymnasiumEnv
 from envs.level_pool import POOL_LEN, RENEW_EVERY, RENEWED_LEN
+from envs.single_env import SeededEpisodes
 from envs.table_env import TableEnv
 from envs.tensor_env import TensorEnv
 
