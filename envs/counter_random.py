@@ -61,6 +61,10 @@ class CounterRandom:
         """Return streams that depend on this one's key and counter, and on `branch`."""
         return CounterRandom(_mix(self._keys), branch + 1)
 
+    def stream(self) -> Int64[Tensor, " *B"]:
+        """Return keys of streams of their own, which depend on this one's key and counter."""
+        return _mix(self._keys)
+
     def many(self, number: int) -> Int64[Tensor, "B n"]:
         """Return this many whole numbers below 2^31 for each env, of branches of its stream."""
         branches = torch.arange(1, number + 1, device=self._keys.device)
