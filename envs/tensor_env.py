@@ -65,7 +65,7 @@ class TensorEnv(BatchedEnv, Generic[GymEnv]):
 
     has_success = True
     backend = "tensor"
-    action_names: ClassVar[tuple[str, ...]]
+    action_names: tuple[str, ...]
     success_info: ClassVar[str | None] = None
     draws_pictures: ClassVar[bool] = False
 

@@ -25,7 +25,6 @@ class MultiarmedBandit(PopgymTask):
 
     num_bandits: int = 10
     episode_length: int = 200
-    observation_space = spaces.Discrete(2)
 
     def __post_init__(self) -> None:
         check_option("num_bandits", self.num_bandits, 1, MAX_ARMS)
@@ -38,6 +37,10 @@ class MultiarmedBandit(PopgymTask):
     @property
     def num_steps(self) -> int:
         return self.episode_length
+
+    @property
+    def observation_space(self) -> spaces.Discrete:
+        return spaces.Discrete(2)
 
     @property
     def action_space(self) -> spaces.Discrete:

@@ -1,9 +1,8 @@
 """POPGym's games on a hidden board: Battleship and MineSweeper. An action is a row and a column.
 
-Oddities of POPGym, kept: what is seen does not say which cell was asked for; a cell of a ship that was
-hit before is a miss; a mine that is hit counts itself; MineSweeper has as many steps as free cells,
-so that no step may be lost; Battleship can terminate and be truncated at once. Shapes: n envs, S
-cells a side.
+Oddities of POPGym, kept: what is seen does not say which cell was asked for; a second hit of the
+same cell is a miss; a mine that is hit counts itself; MineSweeper has as many steps as free cells,
+so that no step may be lost; Battleship can terminate and be truncated at once. Shapes: n envs.
 """
 
 from __future__ import annotations
@@ -32,15 +31,21 @@ class Battleship(PopgymTask):
     """Sink the ships: 1 is a hit, 0 a miss."""
 
     board_size: int = 10
-    observation_space = spaces.Discrete(2)
-    num_draws = len(SHIP_SIZES)
 
     def __post_init__(self) -> None:
         check_option("board_size", self.board_size, MIN_BOARD_SIZE, MAX_BOARD_SIZE)
 
     @property
+    def num_draws(self) -> int:
+        return len(SHIP_SIZES)
+
+    @property
     def num_steps(self) -> int:
         return self.board_size**2
+
+    @property
+    def observation_space(self) -> spaces.Discrete:
+        return spaces.Discrete(2)
 
     @property
     def action_space(self) -> spaces.MultiDiscrete:

@@ -6,7 +6,7 @@ POPGym deals the cards of a shuffled deck from its end. A deck here is a row of 
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,8 +18,7 @@ MAX_DECKS = 1_000
 NUM_RANKS = 13
 NUM_SUITS = 4
 
-Face = Literal["colors", "suits", "ranks"]
-NUM_VALUES: dict[Face, int] = {"colors": 2, "suits": NUM_SUITS, "ranks": NUM_RANKS}
+NUM_VALUES = {"colors": 2, "suits": NUM_SUITS, "ranks": NUM_RANKS}
 """What a card can show."""
 
 
@@ -38,13 +37,13 @@ def shuffled(bits: Int64[Tensor, "n N"]) -> Int64[Tensor, "n N"]:
     return in_order & (1 << num_bits) - 1
 
 
-def faces(cards: Int64[Tensor, "n N"], face: Face) -> UInt8[Tensor, "n N"]:
+def faces(cards: Int64[Tensor, "n N"], face: str) -> UInt8[Tensor, "n N"]:
     """Return what cards show: four suits of each rank in turn, as in POPGym's decks."""
     if face == "ranks":
         return ((cards >> 2) % NUM_RANKS).to(torch.uint8)
     return (cards & NUM_VALUES[face] - 1).to(torch.uint8)
 
 
-def read_deck(deck: Any, face: Face) -> np.ndarray:
+def read_deck(deck: Any, face: str) -> np.ndarray:
     """Return what the cards of one of POPGym's decks show, in the order in which it deals them."""
     return getattr(deck, f"{face}_idx")[deck.idx[::-1]]

@@ -1,9 +1,9 @@
 """POPGym's Concentration: turn up two cards at a time; a pair stays up.
 
-Oddities of POPGym, kept: the second card of a try is seen in that step's observation only, and the
-first one too; to try a card that is up costs 1 or 2 failures and turns the other one down; the same
-card twice is a failure; all pairs in the very last step is terminated and truncated at once. Shapes:
-n envs, N cards.
+Oddities of POPGym, kept: the second card of a try is seen for one step, beside the first; to try a
+card that is up costs 1 or 2 failures and turns the other one down; the same card twice is a
+failure; the last pair in the very last step is terminated and truncated at once. Shapes: n envs, N
+cards.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gymnasium import spaces
 from jaxtyping import Int64
 from torch import Tensor
 
-from envs.popgym.cards import DECK_SIZE, MAX_DECKS, NUM_VALUES, Face, faces, shuffled
+from envs.popgym.cards import DECK_SIZE, MAX_DECKS, NUM_VALUES, faces, shuffled
 from envs.popgym.task import Outcome, PopgymTask, State, check_option
 
 NONE = -1
@@ -30,7 +30,7 @@ class Concentration(PopgymTask):
     """Find the pairs."""
 
     num_decks: int = 1
-    deck_type: Face = "ranks"
+    deck_type: str = "ranks"
 
     def __post_init__(self) -> None:
         check_option("num_decks", self.num_decks, 1, MAX_DECKS)

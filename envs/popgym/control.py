@@ -33,7 +33,7 @@ class PartlySeen(PopgymTask):
 
     max_episode_length: int = 200
     noise_sigma: float = 0.0
-    observation_space: ClassVar[spaces.Box]
+    seen_bounds: ClassVar[tuple[float, float]]
 
     def __post_init__(self) -> None:
         check_option("max_episode_length", self.max_episode_length, 1, MAX_STEPS)
@@ -41,6 +41,11 @@ class PartlySeen(PopgymTask):
             raise ValueError(
                 f"noise_sigma={self.noise_sigma} must be 0 or more, and finite; change noise_sigma"
             )
+
+    @property
+    def observation_space(self) -> spaces.Box:
+        high = np.array(self.seen_bounds, np.float32)
+        return spaces.Box(-high, high)
 
     @property
     def num_steps(self) -> int:
@@ -58,10 +63,8 @@ class PartlySeen(PopgymTask):
         angle = pair[0].double() * (2 * math.pi * 2**-31)
         radius = (-2 * ((pair[1] + 1).double() * 2**-31).log()).sqrt() * self.noise_sigma
         noise = torch.stack((radius * angle.cos(), radius * angle.sin()), dim=1).float()
-        low, high = self.observation_space.low, self.observation_space.high
-        bounds = zip(low.tolist(), high.tolist(), strict=True)
-        columns = (seen + noise).unbind(1)
-        return torch.stack([c.clamp(*b) for c, b in zip(columns, bounds, strict=True)], dim=1)
+        columns = zip((seen + noise).unbind(1), self.seen_bounds, strict=True)
+        return torch.stack([column.clamp(-high, high) for column, high in columns], dim=1)
 
     def show_(self, state: State, seen: Float[Tensor, "n 2"]) -> None:
         """Show two numbers."""
@@ -77,12 +80,16 @@ class PartlySeen(PopgymTask):
 class PositionOnlyCartPole(PartlySeen):
     """Balance a pole; the cart's place and the pole's angle are seen."""
 
-    observation_space = spaces.Box(
-        np.float32([-2 * MAX_X, -2 * MAX_ANGLE]), np.float32([2 * MAX_X, 2 * MAX_ANGLE])
-    )
-    action_space = spaces.Discrete(2)
-    num_draws = 6
-    seen_columns = (0, 2)
+    seen_bounds = (2 * MAX_X, 2 * MAX_ANGLE)
+    first_seen = 0  # of the body's numbers; the other one is two further
+
+    @property
+    def action_space(self) -> spaces.Discrete:
+        return spaces.Discrete(2)
+
+    @property
+    def num_draws(self) -> int:
+        return 6
 
     def start(self, bits: Int64[Tensor, "n 6"]) -> State:
         body = bits[:, :4].double() * (0.1 * 2**-31) - 0.05
@@ -97,7 +104,7 @@ class PositionOnlyCartPole(PartlySeen):
         x_push, angle_push = _pushes(actions, angle, angle_speed)
         change = torch.stack((x_speed, x_push, angle_speed, angle_push), dim=1)
         body.add_(change, alpha=CART_TAU)
-        self.show_(state, body[:, self.seen_columns[0] :: 2])
+        self.show_(state, body[:, self.first_seen :: 2])
         is_out = (body[:, 0].abs() > MAX_X) | (body[:, 2].abs() > MAX_ANGLE)
         return Outcome(
             reward=torch.full_like(x, 1 / self.max_episode_length, dtype=torch.float32),
@@ -109,8 +116,8 @@ class PositionOnlyCartPole(PartlySeen):
 class VelocityOnlyCartPole(PositionOnlyCartPole):
     """Balance a pole; the two speeds are seen, and before the first step the positions."""
 
-    observation_space = spaces.Box(-np.inf, np.inf, (2,))
-    seen_columns = (1, 3)
+    seen_bounds = (math.inf, math.inf)
+    first_seen = 1
 
 
 class NoisyPositionOnlyCartPole(PositionOnlyCartPole):
@@ -120,9 +127,15 @@ class NoisyPositionOnlyCartPole(PositionOnlyCartPole):
 class PositionOnlyPendulum(PartlySeen):
     """Swing up a pendulum; cosine and sine of its angle are seen."""
 
-    observation_space = spaces.Box(-1.0, 1.0, (2,))
-    action_space = spaces.Box(-MAX_TORQUE, MAX_TORQUE, (1,))
-    num_draws = 4
+    seen_bounds = (1.0, 1.0)
+
+    @property
+    def action_space(self) -> spaces.Box:
+        return spaces.Box(-MAX_TORQUE, MAX_TORQUE, (1,))
+
+    @property
+    def num_draws(self) -> int:
+        return 4
 
     def start(self, bits: Int64[Tensor, "n 4"]) -> State:
         units = bits[:, :2].double() * 2**-30 - 1

@@ -17,7 +17,7 @@ from gymnasium import spaces
 from jaxtyping import Int64
 from torch import Tensor
 
-from envs.popgym.cards import DECK_SIZE, MAX_DECKS, NUM_VALUES, Face, faces, read_deck, shuffled
+from envs.popgym.cards import DECK_SIZE, MAX_DECKS, NUM_VALUES, faces, read_deck, shuffled
 from envs.popgym.task import Outcome, PopgymTask, State, check_option, never
 
 
@@ -26,7 +26,7 @@ class CountRecall(PopgymTask):
     """Say how often the card that is asked for has been dealt."""
 
     num_decks: int = 1
-    deck_type: Face = "colors"
+    deck_type: str = "colors"
 
     def __post_init__(self) -> None:
         check_option("num_decks", self.num_decks, 1, MAX_DECKS)
@@ -58,10 +58,10 @@ class CountRecall(PopgymTask):
 
     @classmethod
     def of(cls, env: Any) -> CountRecall:
-        names: dict[int, Face] = {size: name for name, size in NUM_VALUES.items()}
+        names = {size: name for name, size in NUM_VALUES.items()}
         return cls(env.value_deck.num_decks, names[env.num_distinct_cards])
 
-    def start(self, bits: Int64[Tensor, "n 2N"]) -> State:
+    def start(self, bits: Int64[Tensor, "n draws"]) -> State:
         decks = [faces(shuffled(part), self.deck_type) for part in bits.chunk(2, dim=1)]
         cards = torch.stack(decks, dim=2)  # (n, N, 2)
         first = cards[:, 0].long()

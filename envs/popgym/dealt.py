@@ -23,9 +23,8 @@ from torch import Tensor
 from envs.popgym.cards import (
     DECK_SIZE,
     MAX_DECKS,
-    NUM_RANKS,
     NUM_SUITS,
-    Face,
+    NUM_VALUES,
     faces,
     read_deck,
     shuffled,
@@ -38,11 +37,18 @@ class DealtTask(PopgymTask):
     """A deck is dealt card by card."""
 
     num_decks: int = 1
-    face: ClassVar[Face] = "suits"
-    observation_space = action_space = spaces.Discrete(NUM_SUITS)
+    face: ClassVar[str] = "suits"
 
     def __post_init__(self) -> None:
         check_option("num_decks", self.num_decks, 1, MAX_DECKS)
+
+    @property
+    def observation_space(self) -> spaces.Space:
+        return spaces.Discrete(NUM_VALUES[self.face])
+
+    @property
+    def action_space(self) -> spaces.Discrete:
+        return spaces.Discrete(NUM_SUITS)
 
     @property
     def num_draws(self) -> int:
@@ -116,8 +122,10 @@ class HigherLower(DealtTask):
     """Say whether the next card's rank is higher than the one that is shown."""
 
     face = "ranks"
-    observation_space = spaces.Discrete(NUM_RANKS)
-    action_space = spaces.Discrete(2)
+
+    @property
+    def action_space(self) -> spaces.Discrete:
+        return spaces.Discrete(2)
 
     def reward(
         self, state: State, actions: Int64[Tensor, " n"], next_card: Int64[Tensor, " n"]
@@ -129,7 +137,9 @@ class HigherLower(DealtTask):
 class Autoencode(DealtTask):
     """Watch the cards of a deck (mode 1), then say their suits, the last one first (mode 0)."""
 
-    observation_space = spaces.Tuple((spaces.Discrete(2), spaces.Discrete(NUM_SUITS)))
+    @property
+    def observation_space(self) -> spaces.Tuple:
+        return spaces.Tuple((spaces.Discrete(2), spaces.Discrete(NUM_SUITS)))
 
     @property
     def num_steps(self) -> int:

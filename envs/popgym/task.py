@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -25,20 +26,32 @@ class Outcome(NamedTuple):
     truncated: Bool[Tensor, " n"]
 
 
+@dataclass(frozen=True)
 class PopgymTask(ABC):
     """The rules of a task, as a frozen dataclass of its options.
 
-    Attributes:
-        observation_space: of one env, as POPGym has it.
-        action_space: the same.
-        num_draws: random numbers that the start of an episode takes.
-        num_steps: after which an episode ends at the latest.
+    Every subclass is named like POPGym's class.
     """
 
-    observation_space: spaces.Space
-    action_space: spaces.Space
-    num_draws: int
-    num_steps: int
+    @property
+    @abstractmethod
+    def observation_space(self) -> spaces.Space:
+        """Of one env, as POPGym has it."""
+
+    @property
+    @abstractmethod
+    def action_space(self) -> spaces.Space:
+        """Of one env, as POPGym has it."""
+
+    @property
+    @abstractmethod
+    def num_draws(self) -> int:
+        """How many random numbers the start of an episode takes."""
+
+    @property
+    @abstractmethod
+    def num_steps(self) -> int:
+        """After how many an episode ends at the latest."""
 
     @abstractmethod
     def start(self, bits: Int64[Tensor, "n draws"]) -> State:
@@ -64,9 +77,7 @@ class PopgymTask(ABC):
         What POPGym does not keep of its last observation is read as 0.
         """
 
-    def first_state(
-        self, stream: Int64[Tensor, " n"], numbers: Int64[Tensor, " draws"]
-    ) -> State:
+    def first_state(self, stream: Int64[Tensor, " n"], numbers: Int64[Tensor, " draws"]) -> State:
         """Return the first states of episodes.
 
         Args:
