@@ -205,15 +205,16 @@ def starts(env_id: str, name: str, num_episodes: int = NUM_STARTS) -> list[np.nd
     return [env.state_dict()[name].numpy(), np.stack(theirs)]
 
 
-def first_and_last(deck: np.ndarray) -> tuple[Any, ...]:
-    return int(deck[0]), int(deck[1]), int(deck[-1])
+def at(*places: int) -> Summary:
+    """Return what the script of an episode shows at these times."""
+    return lambda script: tuple(script[list(places), :-1].ravel())
 
 
 DRAWN: dict[str, tuple[str, str, Summary]] = {
-    "suits": ("RepeatPreviousEasy", "deck", first_and_last),
-    "suits of two decks": ("AutoencodeMedium", "deck", first_and_last),
-    "ranks": ("HigherLowerEasy", "deck", lambda deck: (int(deck[0]), int(deck[1]))),
-    "two decks of colours": ("CountRecallEasy", "cards", lambda c: tuple(c[[0, 9, -1]].ravel())),
+    "suits": ("RepeatPreviousEasy", "script", at(0, 1, 51)),
+    "suits of two decks": ("AutoencodeMedium", "script", at(0, 50, 103)),
+    "ranks": ("HigherLowerEasy", "script", at(0, 1)),
+    "two decks of colours": ("CountRecallEasy", "script", at(0, 9, 51)),
     "places of cards": ("ConcentrationHard", "cards", lambda c: (int(c[0]), int(c[-1]))),
     "mines": ("MineSweeperEasy", "cells", lambda c: tuple(np.flatnonzero(c))),
     "arms": ("MultiarmedBanditEasy", "payouts", lambda p: tuple((p[[0, 3, 9]] * 5).astype(int))),

@@ -28,6 +28,7 @@ from envs.batched_env import EnvStep
 from envs.gymnasium_adapter import GymnasiumEnv, SeededEpisodes
 from envs.popgym import LEVELS, registrations
 from envs.popgym.cards import shuffled
+from envs.popgym.dealt import HigherLower
 from envs.popgym.tensors import PopgymTensorEnv
 
 NUM_ENVS = 7
@@ -287,7 +288,7 @@ def test_repeat_first_never_says_which_card_was_the_first() -> None:
     env = tensors("RepeatFirstEasy", 1)
     assert env.observation_space == spaces.Dict({"observation": spaces.Discrete(4)})
     env.reset()
-    first = int(env.state_dict()["deck"][0, 0])
+    first = int(env.state_dict()["script"][0, 0, 0])
     steps = play(env, [first] * 51)
     assert sum(step[1] for step in steps) == pytest.approx(1, abs=1e-4)
     assert [step[2] for step in steps] == [False] * 50 + [True]
@@ -296,7 +297,7 @@ def test_repeat_first_never_says_which_card_was_the_first() -> None:
 def test_repeat_previous_with_k_of_4_asks_for_three_steps_before() -> None:
     env = tensors("RepeatPreviousEasy", 1)
     env.reset()
-    deck = env.state_dict()["deck"][0].tolist()
+    deck = env.state_dict()["script"][0, :, 0].tolist()
     steps = play(env, [0, 0, 0, *deck[:48]])
     assert [step[1] for step in steps] == [0.0] * 3 + [round(1 / 48, 6)] * 48
 
@@ -304,7 +305,7 @@ def test_repeat_previous_with_k_of_4_asks_for_three_steps_before() -> None:
 def test_autoencode_shows_the_last_card_in_mode_play_and_then_suit_0() -> None:
     env = tensors("AutoencodeEasy", 1)
     env.reset()
-    deck = env.state_dict()["deck"][0].tolist()
+    deck = env.state_dict()["script"][0, :52, 1].tolist()
     steps = play(env, [0] * 51 + deck[::-1])
     assert [step[0] for step in steps[:50]] == [(1, card) for card in deck[1:51]]
     assert steps[50][0] == (0, deck[51])
@@ -375,7 +376,9 @@ def test_concentration_ends_twice_in_the_very_last_step() -> None:
 def test_higher_lower_pays_nothing_for_the_same_rank() -> None:
     env = tensors("HigherLowerEasy", 1)
     env.reset()
-    set_(env, deck=torch.tensor([5, 5, 6, 2, 9] + [0] * 47), observation=5)
+    deck = torch.tensor([[5, 5, 6, 2, 9] + [0] * 47], dtype=torch.int16)
+    assert isinstance(env.task, HigherLower)
+    set_(env, script=env.task.script(deck))
     worth = round(1 / 52, 6)
     assert [step[1] for step in play(env, [0, 0, 0, 1])] == [0, worth, -worth, -worth]
 

@@ -20,8 +20,7 @@ from envs.popgym.control import (
     PositionOnlyPendulum,
     VelocityOnlyCartPole,
 )
-from envs.popgym.count_recall import CountRecall
-from envs.popgym.dealt import Autoencode, HigherLower, RepeatFirst, RepeatPrevious
+from envs.popgym.dealt import Autoencode, CountRecall, HigherLower, RepeatFirst, RepeatPrevious
 from envs.popgym.task import PopgymTask
 
 LEVELS: dict[str, tuple[PopgymTask, PopgymTask, PopgymTask]] = {

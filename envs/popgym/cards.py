@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int16, Int64
 from torch import Tensor
 
 DECK_SIZE = 52
@@ -37,13 +37,13 @@ def shuffled(bits: Int64[Tensor, "n N"]) -> Int64[Tensor, "n N"]:
     return in_order & (1 << num_bits) - 1
 
 
-def faces(cards: Int64[Tensor, "n N"], face: str) -> UInt8[Tensor, "n N"]:
+def faces(cards: Int64[Tensor, "n N"], face: str) -> Int16[Tensor, "n N"]:
     """Return what cards show: four suits of each rank in turn, as in POPGym's decks."""
     if face == "ranks":
-        return ((cards >> 2) % NUM_RANKS).to(torch.uint8)
-    return (cards & NUM_VALUES[face] - 1).to(torch.uint8)
+        return ((cards >> 2) % NUM_RANKS).to(torch.int16)
+    return (cards & NUM_VALUES[face] - 1).to(torch.int16)
 
 
 def read_deck(deck: Any, face: str) -> np.ndarray:
     """Return what the cards of one of POPGym's decks show, in the order in which it deals them."""
-    return getattr(deck, f"{face}_idx")[deck.idx[::-1]]
+    return getattr(deck, f"{face}_idx")[deck.idx[::-1]].astype(np.int16)
