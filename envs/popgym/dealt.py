@@ -83,8 +83,9 @@ class DealtTask(PopgymTask):
 
     def advance_(self, state: State, actions: Int64[Tensor, " n"]) -> Outcome:
         script, time = state["script"], state["time"]
-        place = time.view(-1, 1, 1).expand(-1, 1, script.shape[2])
-        line = script.gather(1, place).squeeze(1)
+        num_envs, num_times, _ = script.shape
+        rows = torch.arange(0, num_envs * num_times, num_times, device=time.device)
+        line = script.flatten(0, 1).index_select(0, rows + time).long()
         for name, column in self.columns.items():
             state[name].copy_(line[:, column])
         answer = line[:, -1]
