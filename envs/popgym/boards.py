@@ -8,6 +8,7 @@ so that no step may be lost; Battleship can terminate and be truncated at once. 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import torch
@@ -64,13 +65,14 @@ class Battleship(PopgymTask):
 
     def _place_ship_(self, board: Tensor, size: int, chance: Int64[Tensor, " n"]) -> None:
         """Put a ship at one of the places where it overlaps with none, each as likely."""
-        side = self.board_size
+        side, width = self.board_size, self.board_size - size + 1
         square = board.view(-1, side, side)
-        across, down = (~square.unfold(axis, size, 1).any(-1) for axis in (2, 1))
-        is_free = torch.cat((across.flatten(1), down.flatten(1)), dim=1)
-        rank = scaled(chance, is_free.sum(1))
-        place = (is_free.cumsum(1) <= rank.unsqueeze(1)).sum(1)
-        width = side - size + 1
+        across = reduce(torch.bitwise_or, (square[:, :, i : i + width] for i in range(size)))
+        down = reduce(torch.bitwise_or, (square[:, i : i + width] for i in range(size)))
+        is_free = ~torch.cat((across.flatten(1), down.flatten(1)), dim=1)
+        num_before = is_free.cumsum(1, dtype=torch.int32)
+        rank = scaled(chance, num_before[:, -1].long())
+        place = torch.searchsorted(num_before, rank.int().unsqueeze(1), right=True).squeeze(1)
         is_across = place < side * width
         across_cell = place // width * side + place % width
         cell = torch.where(is_across, across_cell, place - side * width)
