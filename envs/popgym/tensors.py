@@ -36,7 +36,10 @@ class PopgymTensorEnv(TensorEnv[PopgymEnv]):
         self._numbers = torch.arange(self.task.num_draws, device=self.device)
         self._level_keys = torch.cat([CounterRandom.keys(seed, 1) for seed in level_seeds or [0]])
         self._level_keys = self._level_keys.to(self.device)
-        self._buffers |= self._first_state(self._every_row)
+        first = self._first_state(self._every_row)
+        self._buffers |= first
+        self._ahead = {name: value.clone() for name, value in first.items()}
+        self._is_ahead = torch.zeros_like(self._every_row, dtype=torch.bool)
 
     def load(self, gym_envs: Sequence[Any]) -> Observation:
         """Go on from the episodes that POPGym's own environments are in.
@@ -51,7 +54,7 @@ class PopgymTensorEnv(TensorEnv[PopgymEnv]):
             ValueError: for another number or kind of environments, or one without an episode.
         """
         self._check_loadable(gym_envs)
-        self._buffers["stream"].copy_(self._streams(self._every_row))
+        self._buffers["stream"].copy_(self._streams(self._every_row, self._buffers["episode"]))
         states = [self.task.read(env) for env in gym_envs]
         for name in states[0]:
             values = np.stack([np.asarray(state[name]) for state in states])
@@ -66,7 +69,7 @@ class PopgymTensorEnv(TensorEnv[PopgymEnv]):
         )
 
     def _prepare_episodes(self) -> None:
-        """Nothing is drawn ahead."""
+        self._is_ahead.zero_()  # what was drawn ahead is not played
 
     def _check_kind(self, env: Any) -> None:
         task, name = self.task, type(self.task).__name__
@@ -97,12 +100,32 @@ class PopgymTensorEnv(TensorEnv[PopgymEnv]):
             for name in self.observation_space
         }
 
-    def _first_state(self, rows: Int64[Tensor, " n"]) -> State:
-        return self.task.first_state(self._streams(rows), self._numbers)
+    def _start_(self, rows: Int64[Tensor, " n"]) -> None:
+        """Start episodes that were drawn ahead.
 
-    def _streams(self, rows: Int64[Tensor, " n"]) -> Int64[Tensor, " n"]:
-        """Return the keys of the episodes that envs are in."""
-        episode = self._buffers["episode"][rows]
+        To draw now and then for all envs whose next episode is missing is quicker than to draw for
+        some at every step.
+        """
+        if not bool(self._is_ahead[rows].all()):
+            missing = (~self._is_ahead).nonzero().squeeze(1)
+            episode = self._buffers["episode"] + 1
+            episode[rows] -= 1
+            streams = self._streams(missing, episode[missing])
+            for name, first in self.task.first_state(streams, self._numbers).items():
+                self._ahead[name].index_copy_(0, missing, first)
+            self._is_ahead.fill_(True)
+        for name, ahead in self._ahead.items():
+            self._buffers[name].index_copy_(0, rows, ahead[rows])
+        self._is_ahead[rows] = False
+
+    def _first_state(self, rows: Int64[Tensor, " n"]) -> State:
+        streams = self._streams(rows, self._buffers["episode"][rows])
+        return self.task.first_state(streams, self._numbers)
+
+    def _streams(
+        self, rows: Int64[Tensor, " n"], episode: Int64[Tensor, " n"]
+    ) -> Int64[Tensor, " n"]:
+        """Return the keys of episodes."""
         if not self._has_level_seeds:
             return CounterRandom(self._keys[rows], episode).stream()
         number = self._level_in_turn(rows, episode, len(self._level_keys))
