@@ -24,10 +24,18 @@ _MULTIPLIERS = _wrap(0xBF58476D1CE4E5B9), _wrap(0x94D049BB133111EB)
 
 
 def _mix(x: Int64[Tensor, "*B"]) -> Int64[Tensor, "*B"]:
-    """Return SplitMix64's hash; int64 arithmetic wraps around."""
-    x = (x ^ (x >> 30 & (1 << 34) - 1)) * _MULTIPLIERS[0]
-    x = (x ^ (x >> 27 & (1 << 37) - 1)) * _MULTIPLIERS[1]
-    return x ^ (x >> 31 & (1 << 33) - 1)
+    """Return SplitMix64's hash; int64 arithmetic wraps around.
+
+    In place where that is seen by nobody: to allocate takes longer than to compute.
+    """
+    x = _folded(x, 30).mul_(_MULTIPLIERS[0])
+    x = _folded(x, 27).mul_(_MULTIPLIERS[1])
+    return _folded(x, 31)
+
+
+def _folded(x: Int64[Tensor, "*B"], shift: int) -> Int64[Tensor, "*B"]:
+    """Return x ^ (x >> shift), of which the shift brings in zeros."""
+    return (x >> shift).bitwise_and_((1 << 64 - shift) - 1).bitwise_xor_(x)
 
 
 def child_seed(seed: int | np.random.SeedSequence, child: int) -> np.random.SeedSequence:
@@ -61,6 +69,10 @@ class CounterRandom:
         """Return streams that depend on this one's key and counter, and on `branch`."""
         return CounterRandom(_mix(self._keys), branch + 1)
 
+    def stream(self) -> Int64[Tensor, " *B"]:
+        """Return keys of streams of their own, which depend on this one's key and counter."""
+        return _mix(self._keys)
+
     def many(self, number: int) -> Int64[Tensor, "B n"]:
         """Return this many whole numbers below 2^31 for each env, of branches of its stream."""
         branches = torch.arange(1, number + 1, device=self._keys.device)
@@ -68,7 +80,7 @@ class CounterRandom:
 
     def bits(self) -> Int64[Tensor, " *B"]:
         """Return a whole number below 2^31 for each env."""
-        return _mix(self._keys) >> 33 & (1 << BITS) - 1
+        return (_mix(self._keys) >> 33).bitwise_and_((1 << BITS) - 1)
 
     def below(self, limit: int) -> Int64[Tensor, " B"]:
         """Return a whole number from 0 to limit - 1 for each env; see `scaled`."""

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from gymnasium.envs.registration import EnvSpec
 
-from envs import junctions, memory, recall, t_maze
+from envs import junctions, memory, popgym, recall, t_maze
 from envs.batched_env import BatchedEnv
 from envs.construction import Wrap, check_kwargs, find_wraps, named, one_line_of, with_tuples
 from envs.gymnasium_adapter import GymnasiumEnv, Vectorize
@@ -255,6 +255,8 @@ def register_all() -> None:
     own += [f"mtxl/Recall{delay}-v0" for delay in recall.DELAYS]
     for env_id in own:
         check_id(env_id)
+    for env_id, options in popgym.registrations().items():
+        _register(env_id, "envs.popgym.popgym_env:PopgymEnv", options)
     for spec in list(gymnasium.registry.values()):
         env_id = f"mtxl/{spec.id}"
         is_new = spec.namespace is None and env_id not in gymnasium.registry

@@ -13,6 +13,8 @@ from envs.families import TASKS
 from envs.geometry import VIEW_SIDE
 from envs.grid_env import GridEnv
 from envs.level_maker import check_view_side
+from envs.popgym.popgym_env import PopgymEnv
+from envs.popgym.tensors import PopgymTensorEnv
 from envs.recall import RecallEnv
 from envs.recall_tensors import RecallTensorEnv
 from envs.specs import creator, find_spec
@@ -96,4 +98,6 @@ def _class_of(spec: EnvSpec, options: Mapping[str, Any]) -> type[TensorEnv] | No
         return TableEnv
     if env_class is RecallEnv:
         return RecallTensorEnv
+    if env_class is PopgymEnv:
+        return PopgymTensorEnv
     return GridEnv if env_class in TASKS else None

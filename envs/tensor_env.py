@@ -11,7 +11,7 @@ import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int64, Shaped
 from minigrid.minigrid_env import MiniGridEnv
 from torch import Tensor
 
@@ -43,7 +43,7 @@ class TensorEnv(BatchedEnv, Generic[GymEnv]):
 
     Attributes:
         prototype: a Gymnasium environment of the same id: its spaces, and what reads levels.
-        action_names: what the actions from 0 on are called.
+        action_names: what the actions from 0 on are called, or each part of them; not of a Box.
         success_info: where the info of a Gymnasium environment says success, if it does.
         draws_pictures: whether `render` can.
         keeps_final: give `final_observation` for every episode that ends, not only for truncated
@@ -65,7 +65,7 @@ class TensorEnv(BatchedEnv, Generic[GymEnv]):
 
     has_success = True
     backend = "tensor"
-    action_names: ClassVar[tuple[str, ...]]
+    action_names: tuple[str, ...]
     success_info: ClassVar[str | None] = None
     draws_pictures: ClassVar[bool] = False
 
@@ -87,7 +87,6 @@ class TensorEnv(BatchedEnv, Generic[GymEnv]):
         self.device = torch.device(device)
         grids = ["image"] if isinstance(prototype, MiniGridEnv) else []
         self.observation_space = flat_space(prototype.observation_space, grids)
-        assert isinstance(prototype.action_space, spaces.Discrete)
         self.action_space = prototype.action_space
         self.keeps_final = False
         self.render_fps = float(prototype.metadata.get("render_fps", self.render_fps))
@@ -148,7 +147,8 @@ class TensorEnv(BatchedEnv, Generic[GymEnv]):
         Who replays a graph of n steps calls `host_step` n times before each replay: levels are
         renewed up to n steps earlier then.
         """
-        actions = actions.long()
+        if not isinstance(self.action_space, spaces.Box):
+            actions = actions.long()
         cue = self._cue_in_view()
         end = self._advance_(actions)
         done = end.terminated | end.truncated
@@ -175,7 +175,7 @@ class TensorEnv(BatchedEnv, Generic[GymEnv]):
         """
 
     @abstractmethod
-    def _advance_(self, actions: Int64[Tensor, " B"]) -> StepEnd:
+    def _advance_(self, actions: Shaped[Tensor, "B ..."]) -> StepEnd:
         """Take the actions, and say how the step ended; nothing is reset yet."""
 
     def _cue_in_view(self) -> Int64[Tensor, " B"] | None:
@@ -289,16 +289,23 @@ class TensorEnv(BatchedEnv, Generic[GymEnv]):
             self._buffers[name].index_copy_(0, rows, first)
 
     def _check_actions(self, actions: Tensor) -> None:
-        if actions.shape != (self.num_envs,) or actions.dtype not in _WHOLE:
+        is_box = isinstance(self.action_space, spaces.Box)
+        shape = (self.num_envs, *(self.action_space.shape or ()))
+        is_fit = actions.is_floating_point() if is_box else actions.dtype in _WHOLE
+        if actions.shape != shape or not is_fit:
             raise ValueError(
-                f"actions are {tuple(actions.shape)} {actions.dtype}; pass whole numbers, one for "
-                f"each env: ({self.num_envs},) int64"
+                f"actions are {tuple(actions.shape)} {actions.dtype}; pass "
+                f"{'' if is_box else 'whole '}numbers, one for each env"
+                f"{' and part' if len(shape) > 1 else ''}: {shape} "
+                f"{'float32' if is_box else 'int64'}"
             )
         if actions.device.type != self.device.type:
             raise ValueError(
                 f"actions are on {actions.device}, the environments on {self.device}; pass "
                 f"actions.to({str(self.device)!r})"
             )
+        if is_box:
+            return  # what is beyond the bounds is the environment's to clip
         num_actions = len(self.action_names)
         allowed = f"must be from 0 to {num_actions - 1}"
         if not self._on_host:
@@ -318,13 +325,16 @@ class TensorEnv(BatchedEnv, Generic[GymEnv]):
                 f"{self.num_envs}: pass one for each"
             )
         for env in gym_envs:
-            if type(env) is not type(self.prototype):
-                raise ValueError(
-                    f"load was given a {type(env).__name__}, but this batch is of "
-                    f"{type(self.prototype).__name__}; pass `env.unwrapped` of the same id"
-                )
+            self._check_kind(env)
             if not self._has_episode(env):
                 raise ValueError("load was given an environment without an episode; reset() it")
+
+    def _check_kind(self, env: GymEnv) -> None:
+        if type(env) is not type(self.prototype):
+            raise ValueError(
+                f"load was given a {type(env).__name__}, but this batch is of "
+                f"{type(self.prototype).__name__}; pass `env.unwrapped` of the same id"
+            )
 
     @abstractmethod
     def _has_episode(self, env: GymEnv) -> bool:

@@ -20,7 +20,7 @@ from envs.minigrid_tensor_env import MiniGridTensorEnv
 from envs.selection import tensor_env
 from envs.specs import check_batch
 
-Batch = dict[str, Any] | np.ndarray
+Batch = dict[str, Any] | tuple[np.ndarray, ...] | np.ndarray
 
 
 class TensorVectorEnv(VectorEnv):
@@ -122,6 +122,8 @@ class TensorVectorEnv(VectorEnv):
         def array(tensor: Tensor) -> np.ndarray:
             return np.ascontiguousarray(tensor.cpu().numpy())
 
+        if isinstance(self.single_observation_space, spaces.Tuple):
+            return tuple(array(part) for part in observation.values())
         if not isinstance(self.single_observation_space, spaces.Dict):
             return array(observation["observation"])
         return {
@@ -135,6 +137,8 @@ class TensorVectorEnv(VectorEnv):
         for row in np.flatnonzero(done):
             if isinstance(batch, dict):
                 final_obs[row] = {name: values[row] for name, values in batch.items()}
+            elif isinstance(batch, tuple):
+                final_obs[row] = tuple(part[row] for part in batch)
             else:
                 final_obs[row] = batch[row]
         final_info: dict[str, Any] = {}

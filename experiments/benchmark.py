@@ -23,8 +23,8 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import tyro
-from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from gymnasium.vector.utils import batch_space
 
 import envs
 from envs.tensor_env import TensorEnv
@@ -147,20 +147,20 @@ def row(env_id: str, num_envs: int, device: torch.device, envpool: Any, config: 
 
 def tensor_stepper(env: TensorEnv) -> Stepper:
     """Step with random actions, drawn beforehand."""
-    assert isinstance(env.action_space, spaces.Discrete)
-    actions = torch.randint(int(env.action_space.n), (64, env.num_envs), device=env.device)
-    return _stepper(env.step, actions)
+    space = batch_space(env.action_space, env.num_envs)
+    return _stepper(
+        env.step, [torch.as_tensor(space.sample(), device=env.device) for _ in range(64)]
+    )
 
 
 def sync_stepper(env_id: str) -> Stepper:
-    """Step Minigrid in Gymnasium's SyncVectorEnv, in the same autoreset mode."""
+    """Step the original in Gymnasium's SyncVectorEnv, in the same autoreset mode."""
+    original = env_id.replace("mtxl/popgym-", "popgym:popgym-")
     env = SyncVectorEnv(
-        [lambda: make_stock(env_id)] * SYNC_NUM_ENVS, autoreset_mode=AutoresetMode.SAME_STEP
+        [lambda: make_stock(original)] * SYNC_NUM_ENVS, autoreset_mode=AutoresetMode.SAME_STEP
     )
     env.reset(seed=0)
-    assert isinstance(env.single_action_space, spaces.Discrete)
-    actions = np.random.default_rng(0).integers(env.single_action_space.n, size=(64, SYNC_NUM_ENVS))
-    return _stepper(env.step, actions)
+    return _stepper(env.step, [env.action_space.sample() for _ in range(64)])
 
 
 def envpool_stepper(envpool: Any, env_id: str, num_envs: int, num_threads: int) -> Stepper:

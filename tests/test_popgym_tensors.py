@@ -1,0 +1,527 @@
+"""POPGym's tasks as tensors: seeds, states, both backends, and POPGym's oddities.
+
+That they are POPGym's is in `test_popgym_equality`.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from functools import partial
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from chi_squared import are_alike
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from torch import Tensor
+from wrong_actions import refuses_wrong_actions
+
+import envs
+from envs.batched_env import EnvStep
+from envs.gymnasium_adapter import GymnasiumEnv, SeededEpisodes
+from envs.popgym import LEVELS, registrations
+from envs.popgym.cards import shuffled
+from envs.popgym.dealt import HigherLower
+from envs.popgym.tensors import PopgymTensorEnv
+
+NUM_ENVS = 7
+IDS = list(registrations())
+EASY = [env_id for env_id in IDS if "Easy" in env_id]
+COMPILED = [
+    env_id
+    for env_id in EASY
+    if not any(n in env_id for n in ("First", "Higher", "-Position", "Velocity"))
+]
+"""One of each kind of rules."""
+
+
+def id_of(name: str) -> str:
+    return f"mtxl/popgym-{name}-v0"
+
+
+def tensors(name: str, num_envs: int = NUM_ENVS, **options: Any) -> PopgymTensorEnv:
+    env = envs.make(name if "/" in name else id_of(name), num_envs, **options)
+    assert isinstance(env, PopgymTensorEnv)
+    return env
+
+
+def random_actions(env: Any, num_steps: int, seed: int = 0) -> list[Tensor]:
+    space = env.action_space
+    space.seed(seed)
+    return [
+        torch.as_tensor(np.stack([space.sample() for _ in range(env.num_envs)]))
+        for _ in range(num_steps)
+    ]
+
+
+def flat(step: EnvStep) -> Tensor:
+    """Return everything that a step shows, but for the final observation, as one tensor."""
+    ends = [step.reward, step.terminated, step.truncated, step.success]
+    fields = [*step.observation.values(), *ends]
+    return torch.cat([field.double().flatten(1) if field.dim() > 1 else field.double().unsqueeze(1)
+                      for field in fields], dim=1)  # fmt: skip
+
+
+def record(env: PopgymTensorEnv, actions: list[Tensor]) -> Tensor:
+    return torch.stack([flat(env.step(action)) for action in actions])
+
+
+def set_(env: PopgymTensorEnv, **values: Any) -> None:
+    """Write into the buffers, as one row for all envs."""
+    for name, value in values.items():
+        env._buffers[name][:] = torch.as_tensor(value)
+
+
+def play(env: PopgymTensorEnv, actions: list[Any]) -> list[tuple[Any, ...]]:
+    """Return what one env shows after each action: observation, reward, terminated, truncated."""
+    seen = []
+    for action in actions:
+        step = env.step(torch.tensor([action]))
+        shown = step.final_observation if step.final_observation else step.observation
+        values = [value[0].tolist() for value in shown.values()]
+        observation = tuple(values) if len(values) > 1 else values[0]
+        ends = bool(step.terminated), bool(step.truncated)
+        seen.append((observation, round(float(step.reward), 6), *ends))
+    return seen
+
+
+# --- the registered ids
+
+
+def test_the_ids_are_popgyms() -> None:
+    assert len(IDS) == 3 * len(LEVELS) == 42
+    assert "mtxl/popgym-VelocityOnlyCartpoleHard-v0" in IDS
+    with pytest.raises(ValueError, match="did you mean mtxl/popgym-RepeatPreviousEasy-v0"):
+        envs.make("mtxl/popgym-RepeatPreviouEasy-v0", 1)
+
+
+@pytest.mark.parametrize("env_id", IDS)
+def test_returns_lie_within_popgyms_bounds(env_id: str) -> None:
+    """Whole episodes end by themselves, within the steps that they may have, in [-1.5, 1.01]."""
+    env = tensors(env_id, 5)
+    env.reset()
+    returns, lengths, num_ended = torch.zeros(5), torch.zeros(5), 0
+    for actions in random_actions(env, env.task.num_steps):
+        step = env.step(actions)
+        returns, lengths = returns + step.reward, lengths + 1
+        done = step.terminated | step.truncated
+        assert (returns[done] >= -1.5).all()
+        assert (returns[done] <= 1.01).all()
+        assert (lengths[done] <= env.task.num_steps).all()
+        assert not step.success.any()
+        returns, lengths = returns.masked_fill(done, 0), lengths.masked_fill(done, 0)
+        num_ended += int(done.sum())
+    assert num_ended >= 5
+    assert not env.has_success
+
+
+# --- one function in three forms
+
+
+@pytest.mark.parametrize("env_id", EASY)
+def test_the_same_episodes_on_both_backends(env_id: str) -> None:
+    """What evaluation plays: the episodes of given seeds, in their order, round and round."""
+    both = [
+        envs.make(env_id, 2, backend=backend, level_seeds=[3, 1, 4, 1, 5])
+        for backend in ("tensor", "gymnasium")
+    ]
+    assert isinstance(both[0], PopgymTensorEnv)
+    assert isinstance(both[1], GymnasiumEnv)
+    assert both[0].observation_space == both[1].observation_space
+    assert both[0].action_space == both[1].action_space
+    first = [env.reset() for env in both]
+    for name, value in first[0].items():
+        assert torch.equal(value, first[1][name])
+        assert value.dtype == first[1][name].dtype
+    num_ended = 0
+    for actions in random_actions(both[0], min(3 * both[0].task.num_steps, 220)):
+        steps = [env.step(actions) for env in both]
+        assert torch.equal(flat(steps[0])[:, :-1], flat(steps[1])[:, :-1])  # success is unknown
+        num_ended += int((steps[0].terminated | steps[0].truncated).sum())
+    assert num_ended >= 2
+
+
+@pytest.mark.parametrize("name", ["AutoencodeEasy", "MineSweeperEasy", "ConcentrationEasy"])
+def test_autoreset_equals_sync_vector_env(name: str) -> None:
+    seeds = list(range(100, 170))
+    env = gymnasium.make_vec(id_of(name), num_envs=NUM_ENVS, level_seeds=seeds)
+    make = partial(gymnasium.make, id_of(name))
+    expected = SyncVectorEnv(
+        [
+            partial(lambda i: SeededEpisodes(make(), seeds, i, NUM_ENVS), index)
+            for index in range(NUM_ENVS)
+        ],
+        autoreset_mode=AutoresetMode.SAME_STEP,
+    )
+    assert env.observation_space == expected.observation_space
+    assert env.action_space == expected.action_space
+    np.testing.assert_equal(env.reset()[0], expected.reset()[0])
+    env.action_space.seed(0)
+    num_episodes = 0
+    for _ in range(120):
+        actions = env.action_space.sample()
+        step, reference = env.step(actions), expected.step(actions)
+        assert env.observation_space.contains(step[0])
+        for ours, theirs in zip(step[:4], reference[:4], strict=True):
+            np.testing.assert_equal(ours, theirs)
+        rows = np.flatnonzero(step[2] | step[3])
+        num_episodes += len(rows)
+        for row in rows:
+            np.testing.assert_equal(step[4]["final_obs"][row], reference[4]["final_obs"][row])
+    assert num_episodes >= NUM_ENVS
+
+
+@pytest.mark.parametrize("env_id", EASY)
+@pytest.mark.parametrize("level_seeds", [None, [2, 7, 1]])
+def test_resets_without_looking_equal_on_host(env_id: str, level_seeds: Any) -> None:
+    """The way of a GPU, with no synchronisation, and that of a CPU are one function."""
+    pair = [tensors(env_id, seed=1, level_seeds=level_seeds) for _ in range(2)]
+    pair[1]._on_host = False
+    for env in pair:
+        env.keeps_final = True
+        env.reset()
+    num_ended = 0
+    for actions in random_actions(pair[0], pair[0].task.num_steps + 20):
+        steps = [env.step(actions) for env in pair]
+        assert torch.equal(flat(steps[0]), flat(steps[1]))
+        rows = steps[0].terminated | steps[0].truncated
+        num_ended += int(rows.sum())
+        if rows.any():
+            finals = [step.final_observation for step in steps]
+            assert finals[0] is not None
+            assert finals[1] is not None
+            for name, value in finals[0].items():
+                assert torch.equal(value[rows], finals[1][name][rows])
+    assert num_ended >= NUM_ENVS
+
+
+# --- seeds and states
+
+
+@pytest.mark.parametrize("env_id", EASY)
+def test_the_seed_decides_everything(env_id: str) -> None:
+    def run(seed: int) -> Tensor:
+        env = tensors(env_id, seed=seed)
+        env.reset()
+        return record(env, random_actions(env, 120))
+
+    assert torch.equal(run(1), run(1))
+    assert not torch.equal(run(1), run(2))
+
+
+@pytest.mark.parametrize("env_id", EASY)
+def test_a_saved_state_goes_on_the_same_way_anywhere(env_id: str) -> None:
+    env, other = tensors(env_id, seed=1), tensors(env_id, seed=99)
+    env.reset()
+    record(env, random_actions(env, 30, seed=2))
+    state = env.state_dict()
+    actions = random_actions(env, 100, seed=3)
+    after = record(env, actions)
+    other.load_state_dict(state)
+    assert torch.equal(record(other, actions), after)
+
+
+@pytest.mark.parametrize("env_id", EASY)
+def test_observations_are_not_written_over_by_later_steps(env_id: str) -> None:
+    env = tensors(env_id)
+    seen = [env.reset(), *(env.step(a).observation for a in random_actions(env, 10))]
+    copies = [{name: value.clone() for name, value in fields.items()} for fields in seen]
+    num_bytes = env.num_bytes
+    record(env, random_actions(env, 70, seed=5))
+    for observation, copy in zip(seen, copies, strict=True):
+        assert all(torch.equal(value, copy[name]) for name, value in observation.items())
+    assert env.num_bytes == num_bytes
+
+
+def test_decks_are_uniform_however_they_are_sorted() -> None:
+    """NumPy's sort, on the host, and torch's, elsewhere, are one function."""
+    bits = torch.randint(2**31, (24_000, 4), generator=torch.Generator().manual_seed(0))
+    decks = shuffled(bits)
+    assert torch.equal(decks, bits.argsort(dim=1, stable=True))
+    drawn = Counter(map(tuple, decks.tolist()))
+    assert are_alike(drawn, Counter(dict.fromkeys(permutations(range(4)), 1000)))
+
+
+GRAPH_PROGRAM = """
+import numpy as np
+import torch
+import envs
+
+for env_id in {env_ids!r}:
+    env = envs.make(env_id, 7, seed=1)
+    env._on_host = False
+    env.reset()
+    torch._dynamo.reset()
+    compiled = torch.compile(env.device_step, backend={backend!r}, fullgraph=True, dynamic=False)
+    state = env.state_dict()
+    actions = [
+        torch.as_tensor(np.stack([env.action_space.sample() for _ in range(7)])) for _ in range(30)
+    ]
+    expected = [env.device_step(action) for action in actions]
+    env.load_state_dict(state)
+    for action, plain in zip(actions, expected, strict=True):
+        step = compiled(action)
+        for name in ("reward", "terminated", "truncated", "success"):
+            torch.testing.assert_close(getattr(step, name), getattr(plain, name))
+        for name, value in step.observation.items():
+            torch.testing.assert_close(value, plain.observation[name])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["eager", "inductor"])
+def test_a_step_has_no_graph_break(backend: str) -> None:
+    """In a process of its own, without jaxtyping's checks, which are not part of the product."""
+    program = GRAPH_PROGRAM.format(env_ids=COMPILED, backend=backend)
+    root = Path(__file__).parents[1]
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+
+
+# --- POPGym's oddities
+
+
+def test_repeat_first_never_says_which_card_was_the_first() -> None:
+    env = tensors("RepeatFirstEasy", 1)
+    assert env.observation_space == spaces.Dict({"observation": spaces.Discrete(4)})
+    env.reset()
+    first = int(env.state_dict()["script"][0, 0, 0])
+    steps = play(env, [first] * 51)
+    assert sum(step[1] for step in steps) == pytest.approx(1, abs=1e-4)
+    assert [step[2] for step in steps] == [False] * 50 + [True]
+
+
+def test_repeat_previous_with_k_of_4_asks_for_three_steps_before() -> None:
+    env = tensors("RepeatPreviousEasy", 1)
+    env.reset()
+    deck = env.state_dict()["script"][0, :, 0].tolist()
+    steps = play(env, [0, 0, 0, *deck[:48]])
+    assert [step[1] for step in steps] == [0.0] * 3 + [round(1 / 48, 6)] * 48
+
+
+def test_autoencode_shows_the_last_card_in_mode_play_and_then_suit_0() -> None:
+    env = tensors("AutoencodeEasy", 1)
+    env.reset()
+    deck = env.state_dict()["script"][0, :52, 1].tolist()
+    steps = play(env, [0] * 51 + deck[::-1])
+    assert [step[0] for step in steps[:50]] == [(1, card) for card in deck[1:51]]
+    assert steps[50][0] == (0, deck[51])
+    assert {step[0] for step in steps[51:-1]} == {(0, 0)}
+    assert [step[1] for step in steps] == [0.0] * 51 + [round(1 / 52, 6)] * 52
+
+
+def test_count_recall_counts_the_card_that_is_shown_and_knows_no_near_miss() -> None:
+    env = tensors("CountRecallEasy", 1)
+    seen = env.reset()["observation"][0].tolist()
+    count = int(seen[0] == seen[1])
+    state = env.state_dict()
+    assert env.step(torch.tensor([count])).reward == np.float32(1 / 51)
+    for wrong in (1 - count, 26):
+        env.load_state_dict(state)
+        assert env.step(torch.tensor([wrong])).reward == np.float32(-1 / 51)
+
+
+def concentration() -> PopgymTensorEnv:
+    """Return a deck that lies in order, so that neighbours are pairs."""
+    env = tensors("ConcentrationHard", 1)
+    env.reset()
+    set_(env, cards=torch.arange(52) // 4)
+    return env
+
+
+def up(observation: list[int]) -> dict[int, int]:
+    return {place: card for place, card in enumerate(observation) if card != 13}
+
+
+def test_concentration_shows_both_cards_of_a_try_once() -> None:
+    steps = play(concentration(), [5, 20, 9, 10])
+    assert [up(step[0]) for step in steps] == [
+        {5: 1},
+        {5: 1, 20: 5},
+        {9: 2},
+        {9: 2, 10: 2},
+    ]
+    failure = -1 / 104
+    assert [step[1] for step in steps] == [0, round(2 * failure, 6), 0, round(1 / 26, 6)]
+
+
+def test_concentration_turns_the_other_card_down_where_one_is_up_already() -> None:
+    steps = play(concentration(), [0, 1, 7, 0, 1, 7, 6])
+    assert [up(step[0]) for step in steps[3:]] == [
+        {0: 0, 1: 0, 7: 1},
+        {0: 0, 1: 0},
+        {0: 0, 1: 0, 7: 1},
+        {0: 0, 1: 0, 6: 1, 7: 1},
+    ]
+    one = round(-1 / 104, 6)
+    assert [step[1] for step in steps[3:]] == [round(-2 / 104, 6), one, 0, round(1 / 26, 6)]
+
+
+def test_concentration_takes_the_same_card_twice_for_a_failure() -> None:
+    steps = play(concentration(), [3, 3, 4])
+    assert [step[1] for step in steps] == [0, round(-2 / 104, 6), 0]
+    assert up(steps[2][0]) == {4: 1}
+
+
+def test_concentration_ends_twice_in_the_very_last_step() -> None:
+    env = concentration()
+    play(env, list(range(51)))
+    set_(env, time=103)
+    assert play(env, [51])[0][2:] == (True, True)
+
+
+def test_higher_lower_pays_nothing_for_the_same_rank() -> None:
+    env = tensors("HigherLowerEasy", 1)
+    env.reset()
+    deck = torch.tensor([[5, 5, 6, 2, 9] + [0] * 47], dtype=torch.int16)
+    assert isinstance(env.task, HigherLower)
+    set_(env, script=env.task.script(deck))
+    worth = round(1 / 52, 6)
+    assert [step[1] for step in play(env, [0, 0, 0, 1])] == [0, worth, -worth, -worth]
+
+
+def test_battleship_takes_a_second_hit_for_a_miss_and_says_no_place() -> None:
+    env = tensors("BattleshipEasy", 1)
+    env.reset()
+    cell = int(env.state_dict()["afloat"][0].int().argmax())
+    steps = play(env, [(cell // 8, cell % 8)] * 2)
+    assert [step[:2] for step in steps] == [(1, round(1 / 12, 6)), (0, round(-1 / 52, 6))]
+
+
+def test_battleship_terminates_and_is_truncated_in_the_very_last_step() -> None:
+    env = tensors("BattleshipEasy", 1)
+    env.reset()
+    cell = int(env.state_dict()["afloat"][0].int().argmax())
+    set_(env, hits=11, time=63)
+    assert play(env, [(cell // 8, cell % 8)])[0][2:] == (True, True)
+
+
+def mine_field() -> PopgymTensorEnv:
+    """Return 4 x 4 cells with mines in two corners."""
+    env = tensors("MineSweeperEasy", 1)
+    env.reset()
+    mines = torch.zeros(16, dtype=torch.uint8)
+    mines[[0, 15]] = 1
+    near = torch.zeros(16, dtype=torch.uint8)
+    near[[0, 1, 4, 5, 10, 11, 14, 15]] = 1
+    set_(env, cells=mines, near=near)
+    return env
+
+
+def test_a_mine_counts_itself() -> None:
+    env = mine_field()
+    env.keeps_final = True
+    assert play(env, [(0, 0)]) == [(1, round(-0.5 - 1 / 14, 6), True, False)]
+
+
+def test_mine_sweeper_leaves_no_step_to_lose() -> None:
+    free = [divmod(cell, 4) for cell in range(1, 15)]
+    assert play(mine_field(), free)[-1][2:] == (True, False)
+    steps = play(mine_field(), [free[0], *free[:-1]])
+    assert steps[1][1] == round(-0.5 / 12, 6)
+    assert steps[-1][2:] == (False, True)
+
+
+def test_a_pole_that_falls_still_pays() -> None:
+    env = tensors("PositionOnlyCartPoleEasy", 1)
+    env.reset()
+    steps = play(env, [1] * 8 + [1] * 8)
+    ends = [step[2] for step in steps]
+    assert any(ends)
+    assert {step[1] for step in steps} == {round(1 / 200, 6)}
+
+
+def test_velocity_only_shows_positions_first() -> None:
+    env = tensors("VelocityOnlyCartpoleEasy", 1)
+    first = env.reset()["observation"][0]
+    body = env.state_dict()["body"][0].float()
+    assert torch.equal(first, body[[0, 2]])
+    second = env.step(torch.tensor([1])).observation["observation"][0]
+    assert torch.equal(second, env.state_dict()["body"][0, [1, 3]].float())
+
+
+# --- errors
+
+
+def test_wrong_actions_are_named_and_change_nothing() -> None:
+    refuses_wrong_actions(tensors("RepeatFirstEasy", 3), highest=3, named="0, 1, 2, 3")
+    board = tensors("BattleshipEasy", 3)
+    board.reset()
+    with pytest.raises(ValueError, match=r"actions are \(3,\) .*and part: \(3, 2\) int64"):
+        board.step(torch.zeros(3, dtype=torch.int64))
+    with pytest.raises(ValueError, match="action 8 must be from 0 to 7"):
+        board.step(torch.full((3, 2), 8))
+    pendulum = tensors("PositionOnlyPendulumEasy", 3)
+    pendulum.reset()
+    with pytest.raises(ValueError, match=r"torch.int64; pass numbers, .*: \(3, 1\) float32"):
+        pendulum.step(torch.zeros(3, 1, dtype=torch.int64))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("RepeatPreviousEasy", {"k": 52}, "k=52 must be a whole number from 1 to 51"),
+        ("RepeatPreviousEasy", {"num_decks": 0}, "num_decks=0 must be .* from 1 to 1000"),
+        ("RepeatPreviousEasy", {"size": 3}, "size"),
+        ("CountRecallEasy", {"deck_type": "stars"}, "'stars' must be one of colors, suits, ranks"),
+        ("ConcentrationEasy", {"deck_type": "suits"}, "'suits' must be colors or ranks"),
+        ("BattleshipEasy", {"board_size": 7}, "board_size=7 must be .* from 8 to 100"),
+        ("MineSweeperEasy", {"num_mines": 14}, "num_mines=14 must be .* from 1 to 13"),
+        ("PositionOnlyCartPoleEasy", {"noise_sigma": -1.0}, "noise_sigma=-1.0 must be 0 or more"),
+    ],
+)
+def test_options_that_cannot_be_are_named(name: str, options: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        envs.make(id_of(name), 1, env_kwargs=options)
+
+
+def test_other_options_make_other_tasks() -> None:
+    env = tensors("RepeatPreviousEasy", 1, env_kwargs={"k": 16, "num_decks": 2})
+    assert env.task.num_steps == 103
+    other = tensors("RepeatPreviousEasy", 1)
+    env.reset()
+    other.reset()
+    with pytest.raises(ValueError, match="state"):
+        other.load_state_dict(env.state_dict())
+
+
+def test_it_draws_no_pictures_and_has_no_step_after_the_end() -> None:
+    with pytest.raises(ValueError, match="does not draw pictures as 'rgb_array'"):
+        envs.make(id_of("AutoencodeEasy"), 1, render_mode="rgb_array")
+    with pytest.raises(ValueError, match="POPGym's tasks draw no pictures; use an environment"):
+        tensors("AutoencodeEasy", 1).render(0)
+    single = gymnasium.make(id_of("MineSweeperEasy")).unwrapped
+    with pytest.raises(ValueError, match="no episode has started, or it has ended; call reset"):
+        single.step(np.array([0, 0]))
+
+
+# --- on a GPU
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("env_id", EASY)
+def test_cuda_equals_cpu_and_synchronises_nothing(env_id: str) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    pair = [tensors(env_id, device=device, seed=1) for device in ("cpu", "cuda")]
+    for env in pair:
+        env.reset()
+    for actions in random_actions(pair[0], 120):
+        expected = flat(pair[0].step(actions))
+        on_device = actions.to("cuda")
+        pair[1].host_step()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            step = pair[1].device_step(on_device)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        torch.testing.assert_close(flat(step).cpu(), expected, rtol=0, atol=1e-5)
