@@ -38,8 +38,7 @@ def step_by_step(write: GatedWrite, slots: Tensor, hidden: Tensor, valid: Tensor
                 normed = (h - h.mean(1, keepdim=True)) / (h.var(1, False, True) + 1e-5).sqrt()
                 x = normed.flatten() + write.place[place]
                 z = write.gate.weight @ x + write.gate.bias
-                w = 1.2 / (1 + (-z).exp()) - 0.1
-                w = torch.where(w < 0.1, 0.0, torch.where(w > 0.9, 1.0, w))[:, None]
+                w = (1.2 / (1 + (-z).exp()) - 0.1).clamp(0, 1)[:, None]
                 slot = (1 - w) * slot + w * torch.tanh(write.value.weight @ x + write.value.bias)
                 place += 1
         written.append(slot)

@@ -1,10 +1,10 @@
 """The long memory: slots, and the write that puts the steps of a segment into them.
 
-Each step of a segment may write to each slot, through a gate that is exactly 0, exactly 1 or well
-between. A slot that no step writes to stays as it is, bit for bit, however many segments pass, and
-the gradient through it is exactly 1. A gate that leaks a percent would not be punished by the task,
-which sees a few writes in training, and would leave nothing after hundreds: so there is no gate
-between 0 and LEAST_WRITE, and a write costs, which shuts what the task does not need.
+Each step of a segment may write to each slot, through a gate that can be exactly 0 and exactly 1.
+A slot that no step writes to stays as it is, bit for bit, however many segments pass, and the
+gradient through it is exactly 1. A write costs: a gate that leaks a percent is not punished by the
+task, which sees a few writes, and leaves nothing after hundreds; the cost shuts every gate that the
+task does not need.
 
 Memory Transformer-XL has another write, which rewrites all slots after every segment
 (`memory_network.MemoryNetwork`); what a slot holds is lost there over many writes. Writes to single
@@ -127,28 +127,21 @@ PLACE_STD = 0.4
 """Size of the vectors of places at the start, beside inputs of size 1."""
 
 GATE_BIAS = -2.0
-"""Of the gates at the start: six in ten are shut."""
-
-LEAST_WRITE = 0.1
-"""Of a step to a slot, and least that a slot keeps of what it held if it is not overwritten."""
+"""Of the gates at the start: four in ten are shut, and a step writes .15 of its value or so."""
 
 WRITE_COST = 1e-4
 """Of a segment whose every step overwrites every slot, beside a loss whose size is about 1."""
 
 
 def hard_sigmoid(z: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
-    """Return 1.2 sigmoid(z) - .1, or 0 below LEAST_WRITE and 1 above 1 - LEAST_WRITE.
+    """Return clip(1.2 sigmoid(z) - .1, 0, 1), with the gradient of 1.2 sigmoid(z) everywhere.
 
-    The gradient is that of 1.2 sigmoid(z) everywhere, straight through: a gate that is shut or open
-    can still be learned. It is the hard concrete gate (Louizos et al. 2018, arXiv 1712.01312)
-    without its noise, and with a gap in the place of small values: 0 below z = -1.6, 1 above 1.6.
+    The hard concrete gate without its noise (Louizos et al. 2018, arXiv 1712.01312), straight
+    through: exactly 0 below z = -2.4 and exactly 1 above 2.4, where it can still be learned.
     """
     z = z.to(torch.promote_types(z.dtype, torch.float32))
     soft = 1.2 * z.sigmoid() - 0.1
-    hard = soft.detach()
-    hard = torch.where(hard < LEAST_WRITE, 0.0, hard)
-    hard = torch.where(hard > 1 - LEAST_WRITE, 1.0, hard)
-    return hard + (soft - soft.detach())
+    return soft.detach().clamp(0, 1) + (soft - soft.detach())
 
 
 class _Costly(torch.autograd.Function):
