@@ -1,23 +1,24 @@
-"""The long memory: slots, and the write that puts the steps of a segment into them.
+"""The write of the long memory: what puts the steps of a segment into the slots.
 
 Each step of a segment may write to each slot, through a gate that can be exactly 0 and exactly 1.
 A slot that no step writes to stays as it is, bit for bit, however many segments pass, and the
-gradient through it is exactly 1. A write costs: a gate that leaks a percent is not punished by the
-task, which sees a few writes, and leaves nothing after hundreds; the cost shuts every gate that the
-task does not need.
+gradient through it is exactly 1. The gate sees a step's input and place, not what the slots hold:
+what does not write in training does not write ten thousand steps later either, and the slots of
+many segments follow from one another without a look at the layers between. A write costs: a gate
+that leaks a percent is not punished by the task, which sees a few writes, and leaves nothing after
+hundreds; the cost shuts every gate that the task does not need.
 
 Memory Transformer-XL has another write, which rewrites all slots after every segment
 (`memory_network.MemoryNetwork`); what a slot holds is lost there over many writes. Writes to single
 slots, with others left as they are, keep what they hold in other work, too (Raven,
 goombalab/raven; ALER, arXiv 2610.00592).
 
-Shapes: B envs, P memory layers, M short-memory length, W segment length, S long-memory slots,
+Shapes: B envs, R segments of theirs, M short-memory length, W segment length, S long-memory slots,
 D model width.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -28,39 +29,11 @@ from mtxl_rl.core.attention import init_uniform
 from mtxl_rl.core.shapes import Bool, Float
 
 
-class LongMemory(nn.Module, ABC):
-    """The learned initial slots, and a write."""
-
-    initial_slot: nn.Parameter
-    """The slots of an episode before its first write, (S, D) or (D,)."""
-
-    @abstractmethod
-    def forward(
-        self,
-        slots: Float[Tensor, "B S D"],
-        hidden: Float[Tensor, "B P W D"],
-        valid: Bool[Tensor, "B MW"],
-        short: Float[Tensor, "B P M D"],
-    ) -> tuple[Float[Tensor, "B S D"], Float[Tensor, "B S _"]]:
-        """Write a segment to the slots.
-
-        Args:
-            slots: before the write.
-            hidden: inputs of each memory layer in the segment; they are used detached.
-            valid: True where a step of short memory or segment belongs to the episode that is
-                alive.
-            short: the short memory before the segment.
-
-        Returns:
-            The new slots, and the gate's retention (1 keeps the slots as they were).
-        """
-
-
-class GatedWrite(LongMemory):
+class GatedWrite(nn.Module):
     """Steps write to slots one after the other, each through a hard gate for each slot.
 
-    For the steps j of a segment, h_j being the inputs of the memory layers at that step, each
-    normalised, side by side:
+    For the steps j of a segment, h_j being the input of the first memory layer at that step,
+    normalised:
 
         x_j  = h_j + place_j
         v_j  = tanh(V x_j)
@@ -76,18 +49,16 @@ class GatedWrite(LongMemory):
 
     Args:
         dim: D.
-        num_memory_layers: P.
         lmem_len: S.
         num_positions: places that are told apart: those of the short memory and the segment.
     """
 
-    def __init__(self, dim: int, num_memory_layers: int, lmem_len: int, num_positions: int):
+    def __init__(self, dim: int, lmem_len: int, num_positions: int):
         super().__init__()
-        width = num_memory_layers * dim
         self.initial_slot = init_uniform(lmem_len, dim, dim=dim)
-        self.place = nn.Parameter(torch.empty(num_positions, width).normal_(std=PLACE_STD))
-        self.value = nn.Linear(width, dim)
-        self.gate = nn.Linear(width, lmem_len)
+        self.place = nn.Parameter(torch.empty(num_positions, dim).normal_(std=PLACE_STD))
+        self.value = nn.Linear(dim, dim)
+        self.gate = nn.Linear(dim, lmem_len)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -97,27 +68,30 @@ class GatedWrite(LongMemory):
             nn.init.constant_(layer.bias, bias)
 
     def forward(
-        self,
-        slots: Float[Tensor, "B S D"],
-        hidden: Float[Tensor, "B P W D"],
-        valid: Bool[Tensor, "B MW"],
-        short: Float[Tensor, "B P M D"],
-    ) -> tuple[Float[Tensor, "B S D"], Float[Tensor, "B S 1"]]:
-        weights, values = self.gates_and_values(hidden, valid)  # (B, W, S), (B, W, D)
-        weights = _Costly.apply(weights, WRITE_COST / weights.numel())
+        self, hidden: Float[Tensor, "R W D"], valid: Bool[Tensor, "R MW"], num_envs: int
+    ) -> tuple[Float[Tensor, "R S 1"], Float[Tensor, "R S D"]]:
+        """Return what segments do to slots s: they become retention * s + written.
+
+        Args:
+            hidden: inputs of the first memory layer in the segment; they are used detached.
+            valid: True where a step of short memory or segment belongs to the episode that is
+                alive.
+            num_envs: B, of which the rows are segments.
+        """
+        weights, values = self.gates_and_values(hidden, valid)  # (R, W, S), (R, W, D)
+        weights = _Costly.apply(weights, WRITE_COST * len(weights) / (num_envs * weights.numel()))
         kept = _product_of_later(1 - weights)
         retention = (kept[:, 0] * (1 - weights[:, 0])).unsqueeze(-1)
-        written = (weights * kept).transpose(1, 2) @ values.to(weights.dtype)
-        return retention * slots + written, retention
+        return retention, (weights * kept).transpose(1, 2) @ values.to(weights.dtype)
 
     def gates_and_values(
-        self, hidden: Float[Tensor, "B P W D"], valid: Bool[Tensor, "B MW"]
-    ) -> tuple[Float[Tensor, "B W S"], Float[Tensor, "B W D"]]:
+        self, hidden: Float[Tensor, "R W D"], valid: Bool[Tensor, "R MW"]
+    ) -> tuple[Float[Tensor, "R W S"], Float[Tensor, "R W D"]]:
         """Return how much each step writes to each slot, and what it writes."""
-        num_steps = hidden.shape[2]
-        normed = F.layer_norm(hidden.detach(), hidden.shape[-1:]).transpose(1, 2).flatten(2)
+        num_steps = hidden.shape[1]
+        normed = F.layer_norm(hidden.detach(), hidden.shape[-1:])
         is_valid = valid[:, -num_steps:, None]
-        x = torch.where(is_valid & normed.isfinite(), normed, 0.0)  # (B, W, P * D)
+        x = torch.where(is_valid & normed.isfinite(), normed, 0.0)
         place = (valid.long().cumsum(dim=1) - 1).clamp_min(0)[:, -num_steps:]
         x = x + F.embedding(place, self.place)
         return torch.where(is_valid, hard_sigmoid(self.gate(x)), 0.0), self.value(x).tanh()

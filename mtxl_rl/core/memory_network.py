@@ -17,11 +17,10 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtxl_rl.core.attention import init_uniform
 from mtxl_rl.core.gating import NBRCGate
-from mtxl_rl.core.long_memory import LongMemory
 from mtxl_rl.core.shapes import Bool, Float
 
 
@@ -66,7 +65,7 @@ class KeySummary(NamedTuple):
         return query.softmax(dim=-1) @ context.to(query.dtype)
 
 
-class MemoryNetwork(LongMemory):
+class MemoryNetwork(nn.Module):
     """The learned initial slots and the network that rewrites the slots."""
 
     def __init__(
@@ -97,6 +96,18 @@ class MemoryNetwork(LongMemory):
         valid: Bool[Tensor, "B MW"],
         short: Float[Tensor, "B P M D"],
     ) -> tuple[Float[Tensor, "B S D"], Float[Tensor, "B S D"]]:
+        """Rewrite the slots.
+
+        Args:
+            slots: before the write.
+            hidden: inputs of each memory layer in the segment; they are used detached.
+            valid: True where a step of short memory or segment belongs to the episode that is
+                alive.
+            short: the short memory before the segment.
+
+        Returns:
+            The new slots, and the gate's retention (1 keeps the slots as they were).
+        """
         pair = self._project(torch.cat((short, hidden), dim=2))  # (2, B, P, MW, D)
         seen = torch.where(valid[:, None, :, None], pair, 0.0)  # a NaN times weight 0 is a NaN
         keys, values = (self._split_heads(part) for part in seen.flatten(2, 3))

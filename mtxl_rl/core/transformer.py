@@ -9,10 +9,10 @@ normalisation for memories and steps (as in GTrXL, arXiv 1910.06764), and by def
 
 What a step sees is a row of keys and values of fixed width: persistent slots, long memory, short
 memory, segment; one mask and one table of positions say which of them, and how far away they are.
-`core(x, state, reset)` takes whole sequences, for training: segment by segment, as a write needs
-what the layers made of its segment; without a long memory all segments at once, as one batch.
-`acting.Acting` takes one step at a time and projects every key and value once. Both are one
-function.
+`core(x, state, reset)` takes whole sequences, for training. With the gated write, all segments of a
+sequence run as one batch: the slots follow from the inputs of the first memory layer, and short
+memory is the segment before. `acting.Acting` takes one step at a time and projects every key and
+value once. Both are one function.
 
 Shapes: B envs, T steps, E earlier steps of the segment, n segments, R = B n rows, L layers, P
 memory layers, M short-memory length, S long-memory slots, W segment length, N persistent slots, D
@@ -35,7 +35,7 @@ from mtxl_rl.core.attention import RelativeAttention
 from mtxl_rl.core.feed_forward import FeedForward
 from mtxl_rl.core.gating import Gate, make_gate
 from mtxl_rl.core.initialization import init_memory_network, init_orthogonal
-from mtxl_rl.core.long_memory import GatedWrite, LongMemory
+from mtxl_rl.core.long_memory import GatedWrite
 from mtxl_rl.core.memory_network import MemoryNetwork
 from mtxl_rl.core.shapes import Bool, Float, Int64
 from mtxl_rl.core.state import MemoryState
@@ -256,11 +256,9 @@ class MemoryTransformerXL(nn.Module):
             for _ in range(depth)
         ]
         self.layers = cast(Sequence[Layer], nn.ModuleList(layers))
-        self.long_memory: LongMemory | None = None
+        self.long_memory: GatedWrite | MemoryNetwork | None = None
         if lmem_len and mem_write == "gated":
-            self.long_memory = GatedWrite(
-                dim, len(self.memory_layers), lmem_len, num_positions=mem_len + seq_len
-            )
+            self.long_memory = GatedWrite(dim, lmem_len, num_positions=mem_len + seq_len)
         elif lmem_len:
             self.long_memory = MemoryNetwork(
                 dim, heads, len(self.memory_layers), lmem_len, num_mem_kv, mem_write_iters
@@ -450,7 +448,7 @@ class MemoryTransformerXL(nn.Module):
             left = num_steps - start
             if state.position or left < self.seq_len:
                 length = min(left, self.seq_len - state.position)
-            elif self.long_memory is not None:  # a write sees what all layers made
+            elif isinstance(self.long_memory, MemoryNetwork):  # it sees what all layers made
                 length = self.seq_len
             else:
                 length = left // self.seq_len * self.seq_len
@@ -474,16 +472,21 @@ class MemoryTransformerXL(nn.Module):
         num_steps = length if place else min(length, self.seq_len)  # of a segment
         sight = self._sight(state, reset, num_steps)
         full_mask, local_mask = self._masks(sight)
+        is_whole = place + num_steps == self.seq_len
 
         x = self.input_proj(x).contiguous()
         rows = (x.shape[0] * x.shape[1] // num_steps, num_steps, self.dim)
+        slots, after = state.long, state.long
         inputs = []
         for index, layer in enumerate(self.layers):
             inputs.append(x)
             past = state.segment[:, index, :place] if place else None
             long = short = None
             if self.has_memory(index):
-                long = state.long if self.lmem_len else None
+                if self.memory_index(index) == 0 and is_whole and self._is_gated:
+                    hidden = x.view(rows) if past is None else torch.cat((past, x), dim=1)
+                    slots, after = self._scan(state, hidden, sight, bptt_segments, writes)
+                long = slots if self.lmem_len else None
                 short = state.short[:, self.memory_index(index)] if self.mem_len else None
             mask = full_mask if self.has_memory(index) else local_mask
             positions = self.positions[:, self.num_mem_kv - mask.shape[2] :]
@@ -492,8 +495,7 @@ class MemoryTransformerXL(nn.Module):
         steps = torch.stack(inputs, dim=1).to(state.segment.dtype)  # (B, L, nT, D)
         if place:
             steps = torch.cat((state.segment[:, :, :place], steps), dim=2)
-        is_whole = place + num_steps == self.seq_len
-        return x, self._after(state, steps, sight, is_whole, bptt_segments, writes)
+        return x, self._after(state, steps, sight, after, is_whole, bptt_segments, writes)
 
     def _sight(self, state: MemoryState, reset: Tensor, num_steps: int) -> _Sight:
         episode = reset.long().cumsum(dim=1)  # 0 is the episode of the state
@@ -519,16 +521,63 @@ class MemoryTransformerXL(nn.Module):
         local = torch.cat((persistent, in_window[..., self.mem_len :]), dim=3)
         return full.flatten(0, 1), local.flatten(0, 1)
 
+    def _scan(
+        self,
+        state: MemoryState,
+        hidden: Float[Tensor, "R W D"],
+        sight: _Sight,
+        bptt_segments: int | None,
+        writes: list[Write],
+    ) -> tuple[Float[Tensor, "R S D"], Float[Tensor, "B S D"]]:
+        """Return the slots at the start of each segment, and those after the last."""
+        assert self.long_memory is not None
+        lives = sight.of_steps[:, :, -1]  # (B, n): the episode that is alive at a segment's end
+        valid = sight.of_window == lives[..., None]
+        changes = self.long_memory(hidden, valid.flatten(0, 1), len(lives))
+        retention, written = (change.view(*lives.shape, *change.shape[1:]) for change in changes)
+        goes_on = (sight.of_slots == lives)[..., None, None]
+        slots, long = [], state.long
+        for segment in range(lives.shape[1]):
+            slots.append(long)
+            before = self._before_write(long, goes_on[:, segment], bptt_segments, writes)
+            long = (retention[:, segment] * before + written[:, segment]).to(long.dtype)
+            writes.append(Write(before, long, retention[:, segment]))
+        return torch.stack(slots, dim=1).flatten(0, 1), long
+
+    def write(
+        self,
+        before: Float[Tensor, "B S D"],
+        hidden: Float[Tensor, "B P W D"],
+        valid: Bool[Tensor, "B MW"],
+        short: Float[Tensor, "B P M D"],
+    ) -> Float[Tensor, "B S D"]:
+        """Return the slots after a segment."""
+        if isinstance(self.long_memory, GatedWrite):
+            retention, written = self.long_memory(hidden[:, 0], valid, len(valid))
+            return (retention * before + written).to(before.dtype)
+        assert self.long_memory is not None
+        return self.long_memory(before, hidden, valid, short)[0].to(before.dtype)
+
+    def _before_write(
+        self, long: Tensor, goes_on: Tensor, bptt_segments: int | None, writes: list[Write]
+    ) -> Float[Tensor, "B S D"]:
+        """Return the slots that a write starts from."""
+        assert self.long_memory is not None
+        if bptt_segments is not None and (len(writes) + 1) % bptt_segments == 0:
+            long = long.detach()
+        return torch.where(goes_on, long, self.long_memory.initial_slot)
+
     def _after(
         self,
         state: MemoryState,
         steps: Float[Tensor, "B L ET D"],
         sight: _Sight,
+        long: Float[Tensor, "B S D"],
         is_whole: bool,
         bptt_segments: int | None,
         writes: list[Write],
     ) -> MemoryState:
-        """Return the state after the steps, and after the write where they end a segment."""
+        """Return the state after the steps; the seed's network writes here."""
         lives = sight.of_steps[:, -1, -1]
         valid = sight.of_window[:, -1] == lives[:, None]  # (B, M + E + T)
         if not is_whole:
@@ -543,22 +592,19 @@ class MemoryTransformerXL(nn.Module):
                 position=steps.shape[2],
             )
         hidden = self.of_memory_layers(steps).detach()
-        long, long_valid = state.long, state.long_valid
-        if self.long_memory is not None:
-            is_cut = bptt_segments is not None and (len(writes) + 1) % bptt_segments == 0
+        if isinstance(self.long_memory, MemoryNetwork):
             goes_on = (sight.of_slots[:, -1] == lives)[:, None, None]
-            before = torch.where(
-                goes_on, long.detach() if is_cut else long, self.long_memory.initial_slot
-            )
+            before = self._before_write(long, goes_on, bptt_segments, writes)
             written, retention = self.long_memory(before, hidden, valid, state.short)
-            long, long_valid = written.to(long.dtype), torch.ones_like(long_valid)
+            long = written.to(long.dtype)
             writes.append(Write(before, long, retention))
+        has_written = torch.full_like(state.long_valid, self.long_memory is not None)
         short = torch.cat((state.short, hidden), dim=2)
         return MemoryState(
             short=short[:, :, short.shape[2] - self.mem_len :].detach(),
             short_valid=valid[:, self.seq_len :],
             long=long,
-            long_valid=long_valid,
+            long_valid=has_written,
             segment=torch.zeros_like(state.segment),
             segment_valid=torch.zeros_like(state.segment_valid),
             position=0,
@@ -568,6 +614,10 @@ class MemoryTransformerXL(nn.Module):
         """Pick the memory layers."""
         # not by a list of indices, which a GPU would have to wait for
         return torch.stack([inputs[:, layer - 1] for layer in self.memory_layers], dim=1)
+
+    @property
+    def _is_gated(self) -> bool:
+        return isinstance(self.long_memory, GatedWrite)
 
     def has_memory(self, index: int) -> bool:
         """Return whether a layer, from 0, sees the memories."""
