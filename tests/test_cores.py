@@ -25,7 +25,7 @@ from agents.delta_net import (
 )
 from agents.memory_core import MemoryCore
 from agents.min_gru import MinGRU
-from mtxl_rl.core.long_memory import GATE_BIAS, GatedWrite, LongMemory
+from mtxl_rl.core.long_memory import GATE_BIAS, GatedWrite
 from mtxl_rl.core.memory_network import MemoryNetwork
 
 BATCH_SIZE, NUM_STEPS, DIM = 3, 11, 8
@@ -33,7 +33,7 @@ KINDS = list(CORES)
 RECURRENT_KINDS: tuple[CoreKind, ...] = ("gru", "lstm", "mingru", "deltanet")
 
 
-def long_memory(**options: Any) -> LongMemory:
+def long_memory(**options: Any) -> GatedWrite | MemoryNetwork:
     torch.manual_seed(0)
     core = make_core(CoreConfig(dim=32, **options))
     assert isinstance(core, MemoryCore)
