@@ -136,10 +136,11 @@ def main() -> None:
     """Read the options and run the grid."""
     for number in heeded():
         signal.signal(number, _stop)
-    with fail_with_one_line():
+    with fail_with_one_line("the same command goes on with the grid"):
         tyro.extras.subcommand_cli_from_dict(
             {"memory_lengths": memory_lengths, "grid": grid},
             prog="python -m experiments.ablation",
+            args=["memory_lengths" if arg == "memory-lengths" else arg for arg in sys.argv[1:]],
             sort_subcommands=False,
         )
 

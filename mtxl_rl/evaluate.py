@@ -1,4 +1,4 @@
-"""Evaluate a trained agent on levels that its training has not drawn.
+"""Evaluate a trained agent in new episodes.
 
 python -m mtxl_rl.evaluate RUN --episodes 200
 python -m mtxl_rl.evaluate RUN --json
@@ -8,7 +8,9 @@ python -m mtxl_rl.evaluate RUN --greedy --video episodes.gif
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
@@ -19,8 +21,15 @@ import tyro
 import envs
 from agents.actor_critic import ActorCritic
 from mtxl_rl import checkpoint
-from mtxl_rl.command import fail_with_one_line, stdout_to_stderr
-from mtxl_rl.config import EvaluateConfig, TrainConfig, pick_device, pick_precision, set_threads
+from mtxl_rl.command import fail_with_one_line, fill_help, stdout_to_stderr
+from mtxl_rl.config import (
+    EvaluateConfig,
+    Place,
+    TrainConfig,
+    pick_device,
+    pick_precision,
+    set_threads,
+)
 from mtxl_rl.evaluation import evaluate_agent
 from mtxl_rl.metrics import Evaluation
 from mtxl_rl.run_directory import load_config
@@ -56,25 +65,29 @@ def in_env_of(run: TrainConfig, config: EvaluateConfig) -> EvaluateConfig:
 
 
 def evaluate(
-    run: Annotated[Path, tyro.conf.Positional],
+    run: Annotated[Place, tyro.conf.Positional],
     config: Annotated[EvaluateConfig, tyro.conf.OmitArgPrefixes],
 ) -> Evaluation:
-    """Evaluate a trained agent on levels that its training has not drawn.
+    """Evaluate a trained agent in new episodes: starts and actions are drawn by seeds of their own.
 
     Args:
-        run: The run directory that training has written.
+        run: The run directory that training has written, or one of its checkpoints.
         config: How to evaluate.
     """
     with stdout_to_stderr() if config.json else nullcontext():  # environments may print
         device = pick_device(config.device)
+        if (run / checkpoint.HEADER).is_file():
+            config = dataclasses.replace(config, checkpoint=config.checkpoint or run)
+            run = run.resolve().parents[1]
         load_config(run)  # says where a folder is no run
         path = config.checkpoint or checkpoint.newest_checkpoint(run)
         agent, run_config, frames = load_agent(run, path, device)
-        set_threads(run_config.num_threads)
+        set_threads(config.num_threads or run_config.num_threads)
+        backend = config.backend or run_config.backend
         env_id = config.env or run_config.env
         config = in_env_of(run_config, config)
         longest = checkpoint.longest_episode(path)
-        evaluation = evaluate_agent(agent, env_id, config, run_config.backend, longest)
+        evaluation = evaluate_agent(agent, env_id, config, backend, longest)
     if config.json:
         print(json.dumps(dataclasses.asdict(evaluation) | {"frames": frames, **agent.sizes}))
         return evaluation
@@ -92,6 +105,13 @@ def evaluate(
 def main() -> None:
     """Read the options and evaluate."""
     with fail_with_one_line():
+        alone = [*itertools.takewhile(lambda text: not text.startswith("-"), sys.argv[1:])]
+        if len(alone) > 1:
+            raise ValueError(
+                f"{alone[1]!r} stands alone after the run; another environment is named by --env "
+                f"{alone[1]}, and one run is evaluated at a time"
+            )
+        fill_help(EvaluateConfig)
         tyro.cli(evaluate, prog="python -m mtxl_rl.evaluate")
 
 

@@ -226,7 +226,7 @@ def play(
         played = done & (quota > 0)
         watch.look(record["inputs"].observation, record["reward"], done, quota > 0)
         quota -= played.long()
-        columns = [record[name].double().cpu() for name in EPISODE_COLUMNS]
+        columns = [record[name].cpu().double() for name in EPISODE_COLUMNS]
         rows.append(torch.stack(columns, dim=-1)[played & counts])
         is_cut = ~record["terminated"] & (record["episode_length"] == (config.max_steps or 0))
         cuts.append(is_cut.cpu()[played & counts])

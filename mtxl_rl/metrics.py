@@ -39,7 +39,7 @@ class Episodes:
         cls, columns: Tensor, has_success: bool, has_cue: bool, is_cut: Tensor | None = None
     ) -> Episodes:
         """Take apart `columns` (n, 4): success or nan, return, length, age of the cue."""
-        success, return_, length, cue_age = columns.double().cpu().numpy().T
+        success, return_, length, cue_age = columns.cpu().double().numpy().T
         cut = np.zeros(len(success), dtype=bool) if is_cut is None else is_cut.cpu().numpy()
         unknown = np.full_like(success, np.nan)
         # not to have ended in time is a failure
@@ -71,8 +71,8 @@ EPISODE_COLUMNS = ("success", "episode_return", "episode_length", "cue_age")
 
 def ended_episodes(rollout: Rollout, has_success: bool, has_cue: bool) -> Episodes:
     """Return the episodes that ended within a rollout, in the order of time."""
-    done = rollout.terminated | rollout.truncated
-    columns = [getattr(rollout, name).double() for name in EPISODE_COLUMNS]
+    done = (rollout.terminated | rollout.truncated).cpu()
+    columns = [getattr(rollout, name).cpu().double() for name in EPISODE_COLUMNS]
     return Episodes.of(torch.stack(columns, dim=-1)[done], has_success, has_cue)
 
 

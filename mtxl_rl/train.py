@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shlex
+import signal
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,13 +24,14 @@ import envs
 from agents.actor_critic import ActorCritic
 from agents.memory_core import MemoryCore
 from mtxl_rl import checkpoint
-from mtxl_rl.command import RunFailed, fail_with_one_line
+from mtxl_rl.command import RunFailed, fail_with_one_line, fill_help
 from mtxl_rl.config import (
     EvaluateConfig,
     Memory,
     TrainConfig,
     pick_device,
     pick_precision,
+    read_place,
     set_threads,
 )
 from mtxl_rl.evaluation import (
@@ -47,6 +50,7 @@ from mtxl_rl.run_directory import load_config, write_json
 from mtxl_rl.signals import Stopped
 
 PROGRAM = "python -m mtxl_rl.train"
+BEFORE_THE_RUN = "the run had not begun, and nothing was written"
 MAX_EVAL_ENVS = 256
 """Environments that play at once in the evaluation at the end."""
 WORDS: dict[Memory, str] = {
@@ -102,12 +106,15 @@ def _train(config: TrainConfig, device: torch.device) -> Evaluation:
         try:
             _introduce(run)
             run.learn()
-        except Stopped:
+        except Stopped as stopped:
             run.check_saved()
+            stopped.left = run.left
             raise
         finally:
             env.close()
         evaluation = _evaluate(run)
+    except KeyboardInterrupt:  # where it does not train
+        raise Stopped(signal.SIGINT, run.left) from None
     except ValueError as error:  # it is no refusal any more: something has been written
         raise RunFailed(
             f"failed after {run.frames:,} frames: {error}. What was trained until its last "
@@ -115,8 +122,9 @@ def _train(config: TrainConfig, device: torch.device) -> Evaluation:
         ) from error
     finally:
         run.close()
-    say(f"Curves:       {sys.executable} -m tensorboard.main --logdir {run.run_dir}")
-    say(f"Evaluate:     {sys.executable} -m mtxl_rl.evaluate {run.run_dir}")
+    place = shlex.quote(str(run.run_dir))
+    say(f"Curves:       {sys.executable} -m tensorboard.main --logdir {place}")
+    say(f"Evaluate:     {sys.executable} -m mtxl_rl.evaluate {place}")
     return evaluation
 
 
@@ -251,8 +259,13 @@ def read_options(arguments: Sequence[str]) -> TrainConfig:
     Raises:
         ValueError: for a run that cannot be resumed with these options.
     """
+    fill_help(TrainConfig)
     run_dir = _resumed(arguments)
     if run_dir is None:
+        if arguments and not arguments[0].startswith("-"):
+            raise ValueError(
+                f"{arguments[0]!r} stands alone; name the environment by --env {arguments[0]}"
+            )
         return tyro.cli(TrainConfig, prog=PROGRAM, args=arguments)
     saved = dataclasses.replace(load_config(run_dir), resume=run_dir)
     config = tyro.cli(TrainConfig, prog=PROGRAM, args=arguments, default=saved)
@@ -266,13 +279,13 @@ def _resumed(arguments: Sequence[str]) -> Path | None:
         name, _, value = argument.partition("=")
         if name == "--resume":
             value = value or (arguments[index + 1] if index + 1 < len(arguments) else "")
-            return Path(value) if value not in ("", "None") else None
+            return read_place(value) if value not in ("", "None") else None
     return None
 
 
 def main() -> None:
     """Read the options and train."""
-    with fail_with_one_line():
+    with fail_with_one_line(BEFORE_THE_RUN):
         train(read_options(sys.argv[1:]))
 
 
