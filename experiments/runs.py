@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator, ScalarEvent
 
 from envs.recall import RecallOptions, recall_options
 from mtxl_rl.config import flat
 from mtxl_rl.metrics import RETURN_TAG, RETURN_WINDOW_TAG, SPEED_TAG, SUCCESS_TAG, WINDOW_TAG
-from mtxl_rl.run_directory import load_config, read_json
+from mtxl_rl.run_directory import is_config, load_config, read_json
 
 NOT_COMPARED = (
     "seed",
@@ -81,7 +83,7 @@ class Run:
         """Return (frames, mean of the episodes of an update), None where there is none yet."""
         if measure.tag not in self._events.Tags()["scalars"]:
             return None
-        points = self._events.Scalars(measure.tag)
+        points = _in_order(self._events.Scalars(measure.tag))
         return np.array([p.step for p in points]), np.array([p.value for p in points])
 
     @cached_property
@@ -98,7 +100,7 @@ class Run:
         if measure.window_tag not in self._events.Tags()["scalars"]:
             return None
         started = self._events.FirstEventTimestamp()
-        for point in self._events.Scalars(measure.window_tag):
+        for point in _in_order(self._events.Scalars(measure.window_tag)):
             if point.value >= target:
                 return point.step, (point.wall_time - started) / 60
         return None
@@ -107,6 +109,15 @@ class Run:
 def read_events(run_dir: Path) -> EventAccumulator:
     """Return a run's TensorBoard events, with every point of each curve."""
     return EventAccumulator(str(run_dir), size_guidance={"scalars": 0}).Reload()
+
+
+def _in_order(points: list[ScalarEvent]) -> list[ScalarEvent]:
+    """Return a curve by its frames, whatever clocks said: of two at one frame the last."""
+    return list({point.step: point for point in sorted(points, key=_step)}.values())
+
+
+def _step(point: ScalarEvent) -> int:
+    return point.step
 
 
 def measure_of(runs: Sequence[Run]) -> Measure:
@@ -151,19 +162,30 @@ def chance_of(env_id: str) -> float | None:
 
 
 def find_runs(folder: Path) -> list[Run]:
-    """Return every run below `folder`.
+    """Return every run below `folder`, each once, also where a symbolic link leads there.
+
+    A folder with a config.json of another tool's is passed over, and named.
 
     Raises:
         ValueError: when there is none.
     """
-    found = [
-        Run.of(config.parent)
-        for config in sorted(folder.rglob("config.json"))
-        if not config.parent.name.startswith(".")  # one that was killed before it began
-    ]
+    found: dict[Path, Path] = {}  # by where they really are
+    seen: set[Path] = set()
+    for name, folders, files in os.walk(folder, followlinks=True):
+        place = Path(name)
+        is_new = place.resolve() not in seen  # a link may lead back up
+        seen.add(place.resolve())
+        # one that begins with a dot was killed before it began
+        folders[:] = [each for each in folders if is_new and not each.startswith(".")]
+        if not is_new or "config.json" not in files:
+            continue
+        if is_config(place / "config.json"):
+            found[place.resolve()] = place
+        else:
+            print(f"passed over {place}: its config.json is not of a run of ours", file=sys.stderr)
     if not found:
         raise ValueError(f"{folder} holds no run (a folder with config.json); pass one that does")
-    return found
+    return [Run.of(place) for place in sorted(found.values())]
 
 
 def varying_options(runs: Sequence[Run]) -> list[str]:

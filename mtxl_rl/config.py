@@ -247,6 +247,10 @@ class EvaluateConfig:
 
     episodes: int = 200
     """New episodes to play: starts and actions are drawn by seeds that training does not use."""
+    all_starts: bool = False
+    """Where a task has few starts (Memory, T-mazes, junctions, on tensors): play each of them once
+    for each step of the segment that it can meet, all at once, and weight it by how often it is
+    drawn. With --greedy that is no sample but exact."""
     greedy: bool = False
     """Take the most probable action instead of sampling."""
     env: str | None = None
@@ -291,6 +295,18 @@ class EvaluateConfig:
         check_device(self.device)
         check_threads(self.num_threads)
         check_timeout(self.env_timeout)
+        if self.all_starts:
+            for name in ("episodes", "num_envs"):
+                if getattr(self, name) != type(self).__dataclass_fields__[name].default:
+                    raise ValueError(
+                        f"{name}={getattr(self, name)} has no effect with all_starts=True, which "
+                        "plays all that there are at once; leave one of them out"
+                    )
+            if self.memory == "swapped-long":
+                raise ValueError(
+                    "all_starts=True cannot be with memory='swapped-long', which plays those "
+                    "episodes that find another cue's memory; leave one of them out"
+                )
         if self.video is not None and self.video.suffix not in (".mp4", ".gif"):
             raise ValueError(f"video={self.video} must end in .mp4 or .gif")
 

@@ -15,6 +15,9 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
+import mtxl_rl.siblings  # noqa: F401
+
+# isort: split
 import torch
 import tyro
 
@@ -31,6 +34,7 @@ from mtxl_rl.config import (
     set_threads,
 )
 from mtxl_rl.evaluation import evaluate_agent
+from mtxl_rl.interventions import RECEIVERS
 from mtxl_rl.metrics import Evaluation
 from mtxl_rl.run_directory import load_config
 
@@ -93,6 +97,11 @@ def evaluate(
         return evaluation
     print(f"{env_id}, {run_config.core.kind} after {frames:,} frames, "
           f"{evaluation.episodes} episodes, memory {config.memory}")  # fmt: skip
+    if config.all_starts:
+        print("Starts:       each of the task's once for each step of the segment, weighted by how "
+              "often it is drawn")  # fmt: skip
+    elif evaluation.episodes < config.episodes:
+        print(f"Counted:      {evaluation.episodes} of {config.episodes}: {RECEIVERS}")
     print(f"Success rate: {evaluation.describe_success()}")
     if evaluation.cue_seen_rate is not None:
         print(f"Cue:          {evaluation.describe_cue()}")

@@ -96,6 +96,14 @@ def load_config(run_dir: Path) -> TrainConfig:
     raise ValueError(f"{run_dir} is not a run directory: it {what}; {_runs_near(run_dir)}")
 
 
+def is_config(path: Path) -> bool:
+    """Tell a configuration of ours, of whatever release, from a config.json of another tool's."""
+    try:
+        return {"env", "core", "ppo"} <= read_json(path).keys()
+    except (ValueError, OSError):
+        return (path.parent / "checkpoints").is_dir()  # a damaged one is not passed over
+
+
 def _runs_near(folder: Path) -> str:
     """Return the runs in a folder, or in the nearest one above it that exists, for people."""
     while not folder.is_dir():

@@ -8,7 +8,6 @@ python -m mtxl_rl.train --help
 from __future__ import annotations
 
 import dataclasses
-import math
 import shlex
 import signal
 import sys
@@ -17,6 +16,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import mtxl_rl.siblings  # noqa: F401
+
+# isort: split
 import torch
 import tyro
 
@@ -42,7 +44,7 @@ from mtxl_rl.evaluation import (
     level_seeds,
     seed_generators,
 )
-from mtxl_rl.interventions import fitting_interventions
+from mtxl_rl.interventions import RECEIVERS, fitting_interventions
 from mtxl_rl.metrics import Evaluation
 from mtxl_rl.progress import say
 from mtxl_rl.run import Run, check_changes
@@ -186,7 +188,7 @@ def _evaluate(run: Run) -> Evaluation:
     few = num_intervened(config.eval_episodes, run.frames, num_kinds, evaluation.mean_length)
     options = dataclasses.replace(options, episodes=few)
     intervened = evaluate_interventions(agent, config.env, options, config.backend, longest)
-    for line in _memory_table(evaluation, intervened):
+    for line in _memory_table(evaluation, intervened, few):
         say(line)
     run.logger.close(evaluation, intervened, run.frames)
     run.check_saved()  # only then is it finished, for those who look at what it has written
@@ -209,23 +211,28 @@ def num_intervened(episodes: int, frames: int, num_kinds: int, mean_length: floa
     return min(episodes, max(MIN_INTERVENED, round(affordable)))
 
 
-def _memory_table(evaluation: Evaluation, intervened: Mapping[Memory, Evaluation]) -> list[str]:
+def _memory_table(
+    evaluation: Evaluation, intervened: Mapping[Memory, Evaluation], num_played: int
+) -> list[str]:
     """Return what becomes of the agent where a part of its memory is taken away, for people."""
     if not intervened:
         return []
     rows = {"as it was trained": evaluation} | {WORDS[k]: each for k, each in intervened.items()}
     lines = [("The same agent", "success", "return (95 %)", "length", "episodes")]
+    notes = []
     for words, each in rows.items():
         success = "-" if each.success_rate is None else f"{each.success_rate:.3f}"
-        low, high = each.return_interval or (math.nan, math.nan)
-        return_ = f"{each.mean_return:.3f} ({low:.3f} to {high:.3f})"
-        lines.append(
-            (f"  {words}", success, return_, f"{each.mean_length:.1f}", f"{each.episodes}")
-        )
+        return_ = f"{each.mean_return:.3f}"
+        if each.return_interval is not None:
+            return_ += " ({:.3f} to {:.3f})".format(*each.return_interval)
+        episodes = f"{each.episodes}"
+        if each is not evaluation and each.episodes < num_played:
+            episodes += f" of {num_played}"
+            notes.append(f"  {episodes}: {RECEIVERS}")
+        lines.append((f"  {words}", success, return_, f"{each.mean_length:.1f}", episodes))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return [
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in lines
-    ]
+    table = ["  ".join([r[0].ljust(widths[0]), *map(str.rjust, r[1:], widths[1:])]) for r in lines]
+    return table + notes
 
 
 def has_checkpoint(run_dir: Path | None) -> bool:
