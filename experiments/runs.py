@@ -100,6 +100,7 @@ class Run:
         if measure.window_tag not in self._events.Tags()["scalars"]:
             return None
         started = self._events.FirstEventTimestamp()
+        assert started is not None  # there are events
         for point in _in_order(self._events.Scalars(measure.window_tag)):
             if point.value >= target:
                 return point.step, (point.wall_time - started) / 60

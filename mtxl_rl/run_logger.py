@@ -55,6 +55,7 @@ class RunLogger:
 
     def log(self, scalars: dict[str, float], frames: int) -> None:
         """Write scalars by tag, with what each is; values that are not finite are left out."""
+        from tensorboard.plugins.scalar.metadata import create_summary_metadata
         from torch.utils.tensorboard.summary import scalar
 
         with self._one_warning():
@@ -63,7 +64,10 @@ class RunLogger:
                     continue
                 summary = scalar(tag, value)
                 if tag not in self._described:
-                    summary.value[0].metadata.summary_description = TAGS.get(tag, "")
+                    metadata = create_summary_metadata(
+                        display_name="", description=TAGS.get(tag, "")
+                    )
+                    summary.value[0].metadata.CopyFrom(metadata)
                     self._described.add(tag)
                 self._writer._get_file_writer().add_summary(summary, frames)
 
@@ -110,7 +114,8 @@ class RunLogger:
                 results[f"eval_intervened/mean_return_{memory}"] = each.mean_return
             self.log({tag: _or_nan(value) for tag, value in results.items()}, frames)
             with self._one_warning():
-                self._writer._get_file_writer().add_summary(self._end)
+                if self._writer is not None:
+                    self._writer._get_file_writer().add_summary(self._end)
         writer, self._writer = self._writer, None
         with self._one_warning():
             if writer is not None:

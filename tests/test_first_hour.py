@@ -24,7 +24,7 @@ from gymnasium.spaces import Discrete
 from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import ScalarEvent
 from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
-from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.util.tensor_util import make_ndarray
 
 import envs
@@ -46,6 +46,7 @@ from mtxl_rl.signals import Stopped
 from mtxl_rl.tags import TAGS
 
 ROOT = Path(__file__).parents[1]
+HParamsPluginData: Any = plugin_data_pb2.HParamsPluginData  # type: ignore[attr-defined]
 
 
 def make_config(run_dir: Path | None, **options: Any) -> TrainConfig:
@@ -498,7 +499,7 @@ def test_all_starts_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_swapped_episodes_are_counted_in_words_and_one_has_no_interval() -> None:
-    one = Episodes(*np.array([[1.0], [0.5], [9.0], [3.0]]), np.array([False]))
+    one = Episodes(*(np.array([x]) for x in (1.0, 0.5, 9.0, 3.0)), is_cut=np.array([False]))
     whole, few = Evaluation.of(Episodes.joined([one] * 20)), Evaluation.of(one)
     assert few.success_interval is None
     assert few.describe_success() == "1.000"
@@ -559,3 +560,27 @@ def test_curves_are_by_frames_whatever_clocks_said() -> None:
 def test_stopped_says_by_what() -> None:
     assert str(Stopped(signal.SIGTERM)) == "stopped by SIGTERM"
     assert str(Stopped(signal.SIGTERM, "all is saved")) == "stopped by SIGTERM; all is saved"
+
+
+def test_the_page_of_curves_has_every_tag() -> None:
+    page = (ROOT / "docs" / "curves.md").read_text().replace("\\|", "|")
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    assert rows == [f"| `{tag}` | {text} |" for tag, text in TAGS.items()]
+
+
+@pytest.mark.parametrize(
+    ("build", "said", "is_first"),
+    [("cpu", "about .4 GB", True), ("cuda", "5 GB on the disk", False)],
+)
+def test_make_says_what_it_downloads(build: str, said: str, is_first: bool, tmp_path: Path) -> None:
+    """In a folder of its own: what make would do."""
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    arguments = ["make", "-n", "train", f"TORCH={build}", f"PYTHON={sys.executable}"]
+    shown = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=True)
+    lines = shown.stdout.splitlines()
+    assert any(line.startswith(f'echo "Installing torch ({build})') and said in line
+               for line in lines)  # fmt: skip
+    cpu = ' --index-url https://download.pytorch.org/whl/cpu "torch>=2.10,<2.14"'
+    assert any(cpu in line for line in lines) == is_first
+    assert not any("--quiet --editable" in line for line in lines)
