@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import threading
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from mtxl_rl.tags import COMPARED, TAGS
 
 if TYPE_CHECKING:  # a second of imports
     from torch.utils.tensorboard.writer import SummaryWriter
+
+_EVENTS = "events.out.tfevents"
 
 
 class RunLogger:
@@ -46,6 +49,7 @@ class RunLogger:
         # the first start is written, too: readers take a second one only as that of a resumed run
         purge_step = 0 if go_on_from is None else go_on_from + 1
         with self._one_warning():
+            _put_before_now(run_dir)
             self._writer = SummaryWriter(str(run_dir), purge_step=purge_step)
             text = json.dumps(to_json(config), indent=2)
             self._writer.add_text("config", f"```json\n{text}\n```")
@@ -143,6 +147,19 @@ class RunLogger:
         is_writer = isinstance(failed.thread, _AsyncWriterThread)
         if not (is_writer and issubclass(failed.exc_type, OSError)):
             self._hook(failed)
+
+
+def _put_before_now(run_dir: Path) -> None:
+    """Let the events of before sort before those to come where the clock has gone back.
+
+    Readers take a run's files in the order of their names, which begin with a time in seconds.
+    """
+    parts = [path.name.split(".", 4) for path in sorted(run_dir.glob(f"{_EVENTS}.*.*"))]
+    now = int(time.time())
+    if any(int(stamp) >= now for *_, stamp, _ in parts if stamp.isdecimal()):
+        for number, (*_, stamp, rest) in enumerate(parts):
+            new = f"{_EVENTS}.{now - len(parts) + number:010d}.{rest}"
+            (run_dir / f"{_EVENTS}.{stamp}.{rest}").rename(run_dir / new)
 
 
 def _columns(config: TrainConfig) -> dict[str, bool | int | float | str]:

@@ -348,8 +348,9 @@ def points(run_dir: Path, tag: str) -> list[tuple[int, float]]:
     return [(event.step, float(make_ndarray(event.tensor_proto))) for event in events.Tensors(tag)]
 
 
+@pytest.mark.parametrize("clock_went_back", [False, True])
 def test_a_resumed_curve_shows_each_point_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    clock_went_back: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is killed two updates after its checkpoint, and makes those anew."""
     with monkeypatch.context() as patch:
@@ -367,6 +368,10 @@ def test_a_resumed_curve_shows_each_point_once(
     for newer in checkpoint.list_checkpoints(tmp_path / "run")[1:]:
         shutil.rmtree(newer)
     first, *_ = points(tmp_path / "run", "losses/loss")
+    if clock_went_back:
+        (events,) = (tmp_path / "run").glob("events.*")
+        rest = events.name.split(".", 4)[4]
+        events.rename(events.with_name(f"events.out.tfevents.9999999999.{rest}"))
     train.train(train.read_options(["--resume", str(tmp_path / "run")]))
     again = points(tmp_path / "run", "losses/loss")
     assert [step for step, _ in again] == [32, 64, 96, 128, 160, 192]
