@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -9,10 +10,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator, ScalarEvent
+from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
+from tensorboard.util.tensor_util import make_ndarray
 
 from envs.recall import RecallOptions, recall_options
 from mtxl_rl.config import flat
@@ -34,6 +36,14 @@ NOT_COMPARED = (
 SOLVED = 0.95
 
 Curve = tuple[np.ndarray, np.ndarray]
+
+
+class Point(NamedTuple):
+    """One of a curve."""
+
+    step: int  # frames
+    value: float
+    wall_time: float
 
 
 @dataclass(frozen=True)
@@ -81,44 +91,49 @@ class Run:
 
     def curve(self, measure: Measure) -> Curve | None:
         """Return (frames, mean of the episodes of an update), None where there is none yet."""
-        if measure.tag not in self._events.Tags()["scalars"]:
+        points = read_curve(self._events, measure.tag)
+        if not points:
             return None
-        points = _in_order(self._events.Scalars(measure.tag))
         return np.array([p.step for p in points]), np.array([p.value for p in points])
 
     @cached_property
     def speed(self) -> float | None:
         """The median of its frames a second, None where there is none yet."""
-        if SPEED_TAG not in self._events.Tags()["scalars"]:
-            return None
-        return float(np.median([point.value for point in self._events.Scalars(SPEED_TAG)]))
+        speeds = [point.value for point in read_curve(self._events, SPEED_TAG)]
+        return float(np.median(speeds)) if speeds else None
 
     def when_solved(
         self, target: float = SOLVED, measure: Measure = SUCCESS
     ) -> tuple[int, float] | None:
         """Return frames and minutes after which the mean of the last 1,000 episodes is `target`."""
-        if measure.window_tag not in self._events.Tags()["scalars"]:
-            return None
-        started = self._events.FirstEventTimestamp()
-        assert started is not None  # there are events
-        for point in _in_order(self._events.Scalars(measure.window_tag)):
+        for point in read_curve(self._events, measure.window_tag):
             if point.value >= target:
+                started = self._events.FirstEventTimestamp()
+                assert started is not None  # there are events
                 return point.step, (point.wall_time - started) / 60
         return None
 
 
 def read_events(run_dir: Path) -> EventAccumulator:
     """Return a run's TensorBoard events, with every point of each curve."""
-    return EventAccumulator(str(run_dir), size_guidance={"scalars": 0}).Reload()
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # a resumed run is no news
+    return EventAccumulator(str(run_dir), tensor_size_guidance={"scalars": 0}).Reload()
 
 
-def _in_order(points: list[ScalarEvent]) -> list[ScalarEvent]:
-    """Return a curve by its frames, whatever clocks said: of two at one frame the last."""
-    return list({point.step: point for point in sorted(points, key=_step)}.values())
+def curve_tags(events: EventAccumulator) -> list[str]:
+    """Return the names of a run's curves."""
+    return list(events.PluginTagToContent("scalars")) if "scalars" in events.ActivePlugins() else []
 
 
-def _step(point: ScalarEvent) -> int:
-    return point.step
+def read_curve(events: EventAccumulator, tag: str) -> list[Point]:
+    """Return a curve by its frames, whatever clocks said: of two points at one the last."""
+    if tag not in curve_tags(events):
+        return []
+    points = {
+        event.step: Point(event.step, float(make_ndarray(event.tensor_proto)), event.wall_time)
+        for event in events.Tensors(tag)
+    }
+    return sorted(points.values())
 
 
 def measure_of(runs: Sequence[Run]) -> Measure:

@@ -40,7 +40,6 @@ class RunLogger:
         self._config = config
         self._run_dir = run_dir
         self._writer: SummaryWriter | None = None
-        self._described: set[str] = set()
         self._hook = threading.excepthook
         threading.excepthook = self._pass_over_writers
         from torch.utils.tensorboard.summary import hparams
@@ -59,20 +58,14 @@ class RunLogger:
 
     def log(self, scalars: dict[str, float], frames: int) -> None:
         """Write scalars by tag, with what each is; values that are not finite are left out."""
-        from tensorboard.plugins.scalar.metadata import create_summary_metadata
         from torch.utils.tensorboard.summary import scalar
 
         with self._one_warning():
             for tag, value in scalars.items():
                 if self._writer is None or not math.isfinite(value):
                     continue
-                summary = scalar(tag, value)
-                if tag not in self._described:
-                    metadata = create_summary_metadata(
-                        display_name="", description=TAGS.get(tag, "")
-                    )
-                    summary.value[0].metadata.CopyFrom(metadata)
-                    self._described.add(tag)
+                summary = scalar(tag, value, new_style=True)  # the old one has no description
+                summary.value[0].metadata.summary_description = TAGS.get(tag, "")
                 self._writer._get_file_writer().add_summary(summary, frames)
 
     def log_episodes(self, episodes: Episodes, frames: int) -> None:

@@ -22,17 +22,16 @@ import torch
 import tyro
 from gymnasium.spaces import Discrete
 from rich.console import Console
-from tensorboard.backend.event_processing.event_accumulator import ScalarEvent
-from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.util.tensor_util import make_ndarray
+from torch.utils.tensorboard.writer import SummaryWriter
 
 import envs
 from agents.actor_critic import ActorCritic
 from agents.core import CoreConfig
 from agents.ppo import PPOConfig
 from envs.table_env import TableEnv
-from experiments.runs import _in_order, find_runs
+from experiments.runs import find_runs, read_curve, read_events
 from mtxl_rl import checkpoint, evaluate, evaluation, made_by, progress, train
 from mtxl_rl import run as run_module
 from mtxl_rl.command import fail_with_one_line, fill_help
@@ -344,7 +343,7 @@ def test_help_starts_without_what_it_does_not_need() -> None:
 
 def points(run_dir: Path, tag: str) -> list[tuple[int, float]]:
     """Return a curve as TensorBoard's own loader, without its data server, reads it."""
-    events = EventAccumulator(str(run_dir), tensor_size_guidance={"scalars": 0}).Reload()
+    events = read_events(run_dir)
     return [(event.step, float(make_ndarray(event.tensor_proto))) for event in events.Tensors(tag)]
 
 
@@ -387,7 +386,7 @@ def test_every_curve_has_a_description_and_every_run_the_same_columns(
     RunLogger(other, make_config(other, env_kwargs={"x": 1}, stop_at_return=0.5)).close()
     columns = []
     for run_dir in (trained, other):
-        events = EventAccumulator(str(run_dir), tensor_size_guidance={"scalars": 0}).Reload()
+        events = read_events(run_dir)
         plugin = events.PluginTagToContent("hparams")
         experiment = HParamsPluginData.FromString(plugin["_hparams_/experiment"]).experiment
         columns.append([
@@ -400,9 +399,7 @@ def test_every_curve_has_a_description_and_every_run_the_same_columns(
     assert ("core.dim", 3) in columns[0][0]  # a number
     assert "eval/success_rate" in columns[0][1]
     end = HParamsPluginData.FromString(
-        EventAccumulator(str(trained))
-        .Reload()
-        .PluginTagToContent("hparams")["_hparams_/session_end_info"]
+        read_events(trained).PluginTagToContent("hparams")["_hparams_/session_end_info"]
     )
     assert end.session_end_info.status == 1  # a success
 
@@ -554,12 +551,16 @@ def test_tables_find_runs_by_links_once_and_pass_over_other_tools(
     )
 
 
-def test_curves_are_by_frames_whatever_clocks_said() -> None:
-    points = [ScalarEvent(wall, step, value) for wall, step, value in
-              ((5.0, 64, 0.2), (6.0, 96, 0.3), (1.0, 96, 0.4), (0.0, 32, 0.1))]  # fmt: skip
-    assert [(point.step, point.value) for point in _in_order(points)] == [
-        (32, 0.1), (64, 0.2), (96, 0.4),
-    ]  # fmt: skip
+def test_curves_are_by_frames_whatever_clocks_said(tmp_path: Path) -> None:
+    """Also those of before descriptions, in files without sessions."""
+    writer = SummaryWriter(str(tmp_path))
+    for wall_time, step, value in ((5, 64, 0.25), (6, 96, 0.5), (1, 96, 0.75), (0, 32, 0.125)):
+        writer.add_scalar("x", value, step, walltime=wall_time)
+    writer.close()
+    events = read_events(tmp_path)
+    expected = [(32, 0.125), (64, 0.25), (96, 0.75)]
+    assert [(point.step, point.value) for point in read_curve(events, "x")] == expected
+    assert read_curve(events, "y") == []
 
 
 def test_stopped_says_by_what() -> None:
