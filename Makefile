@@ -4,13 +4,21 @@
 #              on the environment is registered as solved, if it is
 # make test    runs every check: ruff, pyright, import-linter, pytest
 #
-# Both set up .venv first. PYTHON picks the interpreter: 3.11 to 3.13.
+# Both set up .venv first. PYTHON picks the interpreter: 3.11 to 3.13. TORCH=cpu takes torch's CPU
+# build, TORCH=cuda the one of PyPI; left out, it is cpu on Linux where there is no nvidia-smi.
 
 PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3,\
 	$(shell $(p) -c 'import sys; (3, 11) <= sys.version_info < (3, 14) and print("$(p)")' 2>/dev/null)))
 ENV ?= MiniGrid-MemoryS11-v0
 ARGS ?=
 BIN := .venv/bin
+TORCH ?= $(if $(and $(filter Linux,$(shell uname -s)),$(if $(shell command -v nvidia-smi),,none)),cpu,cuda)
+CPU_BUILD := https://download.pytorch.org/whl/cpu
+TORCH_VERSION := $(shell sed -n 's/^ *"\(torch>=[^"]*\)",/\1/p' pyproject.toml)
+CUDA_SIZE := about 3 GB to download, 5 GB on the disk
+comma := ,
+SIZE := $(if $(filter cpu,$(TORCH)),about .4 GB to download$(comma) 1.3 GB on the disk,\
+	$(if $(filter Linux,$(shell uname -s)),$(CUDA_SIZE) (TORCH=cpu is a fraction),about .3 GB to download))
 
 .PHONY: train test clean
 
@@ -27,13 +35,19 @@ test: .venv/installed-dev
 
 .venv/installed: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 to 3.13 found; install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 2; }
+	@case "$(TORCH)" in cpu|cuda) ;; *) echo "error: TORCH=$(TORCH) must be cpu or cuda" >&2; exit 2;; esac
+	@echo "Installing torch ($(TORCH)) and what else it needs into .venv: $(SIZE)"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable .
+ifeq ($(TORCH),cpu)
+	$(BIN)/python -m pip install --retries 1 --index-url $(CPU_BUILD) "$(TORCH_VERSION)" \
+		|| echo "warning: no CPU build from $(CPU_BUILD); going on with PyPI's: $(CUDA_SIZE)" >&2
+endif
+	$(BIN)/python -m pip install --editable .
 	touch $@
 
 .venv/installed-dev: .venv/installed
-	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	$(BIN)/python -m pip install --editable ".[dev]"
 	touch $@
 
 clean:

@@ -19,7 +19,7 @@ from typing import Any, cast
 import gymnasium
 from gymnasium import spaces
 
-from envs.specs import ENVPOOL, creator, find_spec
+from envs.specs import ENVPOOL, creator, find_spec, own_name
 
 Wrap = Callable[[gymnasium.Env], gymnasium.Env]
 
@@ -125,8 +125,8 @@ def _find_wrap(name: str) -> Wrap:
         found = getattr(source, attribute, None)
     except (Exception, SystemExit) as error:
         raise ValueError(
-            f"wrap={name!r} cannot be imported ({words_of(error)}); check the name of its module, "
-            "or install what is missing"
+            f"wrap={name!r} cannot be imported ({words_of(error)}); "
+            + (own_name(module) or "check the name of its module, or install what is missing")
         ) from error
     if found is None:
         known = _wrappers_of(source)

@@ -66,8 +66,9 @@ class MiniGridTensorEnv(TensorEnv[MiniGridEnv]):
         )
 
     def _reward(self, outcome: Outcome) -> Float[Tensor, " B"]:
-        """Return MiniGrid's reward: computed in float64, cast once."""
-        elapsed = self._buffers["step_count"].double() / self._buffers["max_steps"]
+        """Return MiniGrid's reward: computed in float64, which Apple's GPU lacks, and cast once."""
+        wide = torch.float32 if self.device.type == "mps" else torch.float64
+        elapsed = self._buffers["step_count"].to(wide) / self._buffers["max_steps"]
         reward = torch.where(outcome.success, 1 - 0.9 * elapsed, 0.0)
         if outcome.penalty is not None:
             reward = torch.where(outcome.penalty, -1.0, reward)

@@ -81,6 +81,14 @@ def known_module(env_id: str) -> str | None:
     return next((m for start, m in _MODULES.items() if env_id.startswith(start)), None)
 
 
+def own_name(module: str) -> str:
+    """Return the remedy where a user's package has the name of one of ours, else ""."""
+    package = module.partition(".")[0]
+    if package not in ("agents", "envs", "experiments", "mtxl_rl"):
+        return ""
+    return f"{package!r} is here the package of mtxl-rl itself: rename your folder of that name"
+
+
 def _import(env_id: str, module: str) -> None:
     try:
         importlib.import_module(module)
@@ -90,6 +98,7 @@ def _import(env_id: str, module: str) -> None:
         if missing is not None and f"{module}.".startswith(f"{missing}."):
             pip = _PIP_NAMES.get(missing)
             remedy = f"pip install {pip}" if pip else "check its name, or install it"
+            remedy = own_name(module) or remedy
         said = " ".join(f"{type(error).__name__}: {error}".split())
         raise ValueError(
             f"env={env_id!r} names the module {module!r}, which cannot be imported ({said}); "

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from jaxtyping import Int16, Int32, Int64, UInt8
 from minigrid.core.actions import Actions
-from scipy import ndimage
 from torch import Tensor
 
 from envs.cells import EMPTY
@@ -140,6 +139,8 @@ def _reachable(levels: StaticLevels) -> np.ndarray:
     """Return the positions that can be reached from the starts."""
     is_empty = levels.geometry.crop((levels.cells == EMPTY).all(axis=0))
     rooms = np.zeros(is_empty.shape, dtype=np.int32)
+    from scipy import ndimage  # which takes longer to import than all of this
+
     ndimage.label(is_empty, output=rooms)
     points = [levels.geometry.point(start) for start in levels.starts]
     room_numbers = {int(rooms[y, x]) for x, y in points}

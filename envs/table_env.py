@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Bool, Int64
+from jaxtyping import Bool, Float, Int64
 from minigrid.minigrid_env import MiniGridEnv
 from torch import Tensor
 
@@ -40,6 +40,18 @@ class TableEnv(MiniGridTensorEnv):
         self._buffers["state"] = torch.zeros_like(self._every_row)
         self._ahead: dict[str, Tensor] = {}
         self._taken = torch.zeros_like(self._every_row)
+
+    @property
+    def start_shares(self) -> Float[Tensor, " Q"]:
+        """How often an episode begins at each of the starts; on the host."""
+        limits = self._atlas.table.start_limits
+        counts = torch.diff(limits, prepend=limits.new_zeros(1))
+        return counts.double() / counts.sum()
+
+    def play_each_start(self) -> None:
+        """Let the k-th episode of env i have start i + k B, from the first again after the last."""
+        self._has_level_seeds = True
+        self._prepare_episodes()
 
     def load(self, gym_envs: Sequence[MiniGridEnv]) -> Observation:
         self._check_loadable(gym_envs)

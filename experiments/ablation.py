@@ -29,7 +29,7 @@ from experiments.grid import make_cells, parse_axes, run_cells
 from experiments.plots import plot
 from experiments.widths import Size
 from mtxl_rl.command import fail_with_one_line
-from mtxl_rl.config import TrainConfig, num_cores, pick_device, short_name
+from mtxl_rl.config import Place, TrainConfig, num_cores, pick_device, short_name
 from mtxl_rl.signals import heeded
 
 Base = Annotated[TrainConfig, tyro.conf.arg(name="")]
@@ -43,9 +43,9 @@ class GridConfig:
     """Seeds of each combination."""
     jobs: int | None = None
     """Runs at a time. Left out: one for each core, or one on a GPU."""
-    folder: Path | None = None
+    folder: Place | None = None
     """Of the grid. Left out: runs/, named by the kind of grid and the environment."""
-    after: Path | None = None
+    after: Place | None = None
     """Folder of a grid of the same cells, from whose weights these start: a curriculum."""
     equal: Size | None = None
     """Give the agents of all cells as many parameters, or floats of state, as the one without
@@ -115,7 +115,7 @@ def _run(
         print(f"error: {cell.name}: {reason}", file=sys.stderr)
     if any(cell.is_finished for cell in cells):
         plot(folder, by=tuple(axes))
-        print((folder / "table.md").read_text(), end="")
+        print((folder / "table.md").read_text(encoding="utf-8"), end="")
     if failed:
         print(f"error: {len(failed)} of {len(cells)} cells failed; the same command tries them "
               "again", file=sys.stderr)  # fmt: skip
@@ -136,10 +136,11 @@ def main() -> None:
     """Read the options and run the grid."""
     for number in heeded():
         signal.signal(number, _stop)
-    with fail_with_one_line():
+    with fail_with_one_line("the same command goes on with the grid"):
         tyro.extras.subcommand_cli_from_dict(
             {"memory_lengths": memory_lengths, "grid": grid},
             prog="python -m experiments.ablation",
+            args=["memory_lengths" if arg == "memory-lengths" else arg for arg in sys.argv[1:]],
             sort_subcommands=False,
         )
 

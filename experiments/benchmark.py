@@ -31,7 +31,7 @@ from envs.tensor_env import TensorEnv
 from experiments.markdown import table_head, table_row
 from experiments.train_benchmark import make_stock, measure_train
 from mtxl_rl.command import fail_with_one_line
-from mtxl_rl.config import Device, pick_device
+from mtxl_rl.config import pick_device
 
 DEFAULT_IDS = (
     "MiniGrid-MemoryS7-v0",
@@ -69,7 +69,7 @@ class EnvsConfig:
     """Sizes of the batch."""
     turns: int = 5
     """Turns of half a second; the median counts."""
-    device: Device = "auto"
+    device: str = "auto"
     """Of the tensors."""
     num_threads: int = 1
     """Threads of torch, and of envpool."""

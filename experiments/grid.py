@@ -194,7 +194,7 @@ def _start(cell: Cell, lock: Any, num_threads: int) -> _Job:
         config["num_threads"] = num_threads
     cell.notes(".json").write_text(json.dumps(config, indent=2) + "\n")
     _say("started", cell.name)
-    with cell.notes(".log").open("w") as log:
+    with cell.notes(".log").open("w", encoding="utf-8") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "experiments.cell", str(cell.notes(".json"))],
             stdout=log,
@@ -206,7 +206,9 @@ def _start(cell: Cell, lock: Any, num_threads: int) -> _Job:
 
 
 def _last_line(job: _Job) -> str:
-    lines = job.cell.notes(".log").read_text().strip().splitlines()
+    lines = (
+        job.cell.notes(".log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    )
     said = lines[-1] if lines else "it printed nothing"
     return f"exit code {job.process.returncode}: {said} (all of it: {job.cell.notes('.log')})"
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import tyro
 
-from experiments.runs import read_events
+from experiments.runs import curve_tags, read_curve, read_events
 from mtxl_rl import checkpoint
 from mtxl_rl.command import fail_with_one_line
 from mtxl_rl.run_directory import read_json
@@ -155,8 +155,8 @@ def curves(run_dir: Path) -> dict[str, list[tuple[int, float]]]:
     """Return every curve but that of the speed."""
     events = read_events(run_dir)
     return {
-        tag: [(event.step, event.value) for event in events.Scalars(tag)]
-        for tag in events.Tags()["scalars"]
+        tag: [(point.step, point.value) for point in read_curve(events, tag)]
+        for tag in curve_tags(events)
         if tag != "charts/SPS"
     }
 

@@ -80,7 +80,7 @@ def lengths(
     table += [table_row(row) for row in rows]
     out = out or folder
     out.mkdir(parents=True, exist_ok=True)
-    (out / "lengths.md").write_text("\n".join(table) + "\n")
+    (out / "lengths.md").write_text("\n".join(table) + "\n", encoding="utf-8")
     print("\n".join(table))
     if lines:
         save(draw_gaps(lines, envs), out / "lengths.png")

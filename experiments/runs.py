@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
+from tensorboard.util.tensor_util import make_ndarray
 
 from envs.recall import RecallOptions, recall_options
 from mtxl_rl.config import flat
 from mtxl_rl.metrics import RETURN_TAG, RETURN_WINDOW_TAG, SPEED_TAG, SUCCESS_TAG, WINDOW_TAG
-from mtxl_rl.run_directory import load_config, read_json
+from mtxl_rl.run_directory import is_config, load_config, read_json
 
 NOT_COMPARED = (
     "seed",
@@ -32,6 +36,14 @@ NOT_COMPARED = (
 SOLVED = 0.95
 
 Curve = tuple[np.ndarray, np.ndarray]
+
+
+class Point(NamedTuple):
+    """One of a curve."""
+
+    step: int  # frames
+    value: float
+    wall_time: float
 
 
 @dataclass(frozen=True)
@@ -79,34 +91,49 @@ class Run:
 
     def curve(self, measure: Measure) -> Curve | None:
         """Return (frames, mean of the episodes of an update), None where there is none yet."""
-        if measure.tag not in self._events.Tags()["scalars"]:
+        points = read_curve(self._events, measure.tag)
+        if not points:
             return None
-        points = self._events.Scalars(measure.tag)
         return np.array([p.step for p in points]), np.array([p.value for p in points])
 
     @cached_property
     def speed(self) -> float | None:
         """The median of its frames a second, None where there is none yet."""
-        if SPEED_TAG not in self._events.Tags()["scalars"]:
-            return None
-        return float(np.median([point.value for point in self._events.Scalars(SPEED_TAG)]))
+        speeds = [point.value for point in read_curve(self._events, SPEED_TAG)]
+        return float(np.median(speeds)) if speeds else None
 
     def when_solved(
         self, target: float = SOLVED, measure: Measure = SUCCESS
     ) -> tuple[int, float] | None:
         """Return frames and minutes after which the mean of the last 1,000 episodes is `target`."""
-        if measure.window_tag not in self._events.Tags()["scalars"]:
-            return None
-        started = self._events.FirstEventTimestamp()
-        for point in self._events.Scalars(measure.window_tag):
+        for point in read_curve(self._events, measure.window_tag):
             if point.value >= target:
+                started = self._events.FirstEventTimestamp()
+                assert started is not None  # there are events
                 return point.step, (point.wall_time - started) / 60
         return None
 
 
 def read_events(run_dir: Path) -> EventAccumulator:
     """Return a run's TensorBoard events, with every point of each curve."""
-    return EventAccumulator(str(run_dir), size_guidance={"scalars": 0}).Reload()
+    logging.getLogger("tensorboard").setLevel(logging.ERROR)  # a resumed run is no news
+    return EventAccumulator(str(run_dir), tensor_size_guidance={"scalars": 0}).Reload()
+
+
+def curve_tags(events: EventAccumulator) -> list[str]:
+    """Return the names of a run's curves."""
+    return list(events.PluginTagToContent("scalars")) if "scalars" in events.ActivePlugins() else []
+
+
+def read_curve(events: EventAccumulator, tag: str) -> list[Point]:
+    """Return a curve by its frames, whatever clocks said: of two points at one the last."""
+    if tag not in curve_tags(events):
+        return []
+    points = {
+        event.step: Point(event.step, float(make_ndarray(event.tensor_proto)), event.wall_time)
+        for event in events.Tensors(tag)
+    }
+    return sorted(points.values())
 
 
 def measure_of(runs: Sequence[Run]) -> Measure:
@@ -151,19 +178,30 @@ def chance_of(env_id: str) -> float | None:
 
 
 def find_runs(folder: Path) -> list[Run]:
-    """Return every run below `folder`.
+    """Return every run below `folder`, each once, also where a symbolic link leads there.
+
+    A folder with a config.json of another tool's is passed over, and named.
 
     Raises:
         ValueError: when there is none.
     """
-    found = [
-        Run.of(config.parent)
-        for config in sorted(folder.rglob("config.json"))
-        if not config.parent.name.startswith(".")  # one that was killed before it began
-    ]
+    found: dict[Path, Path] = {}  # by where they really are
+    seen: set[Path] = set()
+    for name, folders, files in os.walk(folder, followlinks=True):
+        place = Path(name)
+        is_new = place.resolve() not in seen  # a link may lead back up
+        seen.add(place.resolve())
+        # one that begins with a dot was killed before it began
+        folders[:] = [each for each in folders if is_new and not each.startswith(".")]
+        if not is_new or "config.json" not in files:
+            continue
+        if is_config(place / "config.json"):
+            found[place.resolve()] = place
+        else:
+            print(f"passed over {place}: its config.json is not of a run of ours", file=sys.stderr)
     if not found:
         raise ValueError(f"{folder} holds no run (a folder with config.json); pass one that does")
-    return found
+    return [Run.of(place) for place in sorted(found.values())]
 
 
 def varying_options(runs: Sequence[Run]) -> list[str]:

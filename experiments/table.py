@@ -71,8 +71,10 @@ def write_tables(runs: Sequence[Run], by: Sequence[str], folder: Path) -> None:
     columns = [name for name in names if any(row.get(name) for row in rows)]
     folder.mkdir(parents=True, exist_ok=True)
     lines = [table_row([row.get(name, "") for name in columns]) for row in rows]
-    (folder / "table.md").write_text("\n".join([table_head(columns), *lines]) + "\n")
-    with (folder / "table.csv").open("w", newline="") as file:
+    (folder / "table.md").write_text(
+        "\n".join([table_head(columns), *lines]) + "\n", encoding="utf-8"
+    )
+    with (folder / "table.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)

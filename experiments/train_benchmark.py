@@ -40,7 +40,6 @@ from agents.rollout import collect, start
 from experiments.markdown import table_head, table_row
 from mtxl_rl.config import (
     Compile,
-    Device,
     Precision,
     check_threads,
     pick_device,
@@ -114,7 +113,7 @@ class BenchmarkTrainConfig:
     """Names of the rows to measure. Left out: all."""
     iterations: int = 3
     """Rollouts and updates that are timed; the median counts."""
-    device: Device = "auto"
+    device: str = "auto"
     """Where the network and the environments run."""
     num_threads: int | None = None
     """CPU threads of torch. Left out: all cores."""

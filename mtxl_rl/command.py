@@ -1,12 +1,22 @@
-"""How a command ends: bad input is one line on stderr and exit code 2, what fails later is 1."""
+"""How a command talks and ends.
+
+Bad input is one line on stderr and exit code 2, what fails later is 1; a warning is one line.
+"""
 
 from __future__ import annotations
 
+import ast
 import ctypes
+import dataclasses
+import inspect
+import io
 import os
 import sys
+import textwrap
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from itertools import pairwise
 
 from envs.guarded_env import EnvError
 from mtxl_rl.signals import Stopped
@@ -17,22 +27,56 @@ class RunFailed(Exception):  # noqa: N818
 
 
 @contextmanager
-def fail_with_one_line() -> Iterator[None]:
-    """Turn errors that are the user's, the environment's or the disk's into one line."""
+def fail_with_one_line(when_interrupted: str = "") -> Iterator[None]:
+    """Turn errors that are the user's, the environment's or the disk's into one line.
+
+    Args:
+        when_interrupted: what a Ctrl-C leaves behind, in words.
+    """
+    for stream in (sys.stdout, sys.stderr):  # names have any script, and a console may be ASCII
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    warnings.formatwarning = _one_line
     try:
         yield
     except (ValueError, RunFailed, EnvError, OSError) as error:
         if os.environ.get("MTXL_RL_TRACEBACK"):
             raise
         # spaces, and what others raise, have lines of their own
-        print("error:", *map(str.strip, str(error).splitlines()), file=sys.stderr)
+        print(f"error: {_joined(str(error))}", file=sys.stderr)
         sys.exit(2 if isinstance(error, ValueError) else 1)
     except Stopped as stopped:
-        print(f"{stopped}; what was trained is in the run's last checkpoint", file=sys.stderr)
+        print(stopped, file=sys.stderr)
         sys.exit(stopped.exit_code)
     except KeyboardInterrupt:
-        print("interrupted; what was trained is in the run's last checkpoint", file=sys.stderr)
+        print("; ".join(filter(None, ("interrupted", when_interrupted))), file=sys.stderr)
         sys.exit(130)
+
+
+def _one_line(message: Warning | str, *_: object, **__: object) -> str:
+    return f"warning: {_joined(str(message))}\n"
+
+
+def _joined(text: str) -> str:
+    return " ".join(map(str.strip, text.splitlines()))
+
+
+def fill_help(config_class: type) -> None:
+    """Let the help of a dataclass, and of those in it, fill the width of the terminal.
+
+    tyro keeps the line breaks of the docstrings below the fields.
+    """
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(config_class))).body
+    assert isinstance(tree, ast.ClassDef)
+    fields = {field.name: field for field in dataclasses.fields(config_class)}
+    for statement, below in pairwise(tree.body):
+        if not (isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)):
+            continue
+        field = fields[statement.target.id]
+        if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
+            field.metadata = {"help": " ".join(str(below.value.value).split())}  # type: ignore[assignment]
+        elif dataclasses.is_dataclass(field.default_factory):
+            fill_help(field.default_factory)  # type: ignore[arg-type]
 
 
 @contextmanager

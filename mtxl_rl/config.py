@@ -6,8 +6,11 @@ import dataclasses
 import difflib
 import json
 import math
+import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -21,7 +24,6 @@ from agents.ppo import PPOConfig, check_minibatches
 from envs import Backend, Vectorize
 from envs.processes import num_cores
 
-Device = Literal["auto", "cpu", "cuda"]
 Compile = Literal["auto", "on", "off"]
 Memory = Literal["kept", "cleared", "without-short", "without-long", "swapped-long"]
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -72,6 +74,49 @@ Kwargs = Annotated[
 Wrap = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
 
 
+def read_count(text: str) -> int:
+    """Return a whole number as one types it: 1000000, 1_000_000, 1e6, 1M or 500k.
+
+    Raises:
+        ValueError: for any other text.
+    """
+    try:
+        value = Decimal(text[:-1]) * _UNITS[text[-1:]] if text[-1:] in _UNITS else Decimal(text)
+        if value == int(value):
+            return int(value)
+    except (ArithmeticError, ValueError):  # no number, infinite, or not one
+        pass
+    raise ValueError(f"{text!r} is no whole number; write it like 1000000, 1e6, 1M or 500k")
+
+
+def read_place(text: str) -> Path:
+    """Return a path, its ~ read as the shell does where it stands alone: --run-dir=~/runs/x."""
+    return Path(os.path.expanduser(text))
+
+
+_UNITS = {"k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
+Count = Annotated[
+    int,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT",
+        instance_from_str=lambda texts: read_count(texts[0]),
+        is_instance=lambda value: type(value) is int,
+        str_from_instance=lambda value: [str(value)],
+    ),
+]
+Place = Annotated[
+    Path,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=lambda texts: read_place(texts[0]),
+        is_instance=lambda value: isinstance(value, Path),
+        str_from_instance=lambda value: [str(value)],
+    ),
+]
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Train an agent with a memory by PPO on any Gymnasium environment.
@@ -96,14 +141,15 @@ class TrainConfig:
     """How single environments are run: sync (one after the other), or async (each in a process of
     its own). auto: in processes where a step takes a millisecond or more and there are two cores
     or more."""
-    total_frames: int = 10_000_000
-    """Environment steps to train for, over all envs."""
+    total_frames: Count = 10_000_000
+    """Environment steps to train for, over all envs: 1000000, 1e6 or 1M."""
     num_envs: int = 128
     """Environments that act at once."""
     seed: int = 1
     """Of weights, actions and levels."""
-    device: Device = "auto"
-    """Where the network runs; auto takes a GPU if there is one."""
+    device: str = "auto"
+    """Where the network runs: cpu, cuda, cuda:1 (the second GPU) or mps (Apple's). auto: cuda if
+    there is one, else cpu."""
     compile: Compile = "auto"
     """Compile acting and training; on a GPU, record tensor environments and all as
     CUDA graphs too. auto: on a GPU, and on
@@ -116,9 +162,9 @@ class TrainConfig:
     """Fail where compiling or recording fails, instead of going on without."""
     num_threads: int | None = None
     """CPU threads of torch. Left out: all cores. Give each of several runs at once its own."""
-    run_dir: Path | None = None
+    run_dir: Place | None = None
     """Where to write; must not exist. Left out: runs/ENV__CORE__sSEED__TIME."""
-    init_from: Path | None = None
+    init_from: Place | None = None
     """Start from the last weights of this run, which has the same core, observations and actions:
     a curriculum is a chain of runs. Left out: from random weights."""
     stop_at_success: float | None = None
@@ -127,12 +173,12 @@ class TrainConfig:
     without a success rate stops at its registered reward_threshold instead, if it has one."""
     stop_at_return: float | None = None
     """The same for the mean return of the last 1,000 episodes; one of the two can be given."""
-    checkpoint_every: int = 500_000
+    checkpoint_every: Count = 500_000
     """Frames between checkpoints; there is one every ten minutes, too, and the last is always
     saved."""
     keep: int = 2
     """Checkpoints to keep, the newest: two or more, so that one can be damaged."""
-    resume: Path | None = None
+    resume: Place | None = None
     """Go on with this run from its last checkpoint, with its options: to the bit where the
     environment is tensors, with fresh episodes elsewhere. --total-frames and others that do not
     change what has been learned can be given anew."""
@@ -158,6 +204,7 @@ class TrainConfig:
                 f"keep={self.keep} must be 2 or more: one is left where another is damaged; "
                 "set --keep"
             )
+        check_device(self.device)
         check_threads(self.num_threads)
         if self.strict and self.compile == "off":
             raise ValueError(
@@ -205,7 +252,11 @@ class EvaluateConfig:
     """Options of an evaluation."""
 
     episodes: int = 200
-    """Episodes to play, on levels that training has not drawn."""
+    """New episodes to play: starts and actions are drawn by seeds that training does not use."""
+    all_starts: bool = False
+    """Where a task has few starts (Memory, T-mazes, junctions, on tensors): play each of them once
+    for each step of the segment that it can meet, all at once, and weight it by how often it is
+    drawn. With --greedy that is no sample but exact."""
     greedy: bool = False
     """Take the most probable action instead of sampling."""
     env: str | None = None
@@ -230,11 +281,15 @@ class EvaluateConfig:
     none, at ten times the longest episode of training."""
     seed: int = 1
     """Of levels and actions."""
-    device: Device = "auto"
-    """Where the network runs."""
-    checkpoint: Path | None = None
+    device: str = "auto"
+    """Where the network runs: cpu, cuda, cuda:1 or mps. auto: cuda if there is one, else cpu."""
+    num_threads: int | None = None
+    """CPU threads of torch. Left out: those of training."""
+    backend: Backend | None = None
+    """What runs the environments: auto, tensor or gymnasium. Left out: that of training."""
+    checkpoint: Place | None = None
     """A checkpoint folder. Left out: the newest of the run."""
-    video: Path | None = None
+    video: Place | None = None
     """Film the first episodes into this file (.mp4 or .gif)."""
     env_timeout: float | None = 60.0
     """Seconds that a step or a reset of one Gymnasium environment may take; None: any time."""
@@ -245,24 +300,63 @@ class EvaluateConfig:
         _check_choices(self)
         _check_seed(self.seed)
         _check_counts(self, ("episodes", "num_envs", "max_steps"))
+        check_device(self.device)
+        check_threads(self.num_threads)
         check_timeout(self.env_timeout)
+        if self.all_starts:
+            for name in ("episodes", "num_envs"):
+                if getattr(self, name) != type(self).__dataclass_fields__[name].default:
+                    raise ValueError(
+                        f"{name}={getattr(self, name)} has no effect with all_starts=True, which "
+                        "plays all that there are at once; leave one of them out"
+                    )
+            if self.memory == "swapped-long":
+                raise ValueError(
+                    "all_starts=True cannot be with memory='swapped-long', which plays those "
+                    "episodes that find another cue's memory; leave one of them out"
+                )
         if self.video is not None and self.video.suffix not in (".mp4", ".gif"):
             raise ValueError(f"video={self.video} must end in .mp4 or .gif")
 
 
-def pick_device(device: Device) -> torch.device:
-    """Return the torch device.
+def check_device(device: str) -> None:
+    """Raise ValueError for what is no name of a device."""
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", device):
+        raise ValueError(
+            f"device={device!r} must be auto, cpu, cuda, cuda:N (the GPU of that number) or mps; "
+            "set --device"
+        )
+
+
+def pick_device(device: str) -> torch.device:
+    """Return the torch device; a GPU with a number becomes the current one.
 
     Raises:
-        ValueError: for "cuda" where torch sees no GPU.
+        ValueError: for one that torch does not see.
     """
-    has_gpu = torch.cuda.is_available()
-    if device == "cuda" and not has_gpu:
+    check_device(device)
+    num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device == "auto":
+        device = "cuda" if num_gpus else "cpu"
+    kind, _, number = device.partition(":")
+    if kind == "cuda" and not num_gpus:
         raise ValueError(
-            f"device='cuda', but torch {torch.__version__} sees no GPU; set --device cpu "
+            f"device={device!r}, but torch {torch.__version__} sees no GPU; set --device cpu "
             "(or auto), or install a CUDA build of torch"
         )
-    return torch.device("cuda" if has_gpu and device != "cpu" else "cpu")
+    if number and int(number) >= num_gpus:
+        raise ValueError(
+            f"device={device!r}, but torch sees {num_gpus} GPU{'s' * (num_gpus > 1)}, counted from "
+            f"0; set --device cuda:{num_gpus - 1} or lower"
+        )
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise ValueError(
+            f"device='mps', but torch {torch.__version__} sees no Apple GPU; set --device cpu (or "
+            "auto)"
+        )
+    if number:
+        torch.cuda.set_device(int(number))
+    return torch.device(device)
 
 
 def pick_precision(
@@ -271,6 +365,8 @@ def pick_precision(
     """Return the dtype of matrix products."""
     if precision != "auto":
         return getattr(torch, precision)
+    if device.type == "mps":
+        return torch.float32
     if isinstance(action_space, spaces.Box):
         # a policy that has become sure multiplies what is rounded: see PPO.ratio_tolerance
         return torch.float32
@@ -288,8 +384,8 @@ def pick_compile(config: TrainConfig, device: torch.device) -> bool:
     """Return whether to compile."""
     if config.compile != "auto":
         return config.compile == "on"
-    is_long = device.type == "cuda" or config.total_frames >= COMPILE_FRAMES
-    return is_long and config.core.has_attention
+    is_long = device.type == "cpu" and config.total_frames >= COMPILE_FRAMES
+    return (is_long or device.type == "cuda") and config.core.has_attention
 
 
 def check_threads(num_threads: int | None) -> None:

@@ -1,4 +1,4 @@
-"""Evaluate a trained agent on levels that its training has not drawn.
+"""Evaluate a trained agent in new episodes.
 
 python -m mtxl_rl.evaluate RUN --episodes 200
 python -m mtxl_rl.evaluate RUN --json
@@ -8,20 +8,33 @@ python -m mtxl_rl.evaluate RUN --greedy --video episodes.gif
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
+import mtxl_rl.siblings  # noqa: F401
+
+# isort: split
 import torch
 import tyro
 
 import envs
 from agents.actor_critic import ActorCritic
 from mtxl_rl import checkpoint
-from mtxl_rl.command import fail_with_one_line, stdout_to_stderr
-from mtxl_rl.config import EvaluateConfig, TrainConfig, pick_device, pick_precision, set_threads
+from mtxl_rl.command import fail_with_one_line, fill_help, stdout_to_stderr
+from mtxl_rl.config import (
+    EvaluateConfig,
+    Place,
+    TrainConfig,
+    pick_device,
+    pick_precision,
+    set_threads,
+)
 from mtxl_rl.evaluation import evaluate_agent
+from mtxl_rl.interventions import RECEIVERS
 from mtxl_rl.metrics import Evaluation
 from mtxl_rl.run_directory import load_config
 
@@ -60,30 +73,39 @@ def in_env_of(run: TrainConfig, config: EvaluateConfig) -> EvaluateConfig:
 
 
 def evaluate(
-    run: Annotated[Path, tyro.conf.Positional],
+    run: Annotated[Place, tyro.conf.Positional],
     config: Annotated[EvaluateConfig, tyro.conf.OmitArgPrefixes],
 ) -> Evaluation:
-    """Evaluate a trained agent on levels that its training has not drawn.
+    """Evaluate a trained agent in new episodes: starts and actions are drawn by seeds of their own.
 
     Args:
-        run: The run directory that training has written.
+        run: The run directory that training has written, or one of its checkpoints.
         config: How to evaluate.
     """
     with stdout_to_stderr() if config.json else nullcontext():  # environments may print
         device = pick_device(config.device)
-        run_config = load_config(run)
+        if (run / checkpoint.HEADER).is_file():
+            config = dataclasses.replace(config, checkpoint=config.checkpoint or run)
+            run = run.resolve().parents[1]
+        run_config = load_config(run)  # says where a folder is no run
         path = config.checkpoint or checkpoint.newest_checkpoint(run)
         agent, frames = load_agent(run_config, path, device)
-        set_threads(run_config.num_threads)
+        set_threads(config.num_threads or run_config.num_threads)
+        backend = config.backend or run_config.backend
         env_id = config.env or run_config.env
         config = in_env_of(run_config, config)
         longest = checkpoint.longest_episode(path)
-        evaluation = evaluate_agent(agent, env_id, config, run_config.backend, longest)
+        evaluation = evaluate_agent(agent, env_id, config, backend, longest)
     if config.json:
         print(json.dumps(dataclasses.asdict(evaluation) | {"frames": frames, **agent.sizes}))
         return evaluation
     print(f"{env_id}, {run_config.core.kind} after {frames:,} frames, "
           f"{evaluation.episodes} episodes, memory {config.memory}")  # fmt: skip
+    if config.all_starts:
+        print("Starts:       each of the task's once for each step of the segment, weighted by how "
+              "often it is drawn")  # fmt: skip
+    elif evaluation.episodes < config.episodes:
+        print(f"Counted:      {evaluation.episodes} of {config.episodes}: {RECEIVERS}")
     print(f"Success rate: {evaluation.describe_success()}")
     if evaluation.cue_seen_rate is not None:
         print(f"Cue:          {evaluation.describe_cue()}")
@@ -96,6 +118,13 @@ def evaluate(
 def main() -> None:
     """Read the options and evaluate."""
     with fail_with_one_line():
+        alone = [*itertools.takewhile(lambda text: not text.startswith("-"), sys.argv[1:])]
+        if len(alone) > 1:
+            raise ValueError(
+                f"{alone[1]!r} stands alone after the run; another environment is named by --env "
+                f"{alone[1]}, and one run is evaluated at a time"
+            )
+        fill_help(EvaluateConfig)
         tyro.cli(evaluate, prog="python -m mtxl_rl.evaluate")
 
 

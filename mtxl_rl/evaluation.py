@@ -17,6 +17,7 @@ from agents.memory_core import MemoryCore
 from agents.rollout import act, start
 from agents.uncompiled import uncompiled
 from envs import Backend, BatchedEnv
+from envs.table_env import TableEnv
 from mtxl_rl.config import EvaluateConfig, Memory
 from mtxl_rl.film import Film
 from mtxl_rl.interventions import Intervention, InterventionError, fitting_interventions
@@ -26,6 +27,8 @@ TRAINING_STREAM, EVALUATION_STREAM = 0, 1
 MAX_START_PLACES = 4
 BOUND_FACTOR = 10
 """Times the longest episode of training: where an evaluation without a time limit cuts."""
+MAX_STARTS = 10_000
+"""Of a task that has few."""
 UNKNOWN_BOUND = 1000
 """Steps after which it does where no episode of training has ended."""
 
@@ -71,8 +74,11 @@ def evaluate_agent(
 
     Raises:
         InterventionError: when it cannot be made, or no episode was long enough for it.
-        ValueError: for `max_steps` where every episode ends by itself.
+        ValueError: for `max_steps` where every episode ends by itself; for `all_starts` where they
+            are not few, or not known.
     """
+    if config.all_starts:
+        return _evaluate_all_starts(agent, env_id, config, backend)
     bound = BOUND_FACTOR * longest or UNKNOWN_BOUND
     episodes, max_steps = _play_levels(agent, env_id, config, backend, bound)
     if not len(episodes.length):
@@ -147,6 +153,40 @@ def _play_levels(
     return Episodes.joined(played), max_steps
 
 
+@uncompiled()
+def _evaluate_all_starts(
+    agent: ActorCritic, env_id: str, config: EvaluateConfig, backend: Backend
+) -> Evaluation:
+    def make(num_envs: int) -> BatchedEnv:
+        return envs.make(
+            env_id, num_envs, device=agent.device, backend=backend, env_kwargs=config.env_kwargs,
+            wrap=config.wrap, timeout=config.env_timeout,
+        )  # fmt: skip
+
+    one = make(1)
+    one.close()
+    if not isinstance(one, TableEnv) or len(one.start_shares) > MAX_STARTS:
+        number = f"{len(one.start_shares):,}" if isinstance(one, TableEnv) else "no known number of"
+        raise ValueError(
+            f"all_starts=True is for tasks of at most {MAX_STARTS:,} starts (Memory, T-mazes and "
+            f"junctions, on tensors), and {env_id} has {number} starts; leave it out"
+        )
+    _check_spaces(agent, one, env_id)
+    shares = one.start_shares.cpu().numpy()
+    num_starts = len(shares)
+    num_places = agent.core.transformer.seq_len if isinstance(agent.core, MemoryCore) else 1
+    played = []
+    for place in range(num_places):
+        env = make(num_starts)
+        assert isinstance(env, TableEnv)
+        env.play_each_start()
+        video = None if place else config.video
+        once = replace(config, all_starts=False, episodes=num_starts, video=video)
+        played.append(play(agent, env, once, place))
+        env.close()
+    return Evaluation.of(Episodes.joined(played), shares=np.tile(shares, num_places))
+
+
 def start_places(agent: ActorCritic, episodes: int) -> list[int]:
     """Return the steps of a segment at which an evaluation starts its first episodes.
 
@@ -187,6 +227,8 @@ def play(
 ) -> Episodes:
     """Play `config.episodes` episodes and return those that count: all, but for swapped-long.
 
+    They are in the order of the envs, and of time for each.
+
     Every env plays an equal share of the episodes, so that short ones are not counted too often.
 
     Args:
@@ -215,6 +257,7 @@ def play(
         player.step(carry.inputs)
     rows: list[torch.Tensor] = []
     cuts: list[torch.Tensor] = []
+    of_envs: list[torch.Tensor] = []
     film = Film(config.video, env.render_fps)
     watch = watch or FiniteWatch()
     watch.start(env.num_envs)
@@ -227,12 +270,14 @@ def play(
         played = done & (quota > 0)
         watch.look(record["inputs"].observation, record["reward"], done, quota > 0)
         quota -= played.long()
-        columns = [record[name].double().cpu() for name in EPISODE_COLUMNS]
+        columns = [record[name].cpu().double() for name in EPISODE_COLUMNS]
         rows.append(torch.stack(columns, dim=-1)[played & counts])
         is_cut = ~record["terminated"] & (record["episode_length"] == (config.max_steps or 0))
         cuts.append(is_cut.cpu()[played & counts])
+        of_envs.append((played & counts).nonzero().squeeze(1))
     film.close()
-    columns, is_cut = torch.cat(rows), torch.cat(cuts)
+    order = torch.cat(of_envs).argsort(stable=True)
+    columns, is_cut = torch.cat(rows)[order], torch.cat(cuts)[order]
     if intervene.is_idle:
         columns, is_cut = columns[:0], is_cut[:0]
     return Episodes.of(columns, env.has_success, env.has_cue, is_cut)

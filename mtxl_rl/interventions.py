@@ -19,6 +19,8 @@ from mtxl_rl import Acting, MemoryState
 from mtxl_rl.config import Memory
 
 MEMORIES: tuple[Memory, ...] = get_args(Memory)
+RECEIVERS = "those that got another cue's memory"
+"""Which of the episodes of swapped-long count, where cues are known."""
 
 
 class InterventionError(ValueError):

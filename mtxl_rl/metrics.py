@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy import stats
 from torch import Tensor
 
 from agents.rollout import Rollout
@@ -39,7 +38,7 @@ class Episodes:
         cls, columns: Tensor, has_success: bool, has_cue: bool, is_cut: Tensor | None = None
     ) -> Episodes:
         """Take apart `columns` (n, 4): success or nan, return, length, age of the cue."""
-        success, return_, length, cue_age = columns.double().cpu().numpy().T
+        success, return_, length, cue_age = columns.cpu().double().numpy().T
         cut = np.zeros(len(success), dtype=bool) if is_cut is None else is_cut.cpu().numpy()
         unknown = np.full_like(success, np.nan)
         # not to have ended in time is a failure
@@ -71,8 +70,8 @@ EPISODE_COLUMNS = ("success", "episode_return", "episode_length", "cue_age")
 
 def ended_episodes(rollout: Rollout, has_success: bool, has_cue: bool) -> Episodes:
     """Return the episodes that ended within a rollout, in the order of time."""
-    done = rollout.terminated | rollout.truncated
-    columns = [getattr(rollout, name).double() for name in EPISODE_COLUMNS]
+    done = (rollout.terminated | rollout.truncated).cpu()
+    columns = [getattr(rollout, name).cpu().double() for name in EPISODE_COLUMNS]
     return Episodes.of(torch.stack(columns, dim=-1)[done], has_success, has_cue)
 
 
@@ -86,7 +85,7 @@ class Evaluation:
 
     episodes: int
     success_rate: float | None  # of the episodes of which it is known
-    success_interval: tuple[float, float] | None  # Wilson's, 95 %
+    success_interval: tuple[float, float] | None  # Wilson's, 95 %, of two or more
     mean_return: float
     mean_length: float
     cue_seen_rate: float | None = None  # share of episodes in which the cue was in view
@@ -98,29 +97,53 @@ class Evaluation:
     max_steps: int | None = None  # after which episodes were cut; None: never
 
     @classmethod
-    def of(cls, episodes: Episodes, max_steps: int | None = None) -> Evaluation:
-        """Summarise episodes."""
+    def of(
+        cls,
+        episodes: Episodes,
+        max_steps: int | None = None,
+        shares: np.ndarray | None = None,
+    ) -> Evaluation:
+        """Summarise episodes.
+
+        Args:
+            episodes: that were played.
+            max_steps: after which they were cut, None: never.
+            shares: how often each is met, where they are all that there are: means are weighted by
+                it, and no sample, so that there are no intervals. None: they are a sample.
+        """
         num_episodes = len(episodes.success)
-        rate = episodes.success_rate
+        is_known = ~np.isnan(episodes.success)
+        num_known = int(is_known.sum())
+
+        def mean(values: np.ndarray, rows: np.ndarray) -> float | None:
+            weights = None if shares is None else shares[rows]
+            return float(np.average(values[rows], weights=weights)) if rows.any() else None
+
+        rate = mean(episodes.success, is_known)
         interval = None
-        num_known = num_episodes - int(np.isnan(episodes.success).sum())
-        if rate is not None:
+        if rate is not None and num_known > 1 and shares is None:
+            from scipy import stats  # half a second
+
             bounds = stats.binomtest(round(rate * num_known), num_known).proportion_ci(
                 method="wilson"
             )
             interval = (round(float(bounds.low), 4), round(float(bounds.high), 4))
-        saw_cue = episodes.saw_cue
+        saw_cue = episodes.cue_age >= 0
         has_cue = num_episodes > 0 and not np.isnan(episodes.cue_age).any()
+        every = np.ones(num_episodes, dtype=bool)
+        return_, length = mean(episodes.return_, every), mean(episodes.length, every)
+        assert return_ is not None
+        assert length is not None
         return cls(
             episodes=num_episodes,
             success_rate=rate,
             success_interval=interval,
-            mean_return=float(episodes.return_.mean()),
-            mean_length=float(episodes.length.mean()),
-            cue_seen_rate=len(saw_cue.success) / num_episodes if has_cue else None,
-            success_rate_cue_seen=saw_cue.success_rate,
-            mean_cue_age=float(saw_cue.cue_age.mean()) if len(saw_cue.cue_age) else None,
-            return_interval=_mean_interval(episodes.return_),
+            mean_return=return_,
+            mean_length=length,
+            cue_seen_rate=mean(saw_cue.astype(float), every) if has_cue else None,
+            success_rate_cue_seen=mean(episodes.success, saw_cue & is_known),
+            mean_cue_age=mean(episodes.cue_age, saw_cue),
+            return_interval=_mean_interval(episodes.return_) if shares is None else None,
             success_unknown=0 if rate is None else num_episodes - num_known,
             cut_episodes=int(episodes.is_cut.sum()),
             max_steps=max_steps,
@@ -128,10 +151,11 @@ class Evaluation:
 
     def describe_success(self) -> str:
         """Return the success rate with its interval, for people."""
-        if self.success_rate is None or self.success_interval is None:
+        if self.success_rate is None:
             return "not defined by this environment"
-        low, high = self.success_interval
-        text = f"{self.success_rate:.3f}  (95 % interval {low:.3f} to {high:.3f})"
+        text = f"{self.success_rate:.3f}"
+        if self.success_interval is not None:
+            text += "  (95 % interval {:.3f} to {:.3f})".format(*self.success_interval)
         if self.success_unknown:
             text += f"; {self.success_unknown} of {self.episodes} episodes did not say"
         return text
@@ -162,6 +186,8 @@ class Evaluation:
 def _mean_interval(values: np.ndarray) -> tuple[float, float] | None:
     if len(values) < 2 or not np.isfinite(values).all():
         return None
+    from scipy import stats
+
     half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / math.sqrt(len(values))
     return round(float(values.mean() - half), 4), round(float(values.mean() + half), 4)
 

@@ -8,26 +8,26 @@ from contextlib import suppress
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as RichProgress
+from rich.table import Column
 
 LINE_SECONDS = 10.0
 
 
 class Progress:
-    """Shows frames, frames/s, success rate, return and time left."""
+    """Shows frames, frames/s, success rate, return and time left, whole in 80 columns."""
 
     def __init__(self, total_frames: int):
         self._total_frames = total_frames
         self._console = Console()
         self._last_line = time.monotonic()
         self._bar = RichProgress(
-            BarColumn(),
-            TextColumn("{task.description}"),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True)),
+            BarColumn(bar_width=None),  # what the text leaves
             console=self._console,
             disable=not self._console.is_terminal,
+            expand=True,
         )
         self._task = self._bar.add_task("starting", total=total_frames)
 
@@ -51,13 +51,13 @@ class Progress:
     def show(self, frames: int, speed: float, success_rate: float, mean_return: float) -> None:
         """Show where training is; nan is shown as a dash."""
         text = (
-            f"{frames / 1e6:.2f}M of {self._total_frames / 1e6:.2f}M frames  {speed:,.0f} frames/s"
-            f"  success {_number(success_rate)}  return {_number(mean_return)}"
+            f"{count(frames)} of {count(self._total_frames)} frames  {speed:,.0f}/s  "
+            f"success {_number(success_rate)}  return {_number(mean_return)}  "
+            f"left {clock((self._total_frames - frames) / speed)}"
         )
         self._bar.update(self._task, completed=frames, description=text)
         if not self._console.is_terminal and time.monotonic() - self._last_line >= LINE_SECONDS:
-            left = (self._total_frames - frames) / speed
-            say(f"{text}  left {left / 60:.1f} min")
+            say(text)
             self._last_line = time.monotonic()
 
 
@@ -67,5 +67,26 @@ def say(text: str) -> None:
         print(text, flush=True)
 
 
+def count(number: int) -> str:
+    """Return a number of frames in three digits or so: 512, 2k, 131k, 1.31M, 10M, 2.5G."""
+    if number < 1000:
+        return str(number)
+    if number < 999_500:
+        return f"{number / 1e3:.0f}k"
+    size, unit = (10**6, "M") if number < 999_500_000 else (10**9, "G")
+    return f"{number / size:.2f}".rstrip("0").rstrip(".") + unit
+
+
+def clock(seconds: float) -> str:
+    """Return a time as 03:04, 02:03:04 or, from a day on, 1d 02h."""
+    minutes, seconds = divmod(round(max(0.0, seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours >= 24:
+        return f"{hours // 24}d {hours % 24:02d}h"
+    return f"{hours:02d}:{minutes:02d}:{seconds:02d}".removeprefix("00:")
+
+
 def _number(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.2f}"
+    if math.isnan(value):
+        return "-"
+    return f"{value:.2f}" if abs(value) < 1e4 else f"{value:.2e}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import shlex
+import shutil
 import time
 import warnings
 from dataclasses import replace
@@ -21,6 +23,7 @@ from mtxl_rl import checkpoint
 from mtxl_rl.command import RunFailed
 from mtxl_rl.config import TrainConfig, differences, flat, from_json, pick_compile
 from mtxl_rl.gradient_watch import GradientWatch
+from mtxl_rl.made_by import begin_session, end_session
 from mtxl_rl.metrics import (
     RETURN_WINDOW_TAG,
     SPEED_TAG,
@@ -32,6 +35,7 @@ from mtxl_rl.non_finite import NonFiniteGuard
 from mtxl_rl.progress import Progress, say
 from mtxl_rl.run_directory import (
     check_place,
+    create_free_run,
     create_run,
     load_config,
     lock_run,
@@ -73,23 +77,27 @@ class Run:
         self.schedule = Schedule(config.total_frames, config.frames_per_update)
         self.run_dir = config.resume or config.run_dir or default_run_dir(config)
         check_place(self.run_dir, "resume" if config.resume else "run_dir")
+        if config.resume is None:  # before a minute is spent on compiling
+            if config.run_dir is None:
+                self.run_dir = create_free_run(self.run_dir, config)
+            else:
+                create_run(self.run_dir, config)
+        self._lock = lock_run(self.run_dir)
         self._guard = NonFiniteGuard(self.run_dir)
         self._gradients = GradientWatch(config.ppo.max_grad_norm)
-        self._lock = lock_run(self.run_dir) if config.resume else None
         try:
             ppo = PPO(agent, config.ppo)
             trainer = Trainer(agent, ppo, env, start(agent, env), config.ppo.rollout_len)
             if config.resume is not None:
                 self._restore(trainer)
             self.trainer = make_trainer(config, trainer)
-            if self._lock is None:
-                create_run(self.run_dir, config)
-                self._lock = lock_run(self.run_dir)
-            elif of_run(config) != load_config(self.run_dir):
+            if config.resume and of_run(config) != load_config(self.run_dir):
                 write_config(self.run_dir, of_run(config))
+            begin_session(self.run_dir, agent.device)
         except BaseException:
-            if self._lock is not None:
-                self._lock.close()
+            self._lock.close()
+            if config.resume is None:
+                shutil.rmtree(self.run_dir, ignore_errors=True)
             raise
         self._saved_frames = self.frames
         self._next_save = self.frames + config.checkpoint_every
@@ -183,6 +191,7 @@ class Run:
         tensors = training_tensors(self.trainer, self._parts)
         self.logger.flush()
         try:
+            self._check_place()
             checkpoint.save_checkpoint(
                 self.run_dir, self.config, self.trainer.agent, self.frames, tensors,
                 self.config.keep,
@@ -198,9 +207,33 @@ class Run:
             return
         self._saved_frames = self.frames
 
+    def _check_place(self) -> None:
+        """Raise OSError where the run directory is no longer there, rather than make it anew."""
+        if not (self.run_dir / "config.json").is_file():
+            raise FileNotFoundError(
+                f"{self.run_dir} is gone: it was moved or deleted while it trains; move it back"
+            )
+
+    @property
+    def left(self) -> str:
+        """What there is of the run where it stops now, for people."""
+        go_on = f"--resume {shlex.quote(str(self.run_dir))}"
+        if not self._saved_frames:
+            return f"nothing is saved: it had no checkpoint yet. {go_on} starts it again"
+        return (
+            f"what was trained is in the run's last checkpoint, of {self._saved_frames:,} frames. "
+            f"{go_on} goes on"
+        )
+
     def check_saved(self) -> None:
         """Raise RunFailed unless the newest checkpoint is of the last update."""
         if self.frames > self._saved_frames:
+            if not self._saved_frames:
+                raise RunFailed(
+                    f"no checkpoint of {self.run_dir} could be saved ({self._save_error}): all of "
+                    f"its {self.frames:,} frames are lost. Mend the cause, then start it again "
+                    f"with --resume {self.run_dir}"
+                )
             raise RunFailed(
                 f"the last checkpoint of {self.run_dir} could not be saved ({self._save_error}); "
                 f"the newest one is of {self._saved_frames:,} of {self.frames:,} frames: mend the "
@@ -210,7 +243,7 @@ class Run:
     def close(self) -> None:
         """End the curves, and let other processes have the run directory."""
         self.logger.close()
-        assert self._lock is not None
+        end_session(self.run_dir)
         self._lock.close()
 
     def _restore(self, trainer: Trainer) -> None:

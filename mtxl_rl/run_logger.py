@@ -5,18 +5,24 @@ from __future__ import annotations
 import json
 import math
 import threading
+import time
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, get_type_hints
 
 import numpy as np
-from tensorboard.summary.writer.event_file_writer import _AsyncWriterThread
-from torch.utils.tensorboard.writer import SummaryWriter
 
-from mtxl_rl.config import Memory, TrainConfig, flat, to_json
+from mtxl_rl.config import Memory, TrainConfig, to_json
 from mtxl_rl.metrics import RETURN_TAG, SUCCESS_TAG, Episodes, Evaluation
+from mtxl_rl.tags import COMPARED, TAGS
+
+if TYPE_CHECKING:  # a second of imports
+    from torch.utils.tensorboard.writer import SummaryWriter
+
+_EVENTS = "events.out.tfevents"
 
 
 class RunLogger:
@@ -36,18 +42,31 @@ class RunLogger:
         self._writer: SummaryWriter | None = None
         self._hook = threading.excepthook
         threading.excepthook = self._pass_over_writers
+        from torch.utils.tensorboard.summary import hparams
+        from torch.utils.tensorboard.writer import SummaryWriter
+
+        # the first start is written, too: readers take a second one only as that of a resumed run
+        purge_step = 0 if go_on_from is None else go_on_from + 1
         with self._one_warning():
-            purge_step = None if go_on_from is None else go_on_from + 1
+            _put_before_now(run_dir)
             self._writer = SummaryWriter(str(run_dir), purge_step=purge_step)
             text = json.dumps(to_json(config), indent=2)
             self._writer.add_text("config", f"```json\n{text}\n```")
+            *start, self._end = hparams(_columns(config), dict.fromkeys(COMPARED))
+            for summary in start:
+                self._writer._get_file_writer().add_summary(summary)
 
     def log(self, scalars: dict[str, float], frames: int) -> None:
-        """Write scalars by tag; values that are not finite are left out."""
+        """Write scalars by tag, with what each is; values that are not finite are left out."""
+        from torch.utils.tensorboard.summary import scalar
+
         with self._one_warning():
             for tag, value in scalars.items():
-                if self._writer is not None and math.isfinite(value):
-                    self._writer.add_scalar(tag, value, frames)
+                if self._writer is None or not math.isfinite(value):
+                    continue
+                summary = scalar(tag, value, new_style=True)  # the old one has no description
+                summary.value[0].metadata.summary_description = TAGS.get(tag, "")
+                self._writer._get_file_writer().add_summary(summary, frames)
 
     def log_episodes(self, episodes: Episodes, frames: int) -> None:
         """Write the means of the episodes that ended."""
@@ -79,7 +98,7 @@ class RunLogger:
     ) -> None:
         """Write the evaluations beside the hyperparameters, and close; again: do nothing."""
         if evaluation is not None and self._writer is not None:
-            results: dict[str, Any] = {
+            results = {
                 "eval/success_rate": evaluation.success_rate,
                 "eval/mean_return": evaluation.mean_return,
                 "eval/mean_length": evaluation.mean_length,
@@ -90,13 +109,10 @@ class RunLogger:
             for memory, each in (intervened or {}).items():
                 results[f"eval_intervened/success_rate_{memory}"] = each.success_rate
                 results[f"eval_intervened/mean_return_{memory}"] = each.mean_return
-            results = {tag: value for tag, value in results.items() if value is not None}
-            options = {
-                name: value if isinstance(value, bool | int | float | str) else str(value)
-                for name, value in flat(self._config).items()
-            }
+            self.log({tag: _or_nan(value) for tag, value in results.items()}, frames)
             with self._one_warning():
-                self._writer.add_hparams(options, results, run_name=".", global_step=frames)
+                if self._writer is not None:
+                    self._writer._get_file_writer().add_summary(self._end)
         writer, self._writer = self._writer, None
         with self._one_warning():
             if writer is not None:
@@ -119,9 +135,35 @@ class RunLogger:
 
     def _pass_over_writers(self, failed: threading.ExceptHookArgs) -> None:
         """Leave to `_one_warning` what TensorBoard's thread fails of: it raises that again."""
+        from tensorboard.summary.writer.event_file_writer import _AsyncWriterThread
+
         is_writer = isinstance(failed.thread, _AsyncWriterThread)
         if not (is_writer and issubclass(failed.exc_type, OSError)):
             self._hook(failed)
+
+
+def _put_before_now(run_dir: Path) -> None:
+    """Let the events of before sort before those to come where the clock has gone back.
+
+    Readers take a run's files in the order of their names, which begin with a time in seconds.
+    """
+    parts = [path.name.split(".", 4) for path in sorted(run_dir.glob(f"{_EVENTS}.*.*"))]
+    now = int(time.time())
+    if any(int(stamp) >= now for *_, stamp, _ in parts if stamp.isdecimal()):
+        for number, (*_, stamp, rest) in enumerate(parts):
+            new = f"{_EVENTS}.{now - len(parts) + number:010d}.{rest}"
+            (run_dir / f"{_EVENTS}.{stamp}.{rest}").rename(run_dir / new)
+
+
+def _columns(config: TrainConfig) -> dict[str, bool | int | float | str]:
+    """Return the options as columns of HPARAMS: the same of every run, each of one type."""
+    columns: dict[str, bool | int | float | str] = {}
+    for prefix, part in (("", config), ("core.", config.core), ("ppo.", config.ppo)):
+        for name, kind in get_type_hints(type(part)).items():
+            value = getattr(part, name)
+            if not is_dataclass(value):
+                columns[prefix + name] = value if kind in (bool, int, float) else str(value)
+    return columns
 
 
 def _or_nan(value: float | None) -> float:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
 from types import FrameType
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
+
+_STOPPING = b"stopping: the update in progress is finished and saved; a second one ends at once\n"
 
 
 def heeded() -> list[signal.Signals]:
@@ -17,12 +20,17 @@ def heeded() -> list[signal.Signals]:
 
 
 class Stopped(Exception):  # noqa: N818
-    """A signal has ended the run; `exit_code` says which."""
+    """A signal has ended the run; `exit_code` says which, and `left` what there is of the run."""
 
-    def __init__(self, signal_number: int):
-        super().__init__(f"stopped by {signal.Signals(signal_number).name}")
+    def __init__(self, signal_number: int, left: str = ""):
+        super().__init__(signal_number, left)
+        self.left = left
+        self._name = signal.Signals(signal_number).name
         is_interrupt = signal_number == signal.SIGINT
         self.exit_code = 128 + (signal.SIGINT if is_interrupt else signal.SIGTERM)
+
+    def __str__(self) -> str:
+        return "; ".join(filter(None, (f"stopped by {self._name}", self.left)))
 
 
 class StopSignals:
@@ -53,5 +61,7 @@ class StopSignals:
     def _receive(self, number: int, _: FrameType | None) -> None:
         if self._received is None:
             self._received = number
+            with contextlib.suppress(OSError):  # print is not for handlers of signals
+                os.write(2, _STOPPING)
         elif number != signal.SIGHUP:
             os._exit(Stopped(number).exit_code)

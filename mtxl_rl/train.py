@@ -8,13 +8,17 @@ python -m mtxl_rl.train --help
 from __future__ import annotations
 
 import dataclasses
-import math
+import shlex
+import signal
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import mtxl_rl.siblings  # noqa: F401
+
+# isort: split
 import torch
 import tyro
 
@@ -22,13 +26,14 @@ import envs
 from agents.actor_critic import ActorCritic
 from agents.memory_core import MemoryCore
 from mtxl_rl import checkpoint
-from mtxl_rl.command import RunFailed, fail_with_one_line
+from mtxl_rl.command import RunFailed, fail_with_one_line, fill_help
 from mtxl_rl.config import (
     EvaluateConfig,
     Memory,
     TrainConfig,
     pick_device,
     pick_precision,
+    read_place,
     set_threads,
 )
 from mtxl_rl.evaluation import (
@@ -39,7 +44,7 @@ from mtxl_rl.evaluation import (
     level_seeds,
     seed_generators,
 )
-from mtxl_rl.interventions import fitting_interventions
+from mtxl_rl.interventions import RECEIVERS, fitting_interventions
 from mtxl_rl.metrics import Evaluation
 from mtxl_rl.progress import say
 from mtxl_rl.run import Run, check_changes
@@ -47,6 +52,7 @@ from mtxl_rl.run_directory import load_config, write_json
 from mtxl_rl.signals import Stopped
 
 PROGRAM = "python -m mtxl_rl.train"
+BEFORE_THE_RUN = "the run had not begun, and nothing was written"
 MAX_EVAL_ENVS = 256
 """Environments that play at once in the evaluation at the end."""
 WORDS: dict[Memory, str] = {
@@ -103,12 +109,15 @@ def _train(config: TrainConfig, device: torch.device) -> Evaluation:
         try:
             _introduce(run)
             run.learn()
-        except Stopped:
+        except Stopped as stopped:
             run.check_saved()
+            stopped.left = run.left
             raise
         finally:
             env.close()
         evaluation = _evaluate(run)
+    except KeyboardInterrupt:  # where it does not train
+        raise Stopped(signal.SIGINT, run.left) from None
     except ValueError as error:  # it is no refusal any more: something has been written
         raise RunFailed(
             f"failed after {run.frames:,} frames: {error}. What was trained until its last "
@@ -116,8 +125,9 @@ def _train(config: TrainConfig, device: torch.device) -> Evaluation:
         ) from error
     finally:
         run.close()
-    say(f"Curves:       {sys.executable} -m tensorboard.main --logdir {run.run_dir}")
-    say(f"Evaluate:     {sys.executable} -m mtxl_rl.evaluate {run.run_dir}")
+    place = shlex.quote(str(run.run_dir))
+    say(f"Curves:       {sys.executable} -m tensorboard.main --logdir {place}")
+    say(f"Evaluate:     {sys.executable} -m mtxl_rl.evaluate {place}")
     return evaluation
 
 
@@ -181,7 +191,7 @@ def _evaluate(run: Run) -> Evaluation:
     few = num_intervened(config.eval_episodes, run.frames, num_kinds, evaluation.mean_length)
     options = dataclasses.replace(options, episodes=few)
     intervened = evaluate_interventions(agent, config.env, options, config.backend, longest)
-    for line in _memory_table(evaluation, intervened):
+    for line in _memory_table(evaluation, intervened, few):
         say(line)
     run.logger.close(evaluation, intervened, run.frames)
     run.check_saved()  # only then is it finished, for those who look at what it has written
@@ -204,23 +214,28 @@ def num_intervened(episodes: int, frames: int, num_kinds: int, mean_length: floa
     return min(episodes, max(MIN_INTERVENED, round(affordable)))
 
 
-def _memory_table(evaluation: Evaluation, intervened: Mapping[Memory, Evaluation]) -> list[str]:
+def _memory_table(
+    evaluation: Evaluation, intervened: Mapping[Memory, Evaluation], num_played: int
+) -> list[str]:
     """Return what becomes of the agent where a part of its memory is taken away, for people."""
     if not intervened:
         return []
     rows = {"as it was trained": evaluation} | {WORDS[k]: each for k, each in intervened.items()}
     lines = [("The same agent", "success", "return (95 %)", "length", "episodes")]
+    notes = []
     for words, each in rows.items():
         success = "-" if each.success_rate is None else f"{each.success_rate:.3f}"
-        low, high = each.return_interval or (math.nan, math.nan)
-        return_ = f"{each.mean_return:.3f} ({low:.3f} to {high:.3f})"
-        lines.append(
-            (f"  {words}", success, return_, f"{each.mean_length:.1f}", f"{each.episodes}")
-        )
+        return_ = f"{each.mean_return:.3f}"
+        if each.return_interval is not None:
+            return_ += " ({:.3f} to {:.3f})".format(*each.return_interval)
+        episodes = f"{each.episodes}"
+        if each is not evaluation and each.episodes < num_played:
+            episodes += f" of {num_played}"
+            notes.append(f"  {episodes}: {RECEIVERS}")
+        lines.append((f"  {words}", success, return_, f"{each.mean_length:.1f}", episodes))
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return [
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in lines
-    ]
+    table = ["  ".join([r[0].ljust(widths[0]), *map(str.rjust, r[1:], widths[1:])]) for r in lines]
+    return table + notes
 
 
 def has_checkpoint(run_dir: Path | None) -> bool:
@@ -254,8 +269,13 @@ def read_options(arguments: Sequence[str]) -> TrainConfig:
     Raises:
         ValueError: for a run that cannot be resumed with these options.
     """
+    fill_help(TrainConfig)
     run_dir = _resumed(arguments)
     if run_dir is None:
+        if arguments and not arguments[0].startswith("-"):
+            raise ValueError(
+                f"{arguments[0]!r} stands alone; name the environment by --env {arguments[0]}"
+            )
         return tyro.cli(TrainConfig, prog=PROGRAM, args=arguments)
     saved = dataclasses.replace(load_config(run_dir), resume=run_dir)
     config = tyro.cli(TrainConfig, prog=PROGRAM, args=arguments, default=saved)
@@ -269,13 +289,13 @@ def _resumed(arguments: Sequence[str]) -> Path | None:
         name, _, value = argument.partition("=")
         if name == "--resume":
             value = value or (arguments[index + 1] if index + 1 < len(arguments) else "")
-            return Path(value) if value not in ("", "None") else None
+            return read_place(value) if value not in ("", "None") else None
     return None
 
 
 def main() -> None:
     """Read the options and train."""
-    with fail_with_one_line():
+    with fail_with_one_line(BEFORE_THE_RUN):
         train(read_options(sys.argv[1:]))
 
 

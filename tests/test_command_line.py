@@ -13,7 +13,6 @@ import pytest
 import torch
 from gymnasium import spaces
 from safetensors.torch import load_file
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.testing import assert_close
 
 import envs
@@ -23,6 +22,7 @@ from envs import Backend
 from envs.grid_env import GridEnv
 from envs.gymnasium_adapter import GymnasiumEnv
 from envs.level_pool import POOL_LEN
+from experiments.runs import curve_tags, read_curve, read_events
 from mtxl_rl import evaluate, train
 from mtxl_rl.checkpoint import newest_checkpoint
 from mtxl_rl.config import EvaluateConfig, TrainConfig, pick_precision
@@ -93,9 +93,8 @@ def test_run_directory_is_complete(trained: Path) -> None:
 
 
 def test_tensorboard_has_the_fields_tags(trained: Path) -> None:
-    events = EventAccumulator(str(trained))
-    events.Reload()
-    tags = set(events.Tags()["scalars"])
+    events = read_events(trained)
+    tags = set(curve_tags(events))
     assert tags >= {
         "charts/episodic_return", "charts/episodic_length", "charts/success_rate", "charts/SPS",
         "charts/learning_rate", "losses/policy_loss", "losses/value_loss", "losses/entropy",
@@ -105,9 +104,9 @@ def test_tensorboard_has_the_fields_tags(trained: Path) -> None:
         "cue/seen_rate", "cue/success_rate_if_seen", "cue/steps_since_seen",
     }  # fmt: skip
     assert "config/text_summary" in events.Tags()["tensors"]
-    steps = [event.step for event in events.Scalars("losses/value_loss")]
+    steps = [event.step for event in read_curve(events, "losses/value_loss")]
     assert steps == [128, 256, 384, 512]
-    assert all(event.value < 1e-4 for event in events.Scalars("losses/first_ratio_error"))
+    assert all(event.value < 1e-4 for event in read_curve(events, "losses/first_ratio_error"))
 
 
 def test_evaluate_prints_one_json_object(trained: Path, command: Command) -> None:

@@ -325,13 +325,18 @@ def test_paths_that_lead_elsewhere_are_refused(
     (tmp_path / "disk").mkdir()
     (tmp_path / "runs").symlink_to(tmp_path / "disk")  # a runs folder that lies elsewhere
     (tmp_path / "runs" / "link").symlink_to(outside)
-    for allowed in ("runs/new", "runs/grid/new", "new", str(tmp_path / "runs" / "new")):
+    for allowed in ("runs/new", "runs/grid/new", "new", str(tmp_path / "runs" / "new"), "../new"):
         check_place(Path(allowed), "run_dir")
+    monkeypatch.chdir(outside)
+    check_place(Path("../runs/new"), "run_dir")
+    with pytest.raises(ValueError, match=r"link.* is a link out of \.\./runs"):
+        check_place(Path("../runs/link/new"), "run_dir")
+    monkeypatch.chdir(tmp_path)
     for path in ("runs/link", "runs/link/new", str(tmp_path / "runs" / "link")):
         with pytest.raises(ValueError, match=r"run_dir=.*link.* is a link out of .*; write that"):
             train.train(make_config(Path(path)))
-    for path in ("runs/../new", "../new", str(tmp_path / ".." / "new")):
-        with pytest.raises(ValueError, match=r"run_dir=.* goes up by '\.\.'; write the path"):
+    for path in ("runs/../new", "../runs/../new", str(tmp_path / ".." / "new")):
+        with pytest.raises(ValueError, match=r"run_dir=.* goes up by '\.\.' after a name; write"):
             train.train(make_config(Path(path)))
     assert not list(outside.iterdir())
     assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "outside", "runs"]

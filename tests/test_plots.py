@@ -250,7 +250,7 @@ def test_all_of_it_is_of_returns_where_there_is_no_success(tmp_path: Path) -> No
         config = TrainConfig(env="CartPole-v1", core=core, stop_at_return=300.0)
         folder = tmp_path / "runs" / str(index)
         make_run(folder, config, [20.0, 400.0], has_success=False)
-        logger = RunLogger(folder, config)
+        logger = RunLogger(folder, config, go_on_from=200)
         logger.log({RETURN_WINDOW_TAG: 310.0}, 200)
         logger.close()
         finish(folder, None, cleared=3.0)

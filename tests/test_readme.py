@@ -59,7 +59,7 @@ def test_an_environment_of_your_own_is_as_the_page_says() -> None:
 
 def test_every_file_it_names_exists() -> None:
     root = Path(__file__).parents[1]
-    names = set(re.findall(r"\w+\.py|LOG\.md|docs/\w+\.png", README))
+    names = set(re.findall(r"\w+\.py\b|LOG\.md|docs/\w+\.png", README))
     assert len(names) > 20
     for name in names:
         found = (*root.glob(name), *root.glob(f"[a-z]*/{name}"), *root.glob(f"[a-z]*/*/{name}"))
