@@ -23,6 +23,7 @@ from agents.rnn_cores import GRUCore, LSTMCore
 from agents.trees import named_tensors
 from mtxl_rl import MemoryTransformerXL
 from mtxl_rl.core.gating import Gate
+from mtxl_rl.core.transformer import MemWrite
 
 
 @runtime_checkable
@@ -142,9 +143,11 @@ class CoreConfig:
     """Layers, from 1, that see and feed the memories. Left out: all."""
     num_mem_kv: int = 0
     """Learned persistent key-value slots."""
-    mem_write: Literal["gated", "seed"] = "gated"
+    mem_write: MemWrite = "gated"
     """How a segment is written to the slots. gated: each step by a gate that can be closed, so that
-    a slot holds for as long as nothing is written to it. seed: by the memory network of Memory
+    a slot holds for as long as nothing is written to it. first: the same, but the gate sees a
+    step's own input only, and a write costs: what holds for a hundred steps holds for ten thousand,
+    and segments are trained at once. seed: by the memory network of Memory
     Transformer-XL, which rewrites all slots."""
     mem_write_iters: int = 2
     """Refinements of the slots in one write of the seed's memory network."""
@@ -190,7 +193,7 @@ class CoreConfig:
                 )
             for name in ("mem_write_iters", "mem_write_gain"):
                 value = getattr(self, name)
-                if self.mem_write == "gated" and value != LONG_MEMORY_OPTIONS[name]:
+                if self.mem_write != "seed" and value != LONG_MEMORY_OPTIONS[name]:
                     remedy = "set --core.mem-write seed" if has_long_memory else "add a long memory"
                     raise ValueError(
                         f"{name}={value} has an effect on the seed's write only; leave it out, or "

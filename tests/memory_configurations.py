@@ -28,6 +28,15 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "one_kv_head": {"one_kv_head": True},
     "memory_layers": {"memory_layers": [2]},
     "persistent slots": {"num_mem_kv": 2},
+    "the write that sees the first layer": {"mem_write": "first"},
+    "the write that sees the first layer, a short memory above seq_len": {
+        "mem_write": "first",
+        "mem_len": 17,
+    },
+    "the write that sees the first layer, memory_layers": {
+        "mem_write": "first",
+        "memory_layers": [2, 3],
+    },
     "the seed's write": {"mem_write": "seed"},
     "the seed's write, one refinement": {"mem_write": "seed", "mem_write_iters": 1},
     "the seed's write, persistent slots": {"mem_write": "seed", "num_mem_kv": 2},

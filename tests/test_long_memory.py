@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from mtxl_rl.core.long_memory import WRITE_COST, GatedWrite, hard_sigmoid
+from mtxl_rl.core.long_memory import GatedWrite, hard_sigmoid
 
-BATCH_SIZE, NUM_SLOTS, SHORT_LEN, SEQ_LEN, DIM = 2, 5, 4, 7, 12
+BATCH_SIZE, NUM_LAYERS, NUM_SLOTS, SHORT_LEN, SEQ_LEN, DIM = 2, 3, 5, 4, 7, 12
 
 
-def make_write(seq_len: int = SEQ_LEN) -> GatedWrite:
+def make_write(seq_len: int = SEQ_LEN, cost: float = 0.0) -> GatedWrite:
     torch.manual_seed(0)
-    write = GatedWrite(DIM, NUM_SLOTS, num_positions=SHORT_LEN + seq_len).double()
+    write = GatedWrite(DIM, NUM_LAYERS, NUM_SLOTS, SHORT_LEN + seq_len, cost).double()
     with torch.no_grad():  # gates that are shut, open and between
         write.gate.weight.mul_(2)
         write.gate.bias.fill_(-1.0)
@@ -24,19 +24,19 @@ def make_write(seq_len: int = SEQ_LEN) -> GatedWrite:
 def inputs(seq_len: int = SEQ_LEN) -> tuple[Tensor, Tensor, Tensor]:
     torch.manual_seed(1)
     slots = torch.randn(BATCH_SIZE, NUM_SLOTS, DIM, dtype=torch.float64)
-    hidden = torch.randn(BATCH_SIZE, seq_len, DIM, dtype=torch.float64)
+    hidden = torch.randn(BATCH_SIZE, NUM_LAYERS, seq_len, DIM, dtype=torch.float64)
     return slots, hidden, torch.rand(BATCH_SIZE, SHORT_LEN + seq_len) < 0.7
 
 
 def step_by_step(write: GatedWrite, slots: Tensor, hidden: Tensor, valid: Tensor) -> Tensor:
     """Write the steps one after the other."""
     written = []
-    for slot, steps, is_valid in zip(slots, hidden, valid, strict=True):
+    for slot, layers, is_valid in zip(slots, hidden, valid, strict=True):
         place = SHORT_LEN - int((~is_valid[:SHORT_LEN]).sum())
-        for h, counts in zip(steps, is_valid[SHORT_LEN:], strict=True):
+        for h, counts in zip(layers.transpose(0, 1), is_valid[SHORT_LEN:], strict=True):
             if counts:
-                normed = (h - h.mean()) / (h.var(correction=0) + 1e-5).sqrt()
-                x = normed + write.place[place]
+                normed = (h - h.mean(1, keepdim=True)) / (h.var(1, False, True) + 1e-5).sqrt()
+                x = normed.flatten() + write.place[place]
                 z = write.gate.weight @ x + write.gate.bias
                 w = (1.2 / (1 + (-z).exp()) - 0.1).clamp(0, 1)[:, None]
                 slot = (1 - w) * slot + w * torch.tanh(write.value.weight @ x + write.value.bias)
@@ -79,36 +79,33 @@ def test_the_gradient_of_both_forms_is_one() -> None:
 
 
 def test_a_write_costs_what_the_mean_of_a_segments_gates_would_in_the_loss() -> None:
-    write = make_write()
+    write = make_write(cost=0.3)
     _, hidden, valid = inputs()
     parameters = [write.gate.weight, write.gate.bias, write.place]
 
-    def gradients(loss: Tensor) -> tuple[Tensor, ...]:
-        return torch.autograd.grad(loss, parameters)
-
     def cost(hidden: Tensor, valid: Tensor) -> Tensor:
         gates, _ = write.gates_and_values(hidden, valid)
-        is_open = gates.detach() > 0
-        return WRITE_COST * (gates * is_open).mean()
+        return 0.3 * (gates * (gates.detach() > 0)).mean()
 
-    retention, written = write(hidden, valid, len(hidden))
-    assert_close(gradients(0 * (retention.sum() + written.sum())), gradients(cost(hidden, valid)))
+    def charged(num_envs: int) -> tuple[Tensor, ...]:
+        retention, written = write(hidden, valid, num_envs)
+        return torch.autograd.grad(0 * (retention.sum() + written.sum()), parameters)
+
+    assert_close(charged(BATCH_SIZE), torch.autograd.grad(cost(hidden, valid), parameters))
     # rows may be segments of fewer envs: then it is the sum over the segments
-    retention, written = write(hidden, valid, 1)
-    expected = cost(hidden[:1], valid[:1]) + cost(hidden[1:], valid[1:])
-    assert_close(gradients(0 * (retention.sum() + written.sum())), gradients(expected))
+    both = cost(hidden[:1], valid[:1]) + cost(hidden[1:], valid[1:])
+    assert_close(charged(1), torch.autograd.grad(both, parameters))
 
 
 def test_what_the_task_does_not_need_is_shut_by_its_cost() -> None:
-    write = make_write().float()
-    _, hidden, valid = (tensor.float() for tensor in inputs())
-    optimizer = torch.optim.Adam(write.parameters(), lr=0.01)
+    write = make_write(cost=1e-4).float()
+    slots, hidden, valid = (tensor.float() for tensor in inputs())
+    optimizer = torch.optim.Adam(write.parameters(), lr=0.02, eps=1e-12)
     for _ in range(400):
-        retention, written = write(hidden, valid.bool(), len(hidden))
-        (0 * (retention.sum() + written.sum())).backward()
+        (0 * rewritten(write, slots, hidden, valid.bool()).sum()).backward()
         optimizer.step()
         optimizer.zero_grad()
-    assert torch.equal(write(hidden, valid.bool(), 2)[0], torch.ones(BATCH_SIZE, NUM_SLOTS, 1))
+    assert torch.equal(rewritten(write, slots, hidden, valid.bool()), slots)
 
 
 def test_a_shut_gate_leaves_the_slots_as_they_are_to_the_bit() -> None:
@@ -147,7 +144,7 @@ def test_a_gate_that_is_shut_can_be_learned() -> None:
 def test_places_are_counted_from_the_oldest_valid_step() -> None:
     write = make_write()
     _, hidden, _ = inputs()
-    same = hidden[:, :1].expand_as(hidden)
+    same = hidden[:, :, :1].expand_as(hidden)
     valid = torch.ones(BATCH_SIZE, SHORT_LEN + SEQ_LEN, dtype=torch.bool)
     valid[1, : SHORT_LEN + 2] = False
     gates, _ = write.gates_and_values(same[:1].expand_as(same), valid)
@@ -163,7 +160,7 @@ def test_what_is_not_valid_is_not_written() -> None:
     slots, hidden, valid = inputs()
     expected = rewritten(write, slots, hidden, valid)
     for pollution in (1e4, torch.nan, torch.inf, 1e200):
-        polluted = torch.where(valid[:, SHORT_LEN:, None], hidden, pollution)
+        polluted = torch.where(valid[:, None, SHORT_LEN:, None], hidden, pollution)
         assert torch.equal(rewritten(write, slots, polluted, valid), expected), pollution
 
 
@@ -188,7 +185,7 @@ def test_the_gradient_of_a_place_is_summed_over_envs_without_bfloat16() -> None:
         write = make_write().float()
         generator = torch.Generator().manual_seed(1)
         slots = torch.randn(1024, NUM_SLOTS, DIM, generator=generator)
-        hidden = torch.randn(1024, SEQ_LEN, DIM, generator=generator)
+        hidden = torch.randn(1024, NUM_LAYERS, SEQ_LEN, DIM, generator=generator)
         valid = torch.ones(1024, SHORT_LEN + SEQ_LEN, dtype=torch.bool)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
             rewritten(write, slots, hidden, valid).float().mean(dim=0).sum().backward()

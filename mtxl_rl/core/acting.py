@@ -134,7 +134,7 @@ class Acting:
         if core.long_memory is not None:
             is_written = visible[:, first, None, None]
             before = torch.where(is_written, self._long, core.long_memory.initial_slot)
-            self._long.copy_(core.write(before, hidden, valid, self._short))
+            self._long.copy_(core.write(before, hidden, valid, self._short)[0])
             visible[:, first:last] = True
         short = torch.cat((self._short, hidden), dim=2)
         self._short.copy_(short[:, :, core.seq_len :])

@@ -1,20 +1,24 @@
-"""The write of the long memory: what puts the steps of a segment into the slots.
+"""The gated write of the long memory: what puts the steps of a segment into the slots.
 
 Each step of a segment may write to each slot, through a gate that can be exactly 0 and exactly 1.
 A slot that no step writes to stays as it is, bit for bit, however many segments pass, and the
-gradient through it is exactly 1. The gate sees a step's input and place, not what the slots hold:
-what does not write in training does not write ten thousand steps later either, and the slots of
-many segments follow from one another without a look at the layers between. A write costs: a gate
-that leaks a percent is not punished by the task, which sees a few writes, and leaves nothing after
-hundreds; the cost shuts every gate that the task does not need.
+gradient through it is exactly 1.
+
+What the gate sees decides what holds. If it sees the inputs of all memory layers, it knows what the
+slots hold, such as which cue of several this one is; but a gate may then leak with some contents,
+by a percent that training, which sees a few writes, does not punish, and hundreds leave nothing. If
+it sees a step's own input and place only (the inputs of the first memory layer), what does not
+write in training does not write ten thousand steps later either, the slots of many segments follow
+from one another without a look at the layers between, and a small cost of writing shuts every gate
+that the task does not need.
 
 Memory Transformer-XL has another write, which rewrites all slots after every segment
 (`memory_network.MemoryNetwork`); what a slot holds is lost there over many writes. Writes to single
 slots, with others left as they are, keep what they hold in other work, too (Raven,
 goombalab/raven; ALER, arXiv 2610.00592).
 
-Shapes: B envs, R segments of theirs, M short-memory length, W segment length, S long-memory slots,
-D model width.
+Shapes: B envs, R segments of theirs, P memory layers that are seen, M short-memory length, W
+segment length, S long-memory slots, D model width.
 """
 
 from __future__ import annotations
@@ -32,16 +36,16 @@ from mtxl_rl.core.shapes import Bool, Float
 class GatedWrite(nn.Module):
     """Steps write to slots one after the other, each through a hard gate for each slot.
 
-    For the steps j of a segment, h_j being the input of the first memory layer at that step,
-    normalised:
+    For the steps j of a segment, h_j being the inputs of the layers that are seen at that step,
+    each normalised, side by side:
 
         x_j  = h_j + place_j
         v_j  = tanh(V x_j)
         w_ji = hard(g_i . x_j + b_i), 0 where the step is not valid
         s_i <- (1 - w_ji) s_i + w_ji v_j, for j = 1 .. W
 
-    The gradient of w_ji has WRITE_COST / (B W S) added to it while the gate is not shut, as if the
-    mean of a segment's gates, times WRITE_COST, were a part of the loss.
+    The gradient of w_ji has cost / (B W S) added to it while the gate is not shut, as if the mean
+    of a segment's gates, times the cost, were a part of the loss.
 
     It is computed for all steps at once: s_i' = prod_j (1 - w_ji) s_i + sum_j w_ji prod_{k > j}
     (1 - w_ki) v_j. Places are counted from the oldest step of the episode that short memory or
@@ -49,16 +53,20 @@ class GatedWrite(nn.Module):
 
     Args:
         dim: D.
+        num_layers: P, the first memory layers.
         lmem_len: S.
         num_positions: places that are told apart: those of the short memory and the segment.
+        cost: of a segment whose every step overwrites every slot.
     """
 
-    def __init__(self, dim: int, lmem_len: int, num_positions: int):
+    def __init__(self, dim: int, num_layers: int, lmem_len: int, num_positions: int, cost: float):
         super().__init__()
+        width = num_layers * dim
+        self.num_layers, self.cost = num_layers, cost
         self.initial_slot = init_uniform(lmem_len, dim, dim=dim)
-        self.place = nn.Parameter(torch.empty(num_positions, dim).normal_(std=PLACE_STD))
-        self.value = nn.Linear(dim, dim)
-        self.gate = nn.Linear(dim, lmem_len)
+        self.place = nn.Parameter(torch.empty(num_positions, width).normal_(std=PLACE_STD))
+        self.value = nn.Linear(width, dim)
+        self.gate = nn.Linear(width, lmem_len)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -68,30 +76,32 @@ class GatedWrite(nn.Module):
             nn.init.constant_(layer.bias, bias)
 
     def forward(
-        self, hidden: Float[Tensor, "R W D"], valid: Bool[Tensor, "R MW"], num_envs: int
+        self, hidden: Float[Tensor, "R P W D"], valid: Bool[Tensor, "R MW"], num_envs: int
     ) -> tuple[Float[Tensor, "R S 1"], Float[Tensor, "R S D"]]:
         """Return what segments do to slots s: they become retention * s + written.
 
         Args:
-            hidden: inputs of the first memory layer in the segment; they are used detached.
+            hidden: inputs of the layers in the segment; they are used detached.
             valid: True where a step of short memory or segment belongs to the episode that is
                 alive.
             num_envs: B, of which the rows are segments.
         """
         weights, values = self.gates_and_values(hidden, valid)  # (R, W, S), (R, W, D)
-        weights = _Costly.apply(weights, WRITE_COST * len(weights) / (num_envs * weights.numel()))
+        if self.cost:
+            share = len(weights) / (num_envs * weights.numel())
+            weights = _Costly.apply(weights, self.cost * share)
         kept = _product_of_later(1 - weights)
         retention = (kept[:, 0] * (1 - weights[:, 0])).unsqueeze(-1)
         return retention, (weights * kept).transpose(1, 2) @ values.to(weights.dtype)
 
     def gates_and_values(
-        self, hidden: Float[Tensor, "R W D"], valid: Bool[Tensor, "R MW"]
+        self, hidden: Float[Tensor, "R P W D"], valid: Bool[Tensor, "R MW"]
     ) -> tuple[Float[Tensor, "R W S"], Float[Tensor, "R W D"]]:
         """Return how much each step writes to each slot, and what it writes."""
-        num_steps = hidden.shape[1]
-        normed = F.layer_norm(hidden.detach(), hidden.shape[-1:])
+        num_steps = hidden.shape[2]
+        normed = F.layer_norm(hidden.detach(), hidden.shape[-1:]).transpose(1, 2).flatten(2)
         is_valid = valid[:, -num_steps:, None]
-        x = torch.where(is_valid & normed.isfinite(), normed, 0.0)
+        x = torch.where(is_valid & normed.isfinite(), normed, 0.0)  # (R, W, P * D)
         place = (valid.long().cumsum(dim=1) - 1).clamp_min(0)[:, -num_steps:]
         x = x + F.embedding(place, self.place)
         return torch.where(is_valid, hard_sigmoid(self.gate(x)), 0.0), self.value(x).tanh()
@@ -104,7 +114,8 @@ GATE_BIAS = -2.0
 """Of the gates at the start: four in ten are shut, and a step writes .15 of its value or so."""
 
 WRITE_COST = 1e-4
-"""Of a segment whose every step overwrites every slot, beside a loss whose size is about 1."""
+"""Of the write that sees the first memory layer, beside a loss whose size is about 1. Ten times as
+much shuts gates that are needed (experiments/LOG.md)."""
 
 
 def hard_sigmoid(z: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:

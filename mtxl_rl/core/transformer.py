@@ -9,9 +9,10 @@ normalisation for memories and steps (as in GTrXL, arXiv 1910.06764), and by def
 
 What a step sees is a row of keys and values of fixed width: persistent slots, long memory, short
 memory, segment; one mask and one table of positions say which of them, and how far away they are.
-`core(x, state, reset)` takes whole sequences, for training. With the gated write, all segments of a
-sequence run as one batch: the slots follow from the inputs of the first memory layer, and short
-memory is the segment before. `acting.Acting` takes one step at a time and projects every key and
+`core(x, state, reset)` takes whole sequences, for training: segment by segment where a write needs
+what all layers made of its segment, and otherwise all segments as one batch, as then the slots
+follow from the inputs of the first memory layer and short memory is the segment before.
+`acting.Acting` takes one step at a time and projects every key and
 value once. Both are one function.
 
 Shapes: B envs, T steps, E earlier steps of the segment, n segments, R = B n rows, L layers, P
@@ -35,12 +36,12 @@ from mtxl_rl.core.attention import RelativeAttention
 from mtxl_rl.core.feed_forward import FeedForward
 from mtxl_rl.core.gating import Gate, make_gate
 from mtxl_rl.core.initialization import init_memory_network, init_orthogonal
-from mtxl_rl.core.long_memory import GatedWrite
+from mtxl_rl.core.long_memory import WRITE_COST, GatedWrite
 from mtxl_rl.core.memory_network import MemoryNetwork
 from mtxl_rl.core.shapes import Bool, Float, Int64
 from mtxl_rl.core.state import MemoryState
 
-MemWrite = Literal["gated", "seed"]
+MemWrite = Literal["gated", "first", "seed"]
 
 POSITION_STD = 0.3
 """Size of the vectors of positions at the start. From 0, as in Memory Transformer-XL, attention
@@ -170,8 +171,9 @@ class MemoryTransformerXL(nn.Module):
         memory_layers: which layers, counted from 1, see and feed the memories; None for all.
         num_mem_kv: learned persistent key-value slots N, per layer and in the seed's
             memory network.
-        mem_write: gated (each step of a segment writes to slots through hard gates) or seed (the
-            memory network of Memory Transformer-XL).
+        mem_write: gated (each step of a segment writes to slots through hard gates, which see the
+            inputs of all memory layers), first (they see those of the first one only, and a write
+            costs) or seed (the memory network of Memory Transformer-XL).
         mem_write_iters: how often the seed's memory network refines the slots in one write.
         mem_write_gain: size of its keys at the start: how sharply a write picks what it stores;
             None for the start of Memory Transformer-XL, small and even.
@@ -257,8 +259,12 @@ class MemoryTransformerXL(nn.Module):
         ]
         self.layers = cast(Sequence[Layer], nn.ModuleList(layers))
         self.long_memory: GatedWrite | MemoryNetwork | None = None
-        if lmem_len and mem_write == "gated":
-            self.long_memory = GatedWrite(dim, lmem_len, num_positions=mem_len + seq_len)
+        self.is_scanned = not lmem_len or mem_write == "first"
+        """Whether the slots of all segments follow from the first memory layer's inputs."""
+        if lmem_len and mem_write != "seed":
+            num_seen = 1 if self.is_scanned else len(self.memory_layers)
+            cost = WRITE_COST if self.is_scanned else 0.0
+            self.long_memory = GatedWrite(dim, num_seen, lmem_len, mem_len + seq_len, cost)
         elif lmem_len:
             self.long_memory = MemoryNetwork(
                 dim, heads, len(self.memory_layers), lmem_len, num_mem_kv, mem_write_iters
@@ -448,10 +454,10 @@ class MemoryTransformerXL(nn.Module):
             left = num_steps - start
             if state.position or left < self.seq_len:
                 length = min(left, self.seq_len - state.position)
-            elif isinstance(self.long_memory, MemoryNetwork):  # it sees what all layers made
-                length = self.seq_len
-            else:
+            elif self.is_scanned:
                 length = left // self.seq_len * self.seq_len
+            else:
+                length = self.seq_len
             steps = slice(start, start + length)
             y, state = self._segments(x[:, steps], state, reset[:, steps], bptt_segments, writes)
             outputs.append(y)
@@ -483,7 +489,7 @@ class MemoryTransformerXL(nn.Module):
             past = state.segment[:, index, :place] if place else None
             long = short = None
             if self.has_memory(index):
-                if self.memory_index(index) == 0 and is_whole and self._is_gated:
+                if self.memory_index(index) == 0 and is_whole and self._has_scan:
                     hidden = x.view(rows) if past is None else torch.cat((past, x), dim=1)
                     slots, after = self._scan(state, hidden, sight, bptt_segments, writes)
                 long = slots if self.lmem_len else None
@@ -533,7 +539,7 @@ class MemoryTransformerXL(nn.Module):
         assert self.long_memory is not None
         lives = sight.of_steps[:, :, -1]  # (B, n): the episode that is alive at a segment's end
         valid = sight.of_window == lives[..., None]
-        changes = self.long_memory(hidden, valid.flatten(0, 1), len(lives))
+        changes = self.long_memory(hidden[:, None], valid.flatten(0, 1), len(lives))
         retention, written = (change.view(*lives.shape, *change.shape[1:]) for change in changes)
         goes_on = (sight.of_slots == lives)[..., None, None]
         slots, long = [], state.long
@@ -550,13 +556,15 @@ class MemoryTransformerXL(nn.Module):
         hidden: Float[Tensor, "B P W D"],
         valid: Bool[Tensor, "B MW"],
         short: Float[Tensor, "B P M D"],
-    ) -> Float[Tensor, "B S D"]:
-        """Return the slots after a segment."""
+    ) -> tuple[Float[Tensor, "B S D"], Float[Tensor, "B S _"]]:
+        """Return the slots after a segment, and how much of them was kept."""
         if isinstance(self.long_memory, GatedWrite):
-            retention, written = self.long_memory(hidden[:, 0], valid, len(valid))
-            return (retention * before + written).to(before.dtype)
+            seen = hidden[:, : self.long_memory.num_layers]
+            retention, written = self.long_memory(seen, valid, len(valid))
+            return (retention * before + written).to(before.dtype), retention
         assert self.long_memory is not None
-        return self.long_memory(before, hidden, valid, short)[0].to(before.dtype)
+        written, retention = self.long_memory(before, hidden, valid, short)
+        return written.to(before.dtype), retention
 
     def _before_write(
         self, long: Tensor, goes_on: Tensor, bptt_segments: int | None, writes: list[Write]
@@ -577,7 +585,7 @@ class MemoryTransformerXL(nn.Module):
         bptt_segments: int | None,
         writes: list[Write],
     ) -> MemoryState:
-        """Return the state after the steps; the seed's network writes here."""
+        """Return the state after the steps; a write that is not scanned is here."""
         lives = sight.of_steps[:, -1, -1]
         valid = sight.of_window[:, -1] == lives[:, None]  # (B, M + E + T)
         if not is_whole:
@@ -592,11 +600,10 @@ class MemoryTransformerXL(nn.Module):
                 position=steps.shape[2],
             )
         hidden = self.of_memory_layers(steps).detach()
-        if isinstance(self.long_memory, MemoryNetwork):
+        if not self.is_scanned:
             goes_on = (sight.of_slots[:, -1] == lives)[:, None, None]
             before = self._before_write(long, goes_on, bptt_segments, writes)
-            written, retention = self.long_memory(before, hidden, valid, state.short)
-            long = written.to(long.dtype)
+            long, retention = self.write(before, hidden, valid, state.short)
             writes.append(Write(before, long, retention))
         has_written = torch.full_like(state.long_valid, self.long_memory is not None)
         short = torch.cat((state.short, hidden), dim=2)
@@ -616,8 +623,8 @@ class MemoryTransformerXL(nn.Module):
         return torch.stack([inputs[:, layer - 1] for layer in self.memory_layers], dim=1)
 
     @property
-    def _is_gated(self) -> bool:
-        return isinstance(self.long_memory, GatedWrite)
+    def _has_scan(self) -> bool:
+        return self.is_scanned and self.long_memory is not None
 
     def has_memory(self, index: int) -> bool:
         """Return whether a layer, from 0, sees the memories."""
