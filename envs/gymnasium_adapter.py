@@ -123,9 +123,9 @@ class GymnasiumEnv(BatchedEnv):
             copy=False,
             autoreset_mode=AutoresetMode.SAME_STEP,
         )
-        self._flatten = make_flattener(
-            self._vector_env.single_observation_space, self.observation_space
-        )
+        self.original_space = self._vector_env.single_observation_space
+        """Of one env, as Gymnasium has it, without what is always the same."""
+        self._flatten = make_flattener(self.original_space, self.observation_space)
         seeds = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
         self._has_started = False
         self._seeds = [int(value) for value in seeds.generate_state(num_envs)]
@@ -144,7 +144,7 @@ class GymnasiumEnv(BatchedEnv):
         cue = self._cue
         with self._watchdog.handler():
             observation, reward, terminated, truncated, info = self._vector_env.step(
-                self._gymnasium_actions(actions)
+                to_gymnasium(actions.detach().cpu().numpy(), self.action_space)
             )
         self._look_for_cues()
         flat = self._flat(observation)
@@ -197,18 +197,6 @@ class GymnasiumEnv(BatchedEnv):
             cues = [cue_in_view(env.unwrapped) for env in self._vector_env.envs]
             self._cue = torch.tensor(cues, device=self.device)
 
-    def _gymnasium_actions(self, actions: Tensor) -> np.ndarray:
-        array = actions.detach().cpu().numpy()
-        space = self.action_space
-        if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
-            return array + space.start
-        assert isinstance(space, spaces.Box)
-        # a memory that is not finite acts like that until it is found: see agents.finite
-        shaped = np.nan_to_num(array).reshape(self.num_envs, *space.shape)
-        if np.issubdtype(space.dtype, np.integer):
-            shaped = np.rint(shaped)
-        return np.clip(shaped, space.low, space.high).astype(space.dtype)
-
     def _success(self, done: np.ndarray, info: dict[str, Any]) -> np.ndarray:
         """Return 1 for the episodes that ended in success, nan where that is not known, else 0."""
         final_info = info.get("final_info", {})
@@ -237,6 +225,20 @@ class GymnasiumEnv(BatchedEnv):
             name: torch.as_tensor(array).to(self.device, copy=True)
             for name, array in fields.items()
         }
+
+
+def to_gymnasium(
+    actions: Shaped[np.ndarray, "B ..."], space: spaces.Space
+) -> Shaped[np.ndarray, "B ..."]:
+    """Return actions of the agent as the environment takes them: within its bounds, in its form."""
+    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+        return actions + space.start
+    assert isinstance(space, spaces.Box)
+    # a memory that is not finite acts like that until it is found: see agents.finite
+    shaped = np.nan_to_num(actions).reshape(len(actions), *space.shape)
+    if np.issubdtype(space.dtype, np.integer):
+        shaped = np.rint(shaped)
+    return np.clip(shaped, space.low, space.high).astype(space.dtype)
 
 
 class SeededEpisodes(gymnasium.Wrapper):
