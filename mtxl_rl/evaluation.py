@@ -129,7 +129,7 @@ def _play_levels(
             wrap=config.wrap,
         )
         try:
-            _check_spaces(agent, env, env_id)
+            check_spaces(agent, env, env_id)
             if max_steps is None and not env.has_time_limit:
                 max_steps = bound
             options = replace(config, episodes=len(share), video=video, max_steps=max_steps)
@@ -167,7 +167,8 @@ def check_bound(max_steps: int, env: BatchedEnv) -> None:
         )
 
 
-def _check_spaces(agent: ActorCritic, env: BatchedEnv, env_id: str) -> None:
+def check_spaces(agent: ActorCritic, env: BatchedEnv, env_id: str) -> None:
+    """Raise ValueError for an environment with other spaces than those of the agent's training."""
     spaces = env.observation_space, env.action_space
     trained = agent.observation_space, agent.action_space
     if spaces != trained:
