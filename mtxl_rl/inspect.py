@@ -50,6 +50,8 @@ from mtxl_rl.run_directory import load_config
 NUM_PROBE_EPISODES = 96
 MAX_DONORS = 20
 """Episodes that are played to find one with another cue."""
+DONOR_STEPS = 1000
+"""Of such an episode, after which its memory stays as it is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,14 +128,14 @@ def page_of(
     try:
         check_spaces(agent, env, env_id)
         max_steps = None if env.has_time_limit else BOUND_FACTOR * longest or UNKNOWN_BOUND
-        recorder = Recorder(agent, env, max_steps)
+        recorder = Recorder(agent, env)
         films = [Film(film_bytes(config.episodes)) for _ in range(config.episodes)]
-        recordings = [recorder.record(film) for film in films]
+        recordings = [recorder.record(film, max_steps) for film in films]
         pool = list(recordings)
         transformer = transformer_of(agent)
         if transformer is not None and transformer.lmem_len:
             while len(pool) < MAX_DONORS and not all(find_donor(r, pool) for r in recordings):
-                pool.append(recorder.record())
+                pool.append(recorder.record(max_steps=DONOR_STEPS))
         has_cue = env.has_cue
     finally:
         env.close()

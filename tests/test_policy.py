@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -128,3 +130,13 @@ def test_what_does_not_fit_is_one_line(run: Path) -> None:
         assert "\n" not in str(error.value)
     with pytest.raises(ValueError, match="not a run directory"):
         mtxl_rl.load("no/such/run")
+
+
+def test_the_page_s_example_acts(run: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "inspect.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    program = program.replace("runs/RUN", str(run)).replace("MiniGrid-MemoryS11-v0", MEMORY)
+    names: dict[str, Any] = {}
+    exec(program, names)
+    assert names["done"]
+    names["env"].close()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
@@ -154,31 +155,45 @@ def changes(recording: Recording) -> Float[np.ndarray, "A R"]:
     return torch.cat((torch.ones_like(memories[:1, :, 0]), size)).numpy()
 
 
-def shares(recording: Recording, num_steps: int) -> Float[np.ndarray, "steps_and_start S"]:
-    """Return how much of each slot each of the first steps wrote, and, last, how much is its start.
+def authorship(recording: Recording) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield who wrote what each version of the memory holds.
 
-    w_j prod_{k > j} (1 - w_k), from the gates w: what `GatedWrite` multiplies each value by.
+    The share of step j is w_j prod_{k > j} (1 - w_k), from the gates w: what `GatedWrite`
+    multiplies its value by.
+
+    Yields:
+        The share of each step so far in each slot (t, S); that of the slot's start (S,); and the
+        last step that wrote to it at all (S,), -1 for none.
     """
-    gates = torch.stack(recording.gates[:num_steps]).double().numpy()
-    kept = np.cumprod((1 - gates)[::-1], axis=0)[::-1]  # prod_{k >= j}
-    later = np.concatenate((kept[1:], np.ones_like(kept[:1])))
-    return np.concatenate((gates * later, kept[:1]))
+    gates = torch.stack(recording.gates).double().numpy()
+    share, start = np.zeros_like(gates), np.ones_like(gates[0])
+    last = np.full(len(start), -1)
+    before = 0
+    for first in recording.memory_steps:
+        own = gates[before:first]
+        kept = np.cumprod((1 - own)[::-1], axis=0)[::-1]  # prod_{k >= j}
+        share[:before] *= kept[0]
+        share[before:first] = own * np.concatenate((kept[1:], np.ones_like(kept[:1])))
+        start = start * kept[0]
+        written = np.where(own > 0, np.arange(before, first)[:, None], -1).max(axis=0)
+        last = np.maximum(last, written)
+        before = first
+        yield share[:first], start, last
 
 
 def _writers(recording: Recording, max_bytes: int) -> dict[str, Any]:
     thinned = Thinned(max_bytes // 4)
-    for first in recording.memory_steps:
-        share = shares(recording, first)
+    for first, (share, start, last) in zip(
+        recording.memory_steps, authorship(recording), strict=True
+    ):
         slots = []
-        for slot in range(min(share.shape[1], MAX_ROWS)):
-            own = share[:-1, slot]
-            largest = np.argsort(-own, kind="stable")[:NUM_WRITERS]
-            steps = [[int(t), round(float(own[t]), 4)] for t in largest if own[t] >= 0.001]
-            written = np.array([float(gates[slot]) for gates in recording.gates[:first]]).nonzero()[
-                0
-            ]
-            last = int(written[-1]) if len(written) else -1
-            slots.append({"steps": steps, "start": round(float(share[-1, slot]), 4), "last": last})
+        for slot in range(min(len(start), MAX_ROWS)):
+            own = share[:, slot]
+            largest = np.argpartition(-own, min(NUM_WRITERS, len(own) - 1))[:NUM_WRITERS]
+            largest = sorted(largest.tolist(), key=lambda step: -own[step])
+            steps = [[step, round(float(own[step]), 4)] for step in largest if own[step] >= 0.001]
+            rest = round(float(start[slot]), 4)
+            slots.append({"steps": steps, "start": rest, "last": int(last[slot])})
         thinned.add(first, json.dumps(slots, separators=(",", ":")).encode())
     return _thinned(thinned) | {"contents": [content.decode() for content in thinned.contents]}
 

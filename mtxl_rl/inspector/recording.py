@@ -125,26 +125,26 @@ class Recorder:
     Args:
         agent: who plays.
         env: of one copy.
-        max_steps: after which an episode is cut.
     """
 
-    def __init__(self, agent: ActorCritic, env: BatchedEnv, max_steps: int | None):
-        self._agent, self._env, self._max_steps = agent, env, max_steps
+    def __init__(self, agent: ActorCritic, env: BatchedEnv):
+        self._agent, self._env = agent, env
         self._observation = env.reset()
 
     @torch.no_grad()
-    def record(self, film: Film | None = None) -> Recording:
+    def record(self, film: Film | None = None, max_steps: int | None = None) -> Recording:
         """Play an episode.
 
         Args:
-            film: takes what single steps show. None: nobody looks.
+            film: takes what single steps show. None: nobody looks, and no gates are recorded.
+            max_steps: after which it is cut.
         """
         agent, env, recording = self._agent, self._env, Recording()
         transformer = transformer_of(agent)
         camera = Camera(env)
         inputs = agent.first_inputs(agent.see(self._observation), 1)
         state = agent.initial_state(1)
-        with watching(transformer) if transformer else nullcontext(Seen()) as seen:
+        with watching(transformer) if transformer and film else nullcontext(Seen()) as seen:
             while True:
                 step = len(recording)
                 seen.clear()
@@ -162,12 +162,11 @@ class Recorder:
                     if transformer:
                         weights = laid_out(transformer, seen.attention, place)
                         film.attention.add(step, weights.tobytes(), is_important=is_new_cue)
-                if seen.gates:  # of the whole segment, the part before the episode is shut
+                if seen.gates:
                     recording.gates.extend(seen.gates[0][0].cpu())
                 memory = memory_of(state)
-                if memory is not None and (
-                    transformer is None or seen.gates or _has_written(state)
-                ):
+                has_changed = not isinstance(state, MemoryState) or state.position == 0
+                if memory is not None and has_changed:
                     recording.memories.append(memory[0].float().cpu())
                     recording.memory_steps.append(step + 1)
                 action = policy.sample()[:, 0]
@@ -181,7 +180,7 @@ class Recorder:
                 if bool(result.terminated[0] | result.truncated[0]):
                     recording.success = float(result.success[0])
                     return recording
-                if len(recording) == self._max_steps:
+                if len(recording) == max_steps:
                     recording.is_cut = True
                     self._observation = env.reset()
                     return recording
@@ -191,11 +190,6 @@ class Recorder:
                     prev_reward=result.reward,
                     reset=torch.zeros_like(result.terminated),
                 )
-
-
-def _has_written(state: Any) -> bool:
-    """Return whether the step that led to a state has ended a segment."""
-    return isinstance(state, MemoryState) and state.position == 0
 
 
 def laid_out(

@@ -1,0 +1,364 @@
+"""Write a trained agent's acting as a function, for ONNX Runtime or torch.export.
+
+python -m mtxl_rl.export runs/RUN                      # RUN/policy.onnx
+python -m mtxl_rl.export runs/RUN --format torch       # RUN/policy.pt2
+
+The function is one step of one env: what it sees, what it did before and its state go in; the
+policy, the value and the state after the step come out. `examples/act_without_torch.py` runs it.
+ONNX needs `pip install -e ".[export]"`.
+
+Shapes: B = 1 env, D width; of the state see `mtxl_rl.core.state`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+import tyro
+from torch import Tensor, nn
+
+from agents.actor_critic import ActorCritic, AgentInput
+from agents.baseline_cores import BaselineCore, TensorState
+from agents.memory_core import MemoryCore
+from mtxl_rl import MemoryTransformerXL
+from mtxl_rl.command import fail_with_one_line
+from mtxl_rl.core.long_memory import GatedWrite
+from mtxl_rl.inspector.recording import numbers_of
+from mtxl_rl.policy import Policy, load
+
+NUM_CHECKS = 1000
+"""Random steps on which what is written is compared with the agent."""
+RESET_RATE = 0.02
+"""Of them, that start an episode."""
+TOLERANCE = 1e-3
+"""Largest difference of a policy's number or a value. Rounding adds up in a memory."""
+MEMORY = ("short", "short_valid", "long", "long_valid", "segment", "segment_valid", "clock")
+"""Parts of a memory transformer's state; the clock is the step's place in its segment, (1,)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """Options of an export."""
+
+    format: Literal["onnx", "torch"] = "onnx"
+    """onnx: for ONNX Runtime. torch: for torch.export.load."""
+    out: Path | None = None
+    """The file. Left out: policy.onnx or policy.pt2 in the run directory."""
+
+
+class ActingStep(nn.Module):
+    """One step as a function of tensors: the core's forward pass with T = 1, without branches.
+
+    A write to the long memory is computed at every step and taken at the last one of a segment.
+
+    Args:
+        agent: who acts.
+    """
+
+    def __init__(self, agent: ActorCritic):
+        super().__init__()
+        self.agent = agent
+        self.observation_names = list(agent.observation_space.spaces)
+        self.state_names = list(first_state(agent))
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """Take a step.
+
+        Args:
+            tensors: the observation's parts by `observation_names`, the previous action and reward,
+                whether the step starts an episode, the state by `state_names`.
+
+        Returns:
+            Probabilities of the actions, part by part (of numbers the means and then the
+            deviations); the value; the state.
+        """
+        num_parts = len(self.observation_names)
+        observation = dict(zip(self.observation_names, tensors, strict=False))
+        prev_action, prev_reward, reset, *state = tensors[num_parts:]
+        none = self.agent.actor.none(1)
+        is_first = reset.view(-1, *[1] * (prev_action.dim() - 1))
+        inputs = AgentInput(
+            observation=observation,
+            prev_action=torch.where(is_first, none, prev_action),
+            prev_reward=torch.where(reset, 0.0, prev_reward),
+            reset=reset,
+        )
+        x = self.agent.encode(inputs)
+        core = self.agent.core
+        if isinstance(core, MemoryCore):
+            y, after = _memory_step(core.transformer, x, reset, *state)
+        else:
+            assert isinstance(core, BaselineCore)
+            y, tensor_state = core.step(x, TensorState(tuple(state)), reset)
+            after = tensor_state.tensors
+        policy, value = self.agent.heads(y, inputs)
+        return numbers_of(policy), value, *after
+
+
+def first_state(agent: ActorCritic) -> dict[str, Tensor]:
+    """Return the state of an env that has seen nothing, by name."""
+    state = agent.initial_state(1)
+    if isinstance(state, TensorState):
+        return {f"state_{place}": tensor for place, tensor in enumerate(state.tensors)}
+    named = {name: getattr(state, name) for name in MEMORY[:-1]}
+    named["clock"] = torch.zeros(1, dtype=torch.int64)
+    # what is empty is no input
+    return {name: tensor for name, tensor in named.items() if tensor.numel()}
+
+
+def _memory_step(
+    core: MemoryTransformerXL, x: Tensor, reset: Tensor, *state: Tensor
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Return the output of a step, and the state after it, of tensors whose shapes never change."""
+    parts = {name: getattr(core.initial_state(1), name) for name in MEMORY[:-1]}
+    names = [name for name in parts if parts[name].numel()] + ["clock"]
+    parts |= dict(zip(names, state, strict=True))  # what is empty is no input
+    clock: Tensor = parts["clock"]
+    short: Tensor = parts["short"]
+    long: Tensor = parts["long"]
+    segment: Tensor = parts["segment"]
+    short_valid = parts["short_valid"] & ~reset[:, None]
+    segment_valid = parts["segment_valid"] & ~reset[:, None]
+    long_valid = parts["long_valid"] & ~reset
+
+    places = torch.arange(core.seq_len)
+    # keys are persistent slots, long and short memory, the whole segment, and the step itself:
+    # those of later places are not seen. The last position vector is that of distance 0.
+    last = core.positions.shape[1] - 1
+    index = (torch.arange(last + 1) + (core.seq_len - 1 - clock)).clamp_max(last)
+    positions = torch.cat((core.positions[:, index], core.positions[:, last:]), dim=1)
+    is_step = torch.ones(1, 1, dtype=torch.bool)
+    persistent = torch.ones(1, core.num_mem_kv, dtype=torch.bool)
+    earlier = segment_valid & (places < clock)
+    slots = long_valid[:, None].expand(-1, core.lmem_len)
+    full_mask = torch.cat((persistent, slots, short_valid, earlier, is_step), dim=1)[:, None]
+    local_mask = torch.cat((persistent, earlier, is_step), dim=1)[:, None]
+
+    y = core.input_proj(x)[:, None]
+    inputs = []
+    for place, layer in enumerate(core.layers):
+        inputs.append(y)
+        sees = core.has_memory(place)
+        mask = full_mask if sees else local_mask
+        y = layer(
+            y,
+            segment[:, place],
+            long if sees and core.lmem_len else None,
+            short[:, core.memory_index(place)] if sees and core.mem_len else None,
+            positions[:, core.num_mem_kv - mask.shape[2] :],
+            mask,
+        )
+
+    is_here = places == clock
+    steps = torch.where(is_here[:, None], torch.stack(inputs, dim=1), segment)  # (1, L, W, D)
+    steps_valid = earlier | is_here
+    is_end = clock == core.seq_len - 1  # (1,)
+    hidden = core.of_memory_layers(steps)
+    valid = torch.cat((short_valid, steps_valid), dim=1)
+    after = {
+        "short": torch.where(is_end, torch.cat((short, hidden), 2)[:, :, core.seq_len :], short),
+        # ONNX Runtime has no choice between truth values
+        "short_valid": (valid[:, core.seq_len :] & is_end) | (short_valid & ~is_end),
+        "long": long,
+        "long_valid": long_valid,
+        "segment": torch.where(is_end, 0.0, steps),
+        "segment_valid": steps_valid & ~is_end,
+        "clock": torch.where(is_end, 0, clock + 1),
+    }
+    if core.long_memory is not None:
+        before = torch.where(long_valid[:, None, None], long, core.long_memory.initial_slot)
+        written = _written(core.long_memory, before, hidden, valid, short)
+        after["long"] = torch.where(is_end, written, long)
+        after["long_valid"] = long_valid | is_end
+    return y[:, 0], tuple(after[name] for name in names)
+
+
+def _written(
+    write: nn.Module, slots: Tensor, hidden: Tensor, valid: Tensor, short: Tensor
+) -> Tensor:
+    """Return the slots after a write, whose gradient nobody wants."""
+    if not isinstance(write, GatedWrite):
+        return write(slots, hidden, valid, short)[0]
+    gates, values = write.gates_and_values(hidden, valid)
+    for gate, value in zip(gates.unbind(1), values.unbind(1), strict=True):
+        slots = (1 - gate)[..., None] * slots + gate[..., None] * value[:, None]
+    return slots
+
+
+def example_inputs(agent: ActorCritic, rng: np.random.Generator) -> dict[str, Tensor]:
+    """Return random inputs of a step, by name, without its state."""
+    space = agent.observation_space
+    space.seed(int(rng.integers(2**31)))
+    agent.action_space.seed(int(rng.integers(2**31)))
+    observation = {
+        name: torch.as_tensor(np.asarray(value))[None] for name, value in space.sample().items()
+    }
+    if agent.has_mask:
+        observation["action_mask"] = torch.ones_like(observation["action_mask"])
+    action = np.asarray(agent.action_space.sample()) - getattr(agent.action_space, "start", 0)
+    none = agent.actor.none(1)
+    seen = agent.see(observation)
+    return {
+        **seen,
+        "prev_action": torch.as_tensor(action).to(none.dtype).reshape(none.shape),
+        "prev_reward": torch.as_tensor(rng.normal(size=1), dtype=torch.float32),
+        "reset": torch.as_tensor(rng.random(1) < RESET_RATE),
+    }
+
+
+def check(
+    agent: ActorCritic,
+    run: Callable[[dict[str, Tensor]], list[Tensor]],
+    num_steps: int = NUM_CHECKS,
+) -> float:
+    """Return the largest difference between an exported function and the agent.
+
+    Args:
+        agent: the original, whose `forward` is run step by step.
+        run: the inputs of a step, state included, to the outputs.
+        num_steps: random ones.
+
+    Raises:
+        ValueError: where it is above `TOLERANCE`.
+    """
+    rng = np.random.default_rng(1)
+    state, named = agent.initial_state(1), first_state(agent)
+    largest = 0.0
+    for step in range(num_steps):
+        inputs = example_inputs(agent, rng)
+        inputs["reset"] |= torch.tensor([step == 0])
+        with torch.no_grad():
+            policy, value, *after = run({**inputs, **named})
+        named = dict(zip(named, after, strict=True))
+        observation = {name: inputs[name][:, None] for name in agent.observation_space.spaces}
+        first = agent.first_inputs(observation, 1, 1)
+        reset = inputs["reset"][:, None]
+        prev_action = inputs["prev_action"][:, None]
+        is_first = reset.view(1, 1, *[1] * (prev_action.dim() - 2))
+        sequence = AgentInput(
+            observation=observation,
+            prev_action=torch.where(is_first, first.prev_action, prev_action),
+            prev_reward=inputs["prev_reward"][:, None] * ~reset,
+            reset=reset,
+        )
+        with torch.no_grad():
+            expected, expected_value, state = agent(sequence, state)
+        for found, wanted in ((policy, numbers_of(expected)[:, 0]), (value, expected_value[:, 0])):
+            size = wanted.abs().clamp_min(1)
+            largest = max(largest, float(((found - wanted).abs() / size).max()))
+    if not largest <= TOLERANCE:
+        raise ValueError(
+            f"what was exported differs from the agent by {largest:.2g} in {num_steps} steps, more "
+            f"than {TOLERANCE}; report it with the run's config.json"
+        )
+    return largest
+
+
+def export_policy(policy: Policy, out: Path, form: Literal["onnx", "torch"]) -> float:
+    """Write the function and return how far it is from the agent.
+
+    Raises:
+        ValueError: where a package is missing, or what was written is another function.
+    """
+    agent = policy.agent
+    agent.precision = torch.float32
+    step = ActingStep(agent).eval()
+    inputs = {**example_inputs(agent, np.random.default_rng(1)), **first_state(agent)}
+    outputs = ["policy", "value", *(f"{name}_after" for name in step.state_names)]
+    arguments = tuple(inputs.values())
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter, about itself
+        if form == "torch":
+            torch.export.save(torch.export.export(step, arguments), out)
+        else:
+            _need("onnxscript")
+            torch.onnx.export(
+                step,
+                arguments,
+                out,
+                input_names=list(inputs),
+                output_names=outputs,
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+            _note(out, agent)
+    return check(agent, _runner(out, form, list(inputs)))
+
+
+def _note(out: Path, agent: ActorCritic) -> None:
+    """Write into an ONNX file what its caller must know of the actions."""
+    onnx = _need("onnx")
+    model = onnx.load(out)
+    parts = {"choices": agent.actor.sizes, "state": list(first_state(agent))}
+    onnx.helper.set_model_props(model, {"mtxl_rl": json.dumps(parts)})
+    onnx.save(model, out)
+
+
+def _runner(
+    out: Path, form: Literal["onnx", "torch"], names: list[str]
+) -> Callable[[dict[str, Tensor]], list[Tensor]]:
+    """Return what runs a file that has been written."""
+    if form == "torch":
+        module = torch.export.load(out).module()
+        return lambda inputs: list(module(*(inputs[name] for name in names)))
+    runtime = _need("onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = runtime.InferenceSession(str(out), options, providers=["CPUExecutionProvider"])
+    known = {each.name for each in session.get_inputs()}  # those without an effect are not there
+
+    def run(inputs: dict[str, Tensor]) -> list[Tensor]:
+        arrays = {name: tensor.numpy() for name, tensor in inputs.items() if name in known}
+        return [torch.as_tensor(array) for array in session.run(None, arrays)]
+
+    return run
+
+
+def _need(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f'format=onnx needs {error.name}; pip install -e ".[export]", or set --format torch'
+        ) from None
+
+
+def export(
+    run: Annotated[Path, tyro.conf.Positional],
+    config: Annotated[ExportConfig, tyro.conf.OmitArgPrefixes],
+) -> Path:
+    """Write a trained agent's acting as a function, and check it against the agent.
+
+    Args:
+        run: The run directory that training has written.
+        config: What to write.
+    """
+    policy = load(run, device="cpu")
+    out = config.out or run / ("policy.onnx" if config.format == "onnx" else "policy.pt2")
+    if not out.parent.is_dir():
+        raise ValueError(
+            f"out={out} is in no folder that is there; make {out.parent}, or set --out"
+        )
+    largest = export_policy(policy, out, config.format)
+    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB, off by {largest:.1g} at most in "
+          f"{NUM_CHECKS:,} random steps")  # fmt: skip
+    return out
+
+
+def main() -> None:
+    """Read the options and export."""
+    with fail_with_one_line():
+        tyro.cli(export, prog="python -m mtxl_rl.export")
+
+
+if __name__ == "__main__":
+    main()
