@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from gymnasium import spaces
 from small_run import small_run
 from torch import Tensor
 from torch.testing import assert_close
@@ -23,6 +24,7 @@ from mtxl_rl import MemoryTransformerXL
 from mtxl_rl.core.long_memory import GatedWrite
 from mtxl_rl.inspect import InspectConfig, inspect
 from mtxl_rl.inspector.page import authorship
+from mtxl_rl.inspector.pictures import encode, picture_of, words_of
 from mtxl_rl.inspector.probe import Samples, fit
 from mtxl_rl.inspector.recording import Recorder, Recording, laid_out
 from mtxl_rl.inspector.replay import distances, find_donor, replay
@@ -192,6 +194,30 @@ def test_thinning_keeps_within_its_bytes_and_what_is_important() -> None:
         equal.add(step, b"the same")
     assert len(equal.steps) == 999
     assert equal.contents == [b"the same"]
+
+
+def test_what_the_agent_sees_is_drawn() -> None:
+    frames = torch.zeros(1, 3, 40, 60, dtype=torch.uint8)
+    frames[0, 1] = 200
+    grid = torch.tensor([[[[10, 0, 3]] * 7] * 5])  # (1, 5, 7, 3)
+    space = spaces.Dict({
+        "picture": spaces.Box(0, 255, (3, 40, 60), np.uint8),
+        "pose": spaces.Box(-9.0, 9.0, (2,), np.float32),
+    })  # fmt: skip
+    observation = {"picture": frames, "pose": torch.tensor([[0.5, -8.25]])}
+    picture = picture_of(observation, space)
+    assert picture is not None
+    assert picture.shape == (40, 60, 3)
+    assert (picture == [0, 200, 0]).all()
+    assert words_of(observation, space) == "pose: 0.5 -8.25"
+    sizes = np.broadcast_to([11, 6, 4], (5, 7, 3))
+    cells = picture_of({"grid": grid}, spaces.Dict({"grid": spaces.MultiDiscrete(sizes)}))
+    assert cells is not None
+    assert (cells == [255, 0, 255]).all()
+    noise = np.random.default_rng(1).integers(256, size=(400, 600, 3), dtype=np.uint8)
+    assert encode(picture).startswith(b"\x89PNG")
+    assert encode(noise).startswith(b"\xff\xd8")  # JPEG
+    assert len(encode(noise)) < 40_000
 
 
 def page_data(page: Path) -> dict[str, Any]:
