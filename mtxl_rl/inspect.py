@@ -151,15 +151,14 @@ def page_of(
 
 
 def _variants(agent: ActorCritic, recording: Recording, pool: list[Recording]) -> list[Variant]:
+    if not agent.core.has_memory:
+        return []
     transformer = transformer_of(agent)
-    if transformer is None or not transformer.lmem_len:
-        if not agent.core.has_memory:
-            return []
-        cleared = replay(agent, recording, is_cleared=True)
-        return [Variant("without its memory", "without", CLEARED, cleared)]
+    has_slots = transformer is not None and transformer.lmem_len > 0
+    name = "without its long memory" if has_slots else "without its memory"
     cleared = replay(agent, recording, is_cleared=True)
-    variants = [Variant("without its long memory", "without", CLEARED, cleared)]
-    donor = find_donor(recording, pool)
+    variants = [Variant(name, "without", CLEARED, cleared)]
+    donor = find_donor(recording, pool) if has_slots else None
     if donor is not None:
         cue = max(donor.last_cue[-1], donor.cue[-1])
         whose = f"an episode with cue {cue}" if cue >= 0 else "another episode"

@@ -17,10 +17,12 @@ from typing import Any
 
 import torch
 from gymnasium import spaces
-from jaxtyping import Shaped
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from agents.actions import ActionDistribution, MultiCategorical
 from agents.actor_critic import ActorCritic, AgentInput
+from agents.trees import map_tensors
 from envs.single import SingleForm
 from mtxl_rl.checkpoint import newest_checkpoint, save_checkpoint
 from mtxl_rl.config import Device, TrainConfig, pick_device
@@ -111,13 +113,7 @@ class Policy:
                 prev_reward=self._row(reward, num_envs, "reward").float() * ~is_first,
                 reset=is_first,
             )
-        sequence = AgentInput(
-            observation={name: tensor[:, None] for name, tensor in inputs.observation.items()},
-            prev_action=inputs.prev_action[:, None],
-            prev_reward=inputs.prev_reward[:, None],
-            reset=inputs.reset[:, None],
-        )
-        policy, _, core_state = self.agent(sequence, core_state)
+        policy, _, core_state = self.agent(as_sequence(inputs), core_state)
         action = (policy.mode if greedy else policy.sample())[:, 0]
         return self.form.write(action, is_batch, is_tensors), PolicyState(core_state, action)
 
@@ -167,3 +163,18 @@ def load(run: str | Path, device: Device = "auto", checkpoint: str | Path | None
             "version of the environment that it was trained in"
         )
     return Policy(agent, form, config, frames)
+
+
+def as_sequence(inputs: AgentInput) -> AgentInput:
+    """Return the inputs of a step (B, ...) as a sequence (B, 1, ...)."""
+    return map_tensors(lambda tensor: tensor[:, None], inputs)
+
+
+def numbers_of(policy: ActionDistribution) -> Float[Tensor, "... A"]:
+    """Return a policy's probabilities, part by part, or the means and then the deviations."""
+    if isinstance(policy, MultiCategorical):
+        return torch.cat([part.probs for part in policy.parts], dim=-1)
+    if isinstance(policy, torch.distributions.Categorical):
+        return policy.probs
+    assert isinstance(policy, torch.distributions.Independent)
+    return torch.cat((policy.mean, policy.stddev), dim=-1)

@@ -12,6 +12,8 @@ from small_run import small_run
 
 from agents.core import CoreKind
 from mtxl_rl import export
+from mtxl_rl.acting_step import MEMORY as STATE
+from mtxl_rl.acting_step import ActingStep
 from mtxl_rl.policy import load
 
 SMALL: dict[str, Any] = {"dim": 12, "depth": 2, "heads": 3, "seq_len": 5, "mem_len": 3}
@@ -37,17 +39,17 @@ def test_a_step_of_tensors_is_the_agents(
     tmp_path: Path, env_id: str, kind: CoreKind, options: dict[str, Any]
 ) -> None:
     agent = load(small_run(tmp_path / "run", env_id, kind, **options), device="cpu").agent
-    step = export.ActingStep(agent)
+    step = ActingStep(agent)
     assert export.check(agent, lambda inputs: list(step(*inputs.values())), 60) < 1e-4
 
 
 def test_the_check_finds_another_function(tmp_path: Path) -> None:
     agent = load(small_run(tmp_path / "run", MEMORY), device="cpu").agent
-    step = export.ActingStep(agent)
+    step = ActingStep(agent)
 
     def forgets(inputs: dict[str, torch.Tensor]) -> list[torch.Tensor]:
         outputs = list(step(*inputs.values()))
-        outputs[2 + export.MEMORY.index("long_valid")].zero_()
+        outputs[2 + STATE.index("long_valid")].zero_()
         return outputs
 
     with pytest.raises(ValueError, match="differs from the agent"):

@@ -14,16 +14,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from agents.actions import ActionDistribution, MultiCategorical
 from agents.actor_critic import ActorCritic, AgentInput
 from agents.baseline_cores import TensorState
 from agents.memory_core import MemoryCore
-from agents.trees import map_tensors
 from envs import BatchedEnv
 from mtxl_rl import MemoryState, MemoryTransformerXL
 from mtxl_rl.inspector.pictures import Camera, words_of
 from mtxl_rl.inspector.thinning import Thinned
 from mtxl_rl.inspector.watching import Seen, watching
+from mtxl_rl.policy import as_sequence, numbers_of
 
 
 @dataclass
@@ -102,21 +101,6 @@ def memory_names(agent: ActorCritic) -> list[str]:
         for kind, tensor in zip(kinds, tensors, strict=False)
         for layer in range(tensor.shape[1])
     ]
-
-
-def numbers_of(policy: ActionDistribution) -> Float[Tensor, "... A"]:
-    """Return a policy's probabilities, part by part, or the means and then the deviations."""
-    if isinstance(policy, MultiCategorical):
-        return torch.cat([part.probs for part in policy.parts], dim=-1)
-    if isinstance(policy, torch.distributions.Categorical):
-        return policy.probs
-    assert isinstance(policy, torch.distributions.Independent)
-    return torch.cat((policy.mean, policy.stddev), dim=-1)
-
-
-def as_sequence(inputs: AgentInput) -> AgentInput:
-    """Return the inputs of a step (B, ...) as a sequence (B, 1, ...)."""
-    return map_tensors(lambda tensor: tensor[:, None], inputs)
 
 
 class Recorder:

@@ -18,7 +18,8 @@ from torch import Tensor
 from agents.actor_critic import ActorCritic
 from agents.trees import map_tensors
 from mtxl_rl import MemoryState
-from mtxl_rl.inspector.recording import Recording, numbers_of, transformer_of
+from mtxl_rl.inspector.recording import Recording, transformer_of
+from mtxl_rl.policy import numbers_of
 
 CHUNK = 64
 """Steps of a call where there are no segments."""
