@@ -63,8 +63,8 @@ def main(run_dir: Path, total_frames: int = 150_000) -> float:
     train(TrainConfig(
         env="examples.own_environment:Echo-v0",
         core=CoreConfig(mem_len=2, seq_len=4),  # so short that the long memory is needed
-        total_frames=total_frames, stop_at_success=0.98, eval_episodes=20, compile="off",
-        run_dir=run_dir,
+        total_frames=total_frames, stop_at_success=0.98, eval_episodes=20, num_threads=1,
+        compile="off", run_dir=run_dir,
     ))  # fmt: skip
     inspect(run_dir, InspectConfig())
 

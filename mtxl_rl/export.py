@@ -26,6 +26,7 @@ from torch import Tensor
 from agents.actor_critic import ActorCritic, AgentInput
 from mtxl_rl.acting_step import ActingStep, first_state
 from mtxl_rl.command import fail_with_one_line
+from mtxl_rl.config import set_threads
 from mtxl_rl.policy import Policy, load, numbers_of
 
 NUM_CHECKS = 1000
@@ -195,6 +196,7 @@ def export(
         run: The run directory that training has written.
         config: What to write.
     """
+    set_threads(1)  # a step of one env is too small to be shared
     policy = load(run, device="cpu")
     out = config.out or run / ("policy.onnx" if config.format == "onnx" else "policy.pt2")
     if not out.parent.is_dir():

@@ -94,7 +94,7 @@ def inspect(
         )
     path = checkpoint.newest_checkpoint(run)
     agent, _, frames = load_agent(run, path, pick_device("cpu"))
-    set_threads(run_config.num_threads)
+    set_threads(1)  # a step of one env is too small to be shared
     env_id = config.env or run_config.env
     longest = checkpoint.longest_episode(path)
     page = page_of(agent, run_config, config, longest, str(run), frames)
