@@ -137,9 +137,9 @@ class GymnasiumEnv(BatchedEnv):
             close_all(singles)
             self._watchdog.close()
             raise
-        self._flatten = make_flattener(
-            self._vector_env.single_observation_space, self.observation_space
-        )
+        self.original_space = self._vector_env.single_observation_space
+        """Of one env, as Gymnasium has it, without what is always the same."""
+        self._flatten = make_flattener(self.original_space, self.observation_space)
 
     def _in_this_process(self, plan: SinglePlan, singles: Sequence[gymnasium.Env]) -> SyncVectorEnv:
         makers = [

@@ -1,5 +1,38 @@
-"""Memory Transformer-XL as the recurrent core of an agent; needs torch and mogrifier only."""
+"""Memory Transformer-XL as the recurrent core of an agent; needs torch and mogrifier only.
+
+`load`, for policies that were trained by the command line, imports what else it needs when it is
+called.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from mtxl_rl.core import Acting, MemoryState, MemoryTransformerXL
 
-__all__ = ["Acting", "MemoryState", "MemoryTransformerXL"]
+if TYPE_CHECKING:
+    from mtxl_rl.policy import Policy
+
+__all__ = ["Acting", "MemoryState", "MemoryTransformerXL", "load"]
+
+
+def load(
+    run: str | Path,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+    checkpoint: str | Path | None = None,
+) -> Policy:
+    """Return the policy of a run, to act in your own code: see `mtxl_rl.policy.Policy.act`.
+
+    Args:
+        run: a run directory, of training or of `Policy.save`.
+        device: where the network runs; auto takes a GPU if there is one.
+        checkpoint: a checkpoint folder. Left out: the newest of the run that is whole.
+
+    Raises:
+        ValueError: when the folder is not a run, it has no checkpoint, or its environment cannot
+            be made.
+    """
+    from mtxl_rl import policy
+
+    return policy.load(run, device, checkpoint)

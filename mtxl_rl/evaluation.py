@@ -136,7 +136,7 @@ def _play_levels(
             vectorize=config.vectorize,
         )
         try:
-            _check_spaces(agent, env, env_id)
+            check_spaces(agent, env, env_id)
             if max_steps is None and not env.has_time_limit:
                 max_steps = bound
             options = replace(config, episodes=len(share), video=video, max_steps=max_steps)
@@ -171,7 +171,7 @@ def _evaluate_all_starts(
             f"all_starts=True is for tasks of at most {MAX_STARTS:,} starts (Memory, T-mazes and "
             f"junctions, on tensors), and {env_id} has {number} starts; leave it out"
         )
-    _check_spaces(agent, one, env_id)
+    check_spaces(agent, one, env_id)
     shares = one.start_shares.cpu().numpy()
     num_starts = len(shares)
     num_places = agent.core.transformer.seq_len if isinstance(agent.core, MemoryCore) else 1
@@ -208,7 +208,8 @@ def check_bound(max_steps: int, env: BatchedEnv) -> None:
         )
 
 
-def _check_spaces(agent: ActorCritic, env: BatchedEnv, env_id: str) -> None:
+def check_spaces(agent: ActorCritic, env: BatchedEnv, env_id: str) -> None:
+    """Raise ValueError for an environment with other spaces than those of the agent's training."""
     spaces = env.observation_space, env.action_space
     trained = agent.observation_space, agent.action_space
     if spaces != trained:

@@ -1,0 +1,223 @@
+"""Write a trained agent's acting as a function, for ONNX Runtime or torch.export.
+
+python -m mtxl_rl.export runs/RUN                      # RUN/policy.onnx
+python -m mtxl_rl.export runs/RUN --format torch       # RUN/policy.pt2
+
+The function is one step of one env: what it sees, what it did before and its state go in; the
+policy, the value and the state after the step come out. `examples/act_without_torch.py` runs it.
+ONNX needs `pip install -e ".[export]"`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import mtxl_rl.siblings  # noqa: F401
+
+# isort: split
+
+import numpy as np
+import torch
+import tyro
+from torch import Tensor
+
+from agents.actor_critic import ActorCritic, AgentInput
+from mtxl_rl.acting_step import ActingStep, first_state
+from mtxl_rl.command import fail_with_one_line
+from mtxl_rl.config import set_threads
+from mtxl_rl.policy import Policy, load, numbers_of
+
+NUM_CHECKS = 1000
+"""Random steps on which what is written is compared with the agent."""
+RESET_RATE = 0.02
+"""Of them, that start an episode."""
+TOLERANCE = 1e-3
+"""Largest difference of a policy's number or a value. Rounding adds up in a memory."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig:
+    """Options of an export."""
+
+    format: Literal["onnx", "torch"] = "onnx"
+    """onnx: for ONNX Runtime. torch: for torch.export.load."""
+    out: Path | None = None
+    """The file. Left out: policy.onnx or policy.pt2 in the run directory."""
+
+
+def example_inputs(agent: ActorCritic, rng: np.random.Generator) -> dict[str, Tensor]:
+    """Return random inputs of a step, by name, without its state."""
+    space = agent.observation_space
+    space.seed(int(rng.integers(2**31)))
+    agent.action_space.seed(int(rng.integers(2**31)))
+    observation = {
+        name: torch.as_tensor(np.asarray(value))[None] for name, value in space.sample().items()
+    }
+    if agent.has_mask:
+        observation["action_mask"] = torch.ones_like(observation["action_mask"])
+    action = np.asarray(agent.action_space.sample()) - getattr(agent.action_space, "start", 0)
+    none = agent.actor.none(1)
+    seen = agent.see(observation)
+    return {
+        **seen,
+        "prev_action": torch.as_tensor(action).to(none.dtype).reshape(none.shape),
+        "prev_reward": torch.as_tensor(rng.normal(size=1), dtype=torch.float32),
+        "reset": torch.as_tensor(rng.random(1) < RESET_RATE),
+    }
+
+
+def check(
+    agent: ActorCritic,
+    run: Callable[[dict[str, Tensor]], list[Tensor]],
+    num_steps: int = NUM_CHECKS,
+) -> float:
+    """Return the largest difference between an exported function and the agent.
+
+    Args:
+        agent: the original, whose `forward` is run step by step.
+        run: the inputs of a step, state included, to the outputs.
+        num_steps: random ones.
+
+    Raises:
+        ValueError: where it is above `TOLERANCE`.
+    """
+    rng = np.random.default_rng(1)
+    state, named = agent.initial_state(1), first_state(agent)
+    largest = 0.0
+    for step in range(num_steps):
+        inputs = example_inputs(agent, rng)
+        inputs["reset"] |= torch.tensor([step == 0])
+        with torch.no_grad():
+            policy, value, *after = run({**inputs, **named})
+        named = dict(zip(named, after, strict=True))
+        observation = {name: inputs[name][:, None] for name in agent.observation_space.spaces}
+        first = agent.first_inputs(observation, 1, 1)
+        reset = inputs["reset"][:, None]
+        prev_action = inputs["prev_action"][:, None]
+        is_first = reset.view(1, 1, *[1] * (prev_action.dim() - 2))
+        sequence = AgentInput(
+            observation=observation,
+            prev_action=torch.where(is_first, first.prev_action, prev_action),
+            prev_reward=inputs["prev_reward"][:, None] * ~reset,
+            reset=reset,
+        )
+        with torch.no_grad():
+            expected, expected_value, state = agent(sequence, state)
+        for found, wanted in ((policy, numbers_of(expected)[:, 0]), (value, expected_value[:, 0])):
+            size = wanted.abs().clamp_min(1)
+            largest = max(largest, float(((found - wanted).abs() / size).max()))
+    if not largest <= TOLERANCE:
+        raise ValueError(
+            f"what was exported differs from the agent by {largest:.2g} in {num_steps} steps, more "
+            f"than {TOLERANCE}; report it with the run's config.json"
+        )
+    return largest
+
+
+def export_policy(policy: Policy, out: Path, form: Literal["onnx", "torch"]) -> float:
+    """Write the function and return how far it is from the agent.
+
+    Raises:
+        ValueError: where a package is missing, or what was written is another function.
+    """
+    agent = policy.agent
+    agent.precision = torch.float32
+    step = ActingStep(agent).eval()
+    inputs = {**example_inputs(agent, np.random.default_rng(1)), **first_state(agent)}
+    outputs = ["policy", "value", *(f"{name}_after" for name in step.state_names)]
+    arguments = tuple(inputs.values())
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter, about itself
+        if form == "torch":
+            torch.export.save(torch.export.export(step, arguments), out)
+        else:
+            _need("onnxscript")
+            torch.onnx.export(
+                step,
+                arguments,
+                out,
+                input_names=list(inputs),
+                output_names=outputs,
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+            _note(out, agent)
+    return check(agent, _runner(out, form, list(inputs)))
+
+
+def _note(out: Path, agent: ActorCritic) -> None:
+    """Write into an ONNX file what its caller must know of the actions."""
+    onnx = _need("onnx")
+    model = onnx.load(out)
+    parts = {"choices": agent.actor.sizes, "state": list(first_state(agent))}
+    onnx.helper.set_model_props(model, {"mtxl_rl": json.dumps(parts)})
+    onnx.save(model, out)
+
+
+def _runner(
+    out: Path, form: Literal["onnx", "torch"], names: list[str]
+) -> Callable[[dict[str, Tensor]], list[Tensor]]:
+    """Return what runs a file that has been written."""
+    if form == "torch":
+        module = torch.export.load(out).module()
+        return lambda inputs: list(module(*(inputs[name] for name in names)))
+    runtime = _need("onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = runtime.InferenceSession(str(out), options, providers=["CPUExecutionProvider"])
+    known = {each.name for each in session.get_inputs()}  # those without an effect are not there
+
+    def run(inputs: dict[str, Tensor]) -> list[Tensor]:
+        arrays = {name: tensor.numpy() for name, tensor in inputs.items() if name in known}
+        return [torch.as_tensor(array) for array in session.run(None, arrays)]
+
+    return run
+
+
+def _need(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f'format=onnx needs {error.name}; pip install -e ".[export]", or set --format torch'
+        ) from None
+
+
+def export(
+    run: Annotated[Path, tyro.conf.Positional],
+    config: Annotated[ExportConfig, tyro.conf.OmitArgPrefixes],
+) -> Path:
+    """Write a trained agent's acting as a function, and check it against the agent.
+
+    Args:
+        run: The run directory that training has written.
+        config: What to write.
+    """
+    set_threads(1)  # a step of one env is too small to be shared
+    policy = load(run, device="cpu")
+    out = config.out or run / ("policy.onnx" if config.format == "onnx" else "policy.pt2")
+    if not out.parent.is_dir():
+        raise ValueError(
+            f"out={out} is in no folder that is there; make {out.parent}, or set --out"
+        )
+    largest = export_policy(policy, out, config.format)
+    print(f"{out}: {out.stat().st_size / 1e6:.1f} MB, off by {largest:.1g} at most in "
+          f"{NUM_CHECKS:,} random steps")  # fmt: skip
+    return out
+
+
+def main() -> None:
+    """Read the options and export."""
+    with fail_with_one_line():
+        tyro.cli(export, prog="python -m mtxl_rl.export")
+
+
+if __name__ == "__main__":
+    main()

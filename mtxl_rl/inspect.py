@@ -1,0 +1,239 @@
+"""Look into the memory of a trained agent: an HTML page, to step through episodes.
+
+python -m mtxl_rl.inspect RUN
+python -m mtxl_rl.inspect RUN --env mtxl/MemoryS65-v0 --episodes 5 --out memory.html
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import mtxl_rl.siblings  # noqa: F401
+
+# isort: split
+
+import torch
+import tyro
+
+import envs
+from agents.actor_critic import ActorCritic
+from envs import BatchedEnv
+from mtxl_rl import checkpoint
+from mtxl_rl.command import fail_with_one_line
+from mtxl_rl.config import EvaluateConfig, TrainConfig, pick_device, set_threads
+from mtxl_rl.evaluate import in_env_of, load_agent
+from mtxl_rl.evaluation import (
+    BOUND_FACTOR,
+    EVALUATION_STREAM,
+    UNKNOWN_BOUND,
+    check_spaces,
+    level_seeds,
+    seed_generators,
+)
+from mtxl_rl.inspector.page import (
+    CLEARED,
+    SWAPPED,
+    Variant,
+    episode_data,
+    film_bytes,
+    html_of,
+)
+from mtxl_rl.inspector.probe import Probe, collect_samples, fit
+from mtxl_rl.inspector.recording import (
+    Film,
+    Recorder,
+    Recording,
+    memory_of,
+    transformer_of,
+)
+from mtxl_rl.inspector.replay import find_donor, replay
+from mtxl_rl.run_directory import load_config
+
+NUM_PROBE_EPISODES = 96
+MAX_DONORS = 20
+"""Episodes that are played to find one with another cue."""
+DONOR_STEPS = 1000
+"""Of such an episode, after which its memory stays as it is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectConfig:
+    """Options of an inspection."""
+
+    episodes: int = 3
+    """Episodes to show, on levels that training has not drawn."""
+    env: str | None = None
+    """Another environment than the one of training, with the same observations and actions: a
+    longer maze, say. Left out: that of training."""
+    out: Path | None = None
+    """The page. Left out: inspect.html in the run directory."""
+    seed: int = 1
+    """Of levels and actions."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.episodes <= 20:
+            raise ValueError(
+                f"episodes={self.episodes} must be from 1 to 20, for a page that opens at once; "
+                "set --episodes"
+            )
+
+
+def inspect(
+    run: Annotated[Path, tyro.conf.Positional],
+    config: Annotated[InspectConfig, tyro.conf.OmitArgPrefixes],
+) -> Path:
+    """Write a page that shows what a trained agent's memory holds, step by step.
+
+    Args:
+        run: The run directory that training has written.
+        config: What to show.
+    """
+    run_config = load_config(run)
+    out = config.out or run / "inspect.html"
+    if not out.parent.is_dir():
+        raise ValueError(
+            f"out={out} is in no folder that is there; make {out.parent}, or set --out"
+        )
+    path = checkpoint.newest_checkpoint(run)
+    agent, frames = load_agent(run_config, path, pick_device("cpu"))
+    set_threads(1)  # a step of one env is too small to be shared
+    env_id = config.env or run_config.env
+    longest = checkpoint.longest_episode(path)
+    page = page_of(agent, run_config, config, longest, str(run), frames)
+    out.write_text(page, encoding="utf-8")
+    print(f"{env_id}, {config.episodes} episodes: open {out} ({len(page) / 1e6:.1f} MB)")
+    return out
+
+
+def page_of(
+    agent: ActorCritic,
+    run_config: TrainConfig,
+    config: InspectConfig,
+    longest: int,
+    title: str,
+    frames: int,
+) -> str:
+    """Play episodes and return the page.
+
+    Args:
+        agent: who plays.
+        run_config: of its training.
+        config: what to show.
+        longest: steps of the longest episode of training, 0 where none has ended.
+        title: of the page.
+        frames: that the agent was trained for.
+    """
+    env_id = config.env or run_config.env
+    torch.manual_seed(config.seed)
+    seed_generators(level_seeds(config.seed, EVALUATION_STREAM))
+    env = _make(run_config, config, 1, MAX_DONORS + config.episodes, draws=True)
+    try:
+        check_spaces(agent, env, env_id)
+        max_steps = None if env.has_time_limit else BOUND_FACTOR * longest or UNKNOWN_BOUND
+        recorder = Recorder(agent, env)
+        films = [Film(film_bytes(config.episodes)) for _ in range(config.episodes)]
+        recordings = [recorder.record(film, max_steps) for film in films]
+        pool = list(recordings)
+        transformer = transformer_of(agent)
+        if transformer is not None and transformer.lmem_len:
+            while len(pool) < MAX_DONORS and not all(find_donor(r, pool) for r in recordings):
+                pool.append(recorder.record(max_steps=DONOR_STEPS))
+        has_cue = env.has_cue
+    finally:
+        env.close()
+    probe, notes = _probe(agent, run_config, config, recordings, max_steps, has_cue)
+    fitted = probe if isinstance(probe, Probe) else None
+    episodes = [
+        episode_data(agent, recording, film, _variants(agent, recording, pool), fitted)
+        for recording, film in zip(recordings, films, strict=True)
+    ]
+    kind = run_config.core.kind
+    subtitle = f"{env_id} · {kind} after {frames:,} frames"
+    return html_of(title, subtitle, agent, episodes, probe, notes)
+
+
+def _variants(agent: ActorCritic, recording: Recording, pool: list[Recording]) -> list[Variant]:
+    if not agent.core.has_memory:
+        return []
+    transformer = transformer_of(agent)
+    has_slots = transformer is not None and transformer.lmem_len > 0
+    name = "without its long memory" if has_slots else "without its memory"
+    cleared = replay(agent, recording, is_cleared=True)
+    variants = [Variant(name, "without", CLEARED, cleared)]
+    donor = find_donor(recording, pool) if has_slots else None
+    if donor is not None:
+        cue = max(donor.last_cue[-1], donor.cue[-1])
+        whose = f"an episode with cue {cue}" if cue >= 0 else "another episode"
+        swapped = replay(agent, recording, donor=donor)
+        variants.append(Variant(f"with the long memory of {whose}", "swapped", SWAPPED, swapped))
+    return variants
+
+
+def _probe(
+    agent: ActorCritic,
+    run_config: TrainConfig,
+    config: InspectConfig,
+    recordings: list[Recording],
+    max_steps: int | None,
+    has_cue: bool,
+) -> tuple[Probe | str | None, list[str]]:
+    """Return the probe, or why there is none, and notes on what the page cannot show."""
+    notes = []
+    if memory_of(agent.initial_state(1)) is None:
+        notes.append("This core has no slots and no recurrent state: there is no memory to read.")
+    if not has_cue:
+        notes.append("The environment does not say which cue it shows: there is no probe.")
+    if notes:
+        return None, notes
+    env = _make(run_config, config, NUM_PROBE_EPISODES, NUM_PROBE_EPISODES, is_probe=True)
+    try:
+        usual = sum(map(len, recordings)) // len(recordings)
+        samples = collect_samples(agent, env, max_steps, usual)
+    finally:
+        env.close()
+    return fit(samples), notes
+
+
+def _make(
+    run_config: TrainConfig,
+    config: InspectConfig,
+    num_envs: int,
+    num_levels: int,
+    draws: bool = False,
+    is_probe: bool = False,
+) -> BatchedEnv:
+    """Make environments whose levels are neither those of training nor of each other."""
+    options = in_env_of(run_config, EvaluateConfig(env=config.env))
+    seeds = level_seeds(config.seed, EVALUATION_STREAM, frames=int(is_probe))
+
+    def make(render_mode: str | None) -> BatchedEnv:
+        return envs.make(
+            config.env or run_config.env,
+            num_envs,
+            seed=seeds,
+            render_mode=render_mode,
+            backend=run_config.backend,
+            level_seeds=seeds.generate_state(num_levels).tolist(),
+            timeout=run_config.env_timeout,
+            env_kwargs=options.env_kwargs,
+            wrap=options.wrap,
+        )
+
+    if not draws:
+        return make(None)
+    try:
+        return make("rgb_array")
+    except ValueError:  # it draws none: its observations are shown
+        return make(None)
+
+
+def main() -> None:
+    """Read the options and inspect."""
+    with fail_with_one_line():
+        tyro.cli(inspect, prog="python -m mtxl_rl.inspect")
+
+
+if __name__ == "__main__":
+    main()

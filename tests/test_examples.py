@@ -1,0 +1,48 @@
+"""The examples run, at a small size."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import pytest
+from small_run import small_run
+
+from examples import own_core, ppo_in_one_file
+from mtxl_rl.export import ExportConfig, export
+
+
+def test_ppo_in_one_file_trains() -> None:
+    rate = ppo_in_one_file.main(
+        ppo_in_one_file.Config(num_updates=2, num_envs=8, rollout_len=16, dim=16)
+    )
+    assert 0 < rate < 1
+
+
+def test_a_core_of_ones_own_trains() -> None:
+    assert 0 < own_core.main(num_updates=2, num_envs=8) < 1
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # that little is trained
+def test_an_environment_of_ones_own_is_learned_in(tmp_path: Path) -> None:
+    from examples import own_environment
+
+    try:
+        rate = own_environment.main(tmp_path / "run", total_frames=10_000)
+        assert 0 <= rate <= 1
+        assert (tmp_path / "run" / "inspect.html").is_file()
+    finally:
+        del gymnasium.registry["Echo-v0"]
+
+
+@pytest.mark.slow
+def test_a_policy_acts_without_torch(tmp_path: Path) -> None:
+    if not all(map(importlib.util.find_spec, ("onnxruntime", "onnxscript"))):
+        pytest.skip("onnxruntime and onnxscript are not installed")
+    out = export(small_run(tmp_path / "run", "MiniGrid-MemoryS7-v0"), ExportConfig())
+    example: Any = importlib.import_module("examples.act_without_torch")
+    assert "torch" not in vars(example)
+    assert 0 <= example.play(str(out), "MiniGrid-MemoryS7-v0") <= 1

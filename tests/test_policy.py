@@ -1,0 +1,142 @@
+"""A trained policy in one's own code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+import torch
+from small_run import small_run
+from torch.testing import assert_close
+
+import envs
+import mtxl_rl
+from agents.rollout import act, start
+
+MEMORY = "MiniGrid-MemoryS7-v0"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_run(tmp_path_factory.mktemp("runs") / "memory", MEMORY)
+
+
+def test_a_batch_of_tensors_acts_as_evaluation_does(run: Path) -> None:
+    policy = mtxl_rl.load(run, device="cpu")
+    env = envs.make(MEMORY, num_envs=3, seed=1)
+    carry = start(policy.agent, env)
+    player = policy.agent.player(carry.state)
+    state, num_resets = None, 0
+    for step in range(300):
+        inputs = carry.inputs
+        carry, record = act(player, env.step, carry, is_greedy=True)
+        # the observation of the agent is that of the environment: there are no pictures
+        action, state = policy.act(
+            inputs.observation, state, inputs.prev_reward, inputs.reset, greedy=True
+        )
+        assert_close(action, record["action"])
+        num_resets += int(inputs.reset.sum()) if step else 0
+        seen = player.state.segment_valid[:, None, :, None]  # the rest means nothing
+        assert_close(state.core.segment * seen, player.state.segment * seen, atol=1e-5, rtol=0)
+    assert num_resets > 0
+
+
+def test_one_env_acts_as_a_batch_does(run: Path) -> None:
+    policy = mtxl_rl.load(str(run), device="cpu")
+    env = gymnasium.make(MEMORY)
+    observation, _ = env.reset(seed=3)
+    state, states, reward = None, None, 0.0
+    for _ in range(12):
+        action, state = policy.act(observation, state, reward, greedy=True)
+        arrays = {name: observation[name] for name in ("image", "direction")}
+        batch = {name: np.stack([value, value]) for name, value in arrays.items()}
+        actions, states = policy.act(batch, states, np.full(2, reward), greedy=True)
+        assert actions.tolist() == [action, action]
+        observation, reward, terminated, truncated, _ = env.step(action)
+        if terminated or truncated:
+            observation, _ = env.reset()
+            state, states, reward = None, None, 0.0
+    env.close()
+
+
+def test_act_leaves_the_state_that_it_is_given(run: Path) -> None:
+    policy = mtxl_rl.load(run, device="cpu")
+    observation = {"image": np.zeros((7, 7, 3), np.uint8), "direction": 1}
+    _, before = policy.act(observation)
+    kept = before.core.clone()
+    torch.manual_seed(1)
+    first, _ = policy.act(observation, before, 0.0)
+    torch.manual_seed(1)
+    second, _ = policy.act(observation, before, 0.0)
+    assert first == second
+    assert_close(before.core.segment, kept.segment)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "kind"),
+    [("CartPole-v1", "gru"), ("Pendulum-v1", "mtxl"), ("mtxl/Recall6-v0", "mtxl")],
+)
+def test_actions_are_the_environments(tmp_path: Path, env_id: str, kind: str) -> None:
+    policy = mtxl_rl.load(small_run(tmp_path / "run", env_id, kind), device="cpu")  # type: ignore[arg-type]
+    env = gymnasium.make(env_id)
+    observation, _ = env.reset(seed=1)
+    state, reward = None, 0.0
+    for _ in range(7):
+        action, state = policy.act(observation, state, reward)
+        assert env.action_space.contains(action)
+        observation, reward, *_ = env.step(action)
+    env.close()
+
+
+def test_save_writes_what_load_reads(run: Path, tmp_path: Path) -> None:
+    policy = mtxl_rl.load(run, device="cpu")
+    policy.save(tmp_path / "copy")
+    copy = mtxl_rl.load(tmp_path / "copy", device="cpu")
+    for name, tensor in policy.agent.state_dict().items():
+        assert_close(copy.agent.state_dict()[name], tensor, rtol=0, atol=0)
+    with pytest.raises(ValueError, match="exists and is kept"):
+        policy.save(tmp_path / "copy")
+
+
+def test_a_reward_that_is_left_out_is_said_once(run: Path) -> None:
+    policy = mtxl_rl.load(run, device="cpu")
+    observation = {"image": np.zeros((7, 7, 3), np.uint8), "direction": 1}
+    _, state = policy.act(observation)
+    with pytest.warns(RuntimeWarning, match="sees 0"):
+        _, state = policy.act(observation, state)
+    policy.act(observation, state)
+
+
+def test_what_does_not_fit_is_one_line(run: Path) -> None:
+    policy = mtxl_rl.load(run, device="cpu")
+    image = np.zeros((7, 7, 3), np.uint8)
+    observation = {"image": image, "direction": 1}
+    _, state = policy.act(observation)
+    wrong = [
+        (({"image": image},), "does not fit"),
+        (({"image": image[:5], "direction": 1},), "does not fit"),
+        (({"image": image + 99, "direction": 1},), "category 99"),
+        (({"image": torch.zeros(7, 7, 3)},), "has tensors"),
+        (({"image": image[None].repeat(2, 0), "direction": np.ones(2)}, state), "of 1 envs"),
+        ((observation, state, np.zeros(3)), "reward is"),
+    ]
+    for arguments, message in wrong:
+        with pytest.raises(ValueError, match=message) as error:
+            policy.act(*arguments)
+        assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match="not a run directory"):
+        mtxl_rl.load("no/such/run")
+
+
+def test_the_page_s_example_acts(run: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "inspect.md").read_text(encoding="utf-8")
+    (program,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    program = program.replace("runs/RUN", str(run)).replace("MiniGrid-MemoryS11-v0", MEMORY)
+    names: dict[str, Any] = {}
+    exec(program, names)
+    assert names["done"]
+    names["env"].close()
