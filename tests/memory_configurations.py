@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtxl_rl import MemoryState, MemoryTransformerXL
 
@@ -51,10 +51,13 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
 
 
 def make_core(name: str, seed: int = 0) -> MemoryTransformerXL:
-    """Return a core whose every parameter matters."""
+    """Return a core whose every parameter matters, and none is so large that rounding grows."""
     torch.manual_seed(seed)
     core = MemoryTransformerXL(**(BASE | CONFIGURATIONS[name]))
     with torch.no_grad():
+        for module in core.modules():
+            if isinstance(module, nn.Linear):
+                module.weight.mul_(0.5)
         for parameter in core.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     return core
