@@ -244,7 +244,7 @@ def test_a_few_that_are_not_finite_are_skipped(
 ) -> None:
     monkeypatch.setattr(NanEnv, "last", 41)
     with pytest.warns(RuntimeWarning, match="100% of the update to 64 frames was skipped: reward "
-                      "is nan in env 0, 3, from step 9 of the rollout on"):  # fmt: skip
+                      r"is nan in env \d, \d, from step 9 of the rollout on"):  # fmt: skip
         train.train(make_config(tmp_path / "run", env=nan_env))
     assert frames_saved(tmp_path / "run")[-1] == NUM_UPDATES
 
@@ -397,7 +397,8 @@ def test_every_option_that_may_change_is_taken(tmp_path: Path) -> None:
                "--num-threads", "2", "--checkpoint-every", "64", "--keep", "3", "--eval-episodes",
                "1", "--env-timeout", "5", "--device", "auto"]  # fmt: skip
     named = {option.removeprefix("--").replace("-", "_") for option in options[::2]}
-    elsewhere = {"stop_at_return", "eval_max_steps"}  # not beside stop_at_success, not of tensors
+    # not beside stop_at_success, not of tensors
+    elsewhere = {"stop_at_return", "eval_max_steps", "vectorize"}
     assert named | {"strict", "allow_changes"} | elsewhere == set(MAY_CHANGE)
     train.train(train.read_options(["--resume", str(run_dir), *options]))
     config = load_config(run_dir)

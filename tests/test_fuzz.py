@@ -37,6 +37,7 @@ OWN = {
     "checkpoint_every": [-1, 0, 1, 40],
     "num_threads": [None, -1, 0, 1, 10**9],
     "eval_episodes": [-1, 0, 1, 3],
+    "device": ["cpu", "nonsense", "", "cuda:", "mps:3"],
     "seed": [-1, 0, 5, 2**32, 2**64, 10**30],
     "core.memory_layers": [None, [], [1], [0], [2], [1, 1], [3]],
     "core.dim": [-4, 0, 1, 4, 6, 8],

@@ -255,7 +255,7 @@ def test_a_difference_of_one_bit_or_one_point_is_seen(tmp_path: Path) -> None:
         )
     content[-1] ^= 1
     (newest / checkpoint.MODEL).write_bytes(content)
-    logger = RunLogger(tmp_path / "two", make_config(tmp_path / "two"))
+    logger = RunLogger(tmp_path / "two", make_config(tmp_path / "two"), go_on_from=1440)
     logger.log({"losses/entropy": 1.0}, 1441)
     logger.close()
     assert difference(tmp_path / "one", tmp_path / "two") == "the curve losses/entropy"
