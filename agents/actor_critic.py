@@ -136,6 +136,29 @@ class ActorCritic(nn.Module):
             reset=torch.ones(shape, dtype=torch.bool, device=none.device),
         )
 
+    def next_inputs(
+        self,
+        observation: dict[str, Tensor],
+        action: Shaped[Tensor, "*M"],
+        reward: Float[Tensor, "*N"],
+        reset: Bool[Tensor, "*N"],
+    ) -> AgentInput:
+        """Return inputs after a step; where they start an episode, nothing of what was before.
+
+        Args:
+            observation: as `see` returns it.
+            action: taken last.
+            reward: for it.
+            reset: True where the observation is the first of an episode.
+        """
+        is_first = reset.view(*reset.shape, *[1] * (action.dim() - reset.dim()))
+        return AgentInput(
+            observation=observation,
+            prev_action=torch.where(is_first, self.actor.none(1)[0], action),
+            prev_reward=torch.where(reset, 0.0, reward),
+            reset=reset,
+        )
+
     def without_past(self, inputs: AgentInput) -> AgentInput:
         """Return inputs as if every step were the first of an episode."""
         return self.first_inputs(inputs.observation, *inputs.reset.shape)

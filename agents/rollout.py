@@ -133,16 +133,9 @@ def act(
     episode_return = carry.episode_return + step.reward
     episode_length = carry.episode_length + 1
     cue, cue_age = _last_cue(carry, step.cue)
-    none = agent.actor.none(len(done))
-    after_action = torch.where(done.view(-1, *[1] * (action.dim() - 1)), none, action)
     after = replace(
         carry,
-        inputs=AgentInput(
-            observation=agent.see(step.observation),
-            prev_action=after_action,
-            prev_reward=torch.where(done, 0.0, step.reward),
-            reset=done,
-        ),
+        inputs=agent.next_inputs(agent.see(step.observation), action, step.reward, done),
         episode_return=torch.where(done, 0.0, episode_return),
         episode_length=torch.where(done, 0, episode_length),
         cue=torch.where(done, -1, cue),

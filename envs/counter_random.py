@@ -8,6 +8,8 @@ cannot capture. Shapes: B envs.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from jaxtyping import Int64
@@ -38,9 +40,18 @@ def _folded(x: Int64[Tensor, "*B"], shift: int) -> Int64[Tensor, "*B"]:
     return (x >> shift).bitwise_and_((1 << 64 - shift) - 1).bitwise_xor_(x)
 
 
+def sequence_of(
+    seed: int | np.random.SeedSequence, level_seeds: Sequence[int] | None = None
+) -> np.random.SeedSequence:
+    """Return a seed as a sequence; one of `level_seeds` where they are given."""
+    if level_seeds is not None:
+        return np.random.SeedSequence(list(level_seeds))
+    return seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
+
+
 def child_seed(seed: int | np.random.SeedSequence, child: int) -> np.random.SeedSequence:
     """Return a seed for something of its own; the same for the same child."""
-    parent = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
+    parent = sequence_of(seed)
     return np.random.SeedSequence(parent.entropy, spawn_key=(*parent.spawn_key, child))
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from envs.action_mask import MaskInObservation, check_mask
 from envs.batched_env import BatchedEnv, EnvStep, Observation
 from envs.construction import Wrap, close_all, make_single, one_line_of
+from envs.counter_random import sequence_of
 from envs.cues import has_cue
 from envs.first_look import look
 from envs.guarded_env import check_categories
@@ -96,7 +97,7 @@ class GymnasiumEnv(BatchedEnv):
         self.num_envs = num_envs
         self.device = torch.device(device)
         self._watchdog = Watchdog(timeout)
-        seeds = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
+        seeds = sequence_of(seed)
         self._has_started = False
         self._seeds = [int(value) for value in seeds.generate_state(num_envs)]
         self._cue: Tensor | None = None

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from envs.batched_env import BatchedEnv, EnvStep, Observation
 from envs.construction import named, one_line_of
+from envs.counter_random import sequence_of
 from envs.guarded_env import EnvError, shown
 from envs.gymnasium_form import check_action_space
 from envs.specs import TensorFactory
@@ -48,9 +49,7 @@ def make_own(
     Raises:
         ValueError: for what the factory raises, and for a batch that is not as `BatchedEnv` says.
     """
-    seeds = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
-    if level_seeds is not None:
-        seeds = np.random.SeedSequence(list(level_seeds))
+    seeds = sequence_of(seed, level_seeds)
     number = int(seeds.generate_state(1, np.uint64)[0] >> 1)
     with named(env_id, env_kwargs):
         env = factory(num_envs, torch.device(device), number, **env_kwargs)

@@ -27,6 +27,7 @@ from torch import Tensor
 from envs.action_mask import ACTION_MASK, check_mask
 from envs.batched_env import BatchedEnv, EnvStep, Observation
 from envs.construction import named, one_line_of, words_of
+from envs.counter_random import sequence_of
 from envs.guarded_env import SUCCESS_INFO_KEYS, EnvError, check_categories, shown, yes_or_no
 from envs.gymnasium_form import (
     batch_of_one,
@@ -105,9 +106,7 @@ class VectorizedEnv(BatchedEnv):
         timeout: float | None = None,
         env_kwargs: Mapping[str, Any] | None = None,
     ):
-        seeds = seed if isinstance(seed, np.random.SeedSequence) else np.random.SeedSequence(seed)
-        if level_seeds is not None:
-            seeds = np.random.SeedSequence(list(level_seeds))
+        seeds = sequence_of(seed, level_seeds)
         number = int(seeds.generate_state(1)[0] >> 1)  # EnvPool's have 31 bits
         self._env_id, self.num_envs, self.device = env_id, num_envs, torch.device(device)
         self._watchdog = Watchdog(timeout)

@@ -7,7 +7,7 @@ called.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from mtxl_rl.core import Acting, MemoryState, MemoryTransformerXL
 
@@ -19,14 +19,14 @@ __all__ = ["Acting", "MemoryState", "MemoryTransformerXL", "load"]
 
 def load(
     run: str | Path,
-    device: Literal["auto", "cpu", "cuda"] = "auto",
+    device: str = "auto",
     checkpoint: str | Path | None = None,
 ) -> Policy:
     """Return the policy of a run, to act in your own code: see `mtxl_rl.policy.Policy.act`.
 
     Args:
         run: a run directory, of training or of `Policy.save`.
-        device: where the network runs; auto takes a GPU if there is one.
+        device: where the network runs, as `--device` of training; auto takes a GPU if there is one.
         checkpoint: a checkpoint folder. Left out: the newest of the run that is whole.
 
     Raises:

@@ -9,11 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from agents.actor_critic import ActorCritic, AgentInput
+from agents.actor_critic import ActorCritic
 from agents.baseline_cores import BaselineCore, TensorState
 from agents.memory_core import MemoryCore
 from mtxl_rl import MemoryTransformerXL
-from mtxl_rl.core.long_memory import GatedWrite
 from mtxl_rl.policy import numbers_of
 
 MEMORY = ("short", "short_valid", "long", "long_valid", "segment", "segment_valid", "clock")
@@ -49,14 +48,7 @@ class ActingStep(nn.Module):
         num_parts = len(self.observation_names)
         observation = dict(zip(self.observation_names, tensors, strict=False))
         prev_action, prev_reward, reset, *state = tensors[num_parts:]
-        none = self.agent.actor.none(1)
-        is_first = reset.view(-1, *[1] * (prev_action.dim() - 1))
-        inputs = AgentInput(
-            observation=observation,
-            prev_action=torch.where(is_first, none, prev_action),
-            prev_reward=torch.where(reset, 0.0, prev_reward),
-            reset=reset,
-        )
+        inputs = self.agent.next_inputs(observation, prev_action, prev_reward, reset)
         x = self.agent.encode(inputs)
         core = self.agent.core
         if isinstance(core, MemoryCore):
@@ -141,19 +133,7 @@ def _memory_step(
     }
     if core.long_memory is not None:
         before = torch.where(long_valid[:, None, None], long, core.long_memory.initial_slot)
-        written = _written(core.long_memory, before, hidden, valid, short)
+        written, _ = core.write(before, hidden, valid, short)
         after["long"] = torch.where(is_end, written, long)
         after["long_valid"] = long_valid | is_end
     return y[:, 0], tuple(after[name] for name in names)
-
-
-def _written(
-    write: nn.Module, slots: Tensor, hidden: Tensor, valid: Tensor, short: Tensor
-) -> Tensor:
-    """Return the slots after a write, whose gradient nobody wants."""
-    if not isinstance(write, GatedWrite):
-        return write(slots, hidden, valid, short)[0]
-    gates, values = write.gates_and_values(hidden[:, : write.num_layers], valid)
-    for gate, value in zip(gates.unbind(1), values.unbind(1), strict=True):
-        slots = (1 - gate)[..., None] * slots + gate[..., None] * value[:, None]
-    return slots

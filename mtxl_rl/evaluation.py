@@ -79,7 +79,7 @@ def evaluate_agent(
     """
     if config.all_starts:
         return _evaluate_all_starts(agent, env_id, config, backend)
-    bound = BOUND_FACTOR * longest or UNKNOWN_BOUND
+    bound = bound_for(longest)
     episodes, max_steps = _play_levels(agent, env_id, config, backend, bound)
     if not len(episodes.length):
         raise InterventionError(
@@ -206,6 +206,15 @@ def check_bound(max_steps: int, env: BatchedEnv) -> None:
             f"max_steps={max_steps} cannot be set for environments that are tensors, where every "
             "episode ends by itself; leave it out, or set --backend gymnasium in training"
         )
+
+
+def bound_for(longest: int) -> int:
+    """Return the steps after which an episode without a time limit is cut.
+
+    Args:
+        longest: steps of the longest episode of training, 0 where none has ended.
+    """
+    return BOUND_FACTOR * longest or UNKNOWN_BOUND
 
 
 def check_spaces(agent: ActorCritic, env: BatchedEnv, env_id: str) -> None:

@@ -27,10 +27,10 @@ import torch
 import tyro
 from torch import Tensor
 
-from agents.actor_critic import ActorCritic, AgentInput
+from agents.actor_critic import ActorCritic
 from mtxl_rl.acting_step import ActingStep, first_state
 from mtxl_rl.command import fail_with_one_line
-from mtxl_rl.config import set_threads
+from mtxl_rl.config import Place, set_threads
 from mtxl_rl.policy import Policy, load, numbers_of
 
 NUM_CHECKS = 1000
@@ -47,7 +47,7 @@ class ExportConfig:
 
     format: Literal["onnx", "torch"] = "onnx"
     """onnx: for ONNX Runtime. torch: for torch.export.load."""
-    out: Path | None = None
+    out: Place | None = None
     """The file. Left out: policy.onnx or policy.pt2 in the run directory."""
 
 
@@ -97,16 +97,8 @@ def check(
             policy, value, *after = run({**inputs, **named})
         named = dict(zip(named, after, strict=True))
         observation = {name: inputs[name][:, None] for name in agent.observation_space.spaces}
-        first = agent.first_inputs(observation, 1, 1)
-        reset = inputs["reset"][:, None]
-        prev_action = inputs["prev_action"][:, None]
-        is_first = reset.view(1, 1, *[1] * (prev_action.dim() - 2))
-        sequence = AgentInput(
-            observation=observation,
-            prev_action=torch.where(is_first, first.prev_action, prev_action),
-            prev_reward=inputs["prev_reward"][:, None] * ~reset,
-            reset=reset,
-        )
+        past = (inputs[name][:, None] for name in ("prev_action", "prev_reward", "reset"))
+        sequence = agent.next_inputs(observation, *past)
         with torch.no_grad():
             expected, expected_value, state = agent(sequence, state)
         for found, wanted in ((policy, numbers_of(expected)[:, 0]), (value, expected_value[:, 0])):
@@ -191,7 +183,7 @@ def _need(name: str) -> Any:
 
 
 def export(
-    run: Annotated[Path, tyro.conf.Positional],
+    run: Annotated[Place, tyro.conf.Positional],
     config: Annotated[ExportConfig, tyro.conf.OmitArgPrefixes],
 ) -> Path:
     """Write a trained agent's acting as a function, and check it against the agent.

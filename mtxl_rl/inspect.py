@@ -22,12 +22,11 @@ from agents.actor_critic import ActorCritic
 from envs import BatchedEnv
 from mtxl_rl import checkpoint
 from mtxl_rl.command import fail_with_one_line
-from mtxl_rl.config import EvaluateConfig, TrainConfig, pick_device, set_threads
+from mtxl_rl.config import EvaluateConfig, Place, TrainConfig, pick_device, set_threads
 from mtxl_rl.evaluate import in_env_of, load_agent
 from mtxl_rl.evaluation import (
-    BOUND_FACTOR,
     EVALUATION_STREAM,
-    UNKNOWN_BOUND,
+    bound_for,
     check_spaces,
     level_seeds,
     seed_generators,
@@ -63,11 +62,11 @@ class InspectConfig:
     """Options of an inspection."""
 
     episodes: int = 3
-    """Episodes to show, on levels that training has not drawn."""
+    """New episodes to show."""
     env: str | None = None
     """Another environment than the one of training, with the same observations and actions: a
     longer maze, say. Left out: that of training."""
-    out: Path | None = None
+    out: Place | None = None
     """The page. Left out: inspect.html in the run directory."""
     seed: int = 1
     """Of levels and actions."""
@@ -81,7 +80,7 @@ class InspectConfig:
 
 
 def inspect(
-    run: Annotated[Path, tyro.conf.Positional],
+    run: Annotated[Place, tyro.conf.Positional],
     config: Annotated[InspectConfig, tyro.conf.OmitArgPrefixes],
 ) -> Path:
     """Write a page that shows what a trained agent's memory holds, step by step.
@@ -131,7 +130,7 @@ def page_of(
     env = _make(run_config, config, 1, MAX_DONORS + config.episodes, draws=True)
     try:
         check_spaces(agent, env, env_id)
-        max_steps = None if env.has_time_limit else BOUND_FACTOR * longest or UNKNOWN_BOUND
+        max_steps = None if env.has_time_limit else bound_for(longest)
         recorder = Recorder(agent, env)
         films = [Film(film_bytes(config.episodes)) for _ in range(config.episodes)]
         recordings = [recorder.record(film, max_steps) for film in films]

@@ -106,13 +106,8 @@ class Policy:
                 self._warn_of_reward()
                 reward = 0.0
             is_first = self._row(False if reset is None else reset, num_envs, "reset").bool()
-            rows = is_first.view(-1, *[1] * (state.action.dim() - 1))
-            inputs = AgentInput(
-                observation=seen,
-                prev_action=torch.where(rows, inputs.prev_action, state.action),
-                prev_reward=self._row(reward, num_envs, "reward").float() * ~is_first,
-                reset=is_first,
-            )
+            rewards = self._row(reward, num_envs, "reward").float()
+            inputs = self.agent.next_inputs(seen, state.action, rewards, is_first)
         policy, _, core_state = self.agent(as_sequence(inputs), core_state)
         action = (policy.mode if greedy else policy.sample())[:, 0]
         return self.form.write(action, is_batch, is_tensors), PolicyState(core_state, action)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from programs import output_of
 from recall_env import RecallEnv
 from torch.testing import assert_close
 
@@ -203,10 +202,7 @@ def test_compiles(program: str) -> None:
     And a whole rollout, and the loss, are one graph each: no Python depends on the data.
     jaxtyping's checks, which pytest switches on, are not part of the product: hence the process.
     """
-    command = [sys.executable, "-c", program]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    assert result.stdout.strip().endswith("equal")
+    assert output_of(program).strip().endswith("equal")
 
 
 def make_gpu_trainer() -> Trainer:

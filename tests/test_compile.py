@@ -6,12 +6,10 @@ subprocess without them.
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
+from programs import output_of
 
 PROGRAM = """
 import torch
@@ -61,12 +59,4 @@ print("equal")
     ids=["aot_eager", "inductor"],
 )
 def test_compiled_forms_equal_eager_ones(options: dict[str, Any]) -> None:
-    run = subprocess.run(
-        [sys.executable, "-c", PROGRAM.format(**options)],
-        cwd=Path(__file__).parents[1],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
-    assert run.stdout.strip() == "equal"
+    assert output_of(PROGRAM.format(**options)).strip() == "equal"

@@ -29,7 +29,7 @@ from mtxl_rl.inspector.probe import Samples, fit
 from mtxl_rl.inspector.recording import Recorder, Recording, laid_out
 from mtxl_rl.inspector.replay import distances, find_donor, replay
 from mtxl_rl.inspector.thinning import Thinned
-from mtxl_rl.inspector.watching import attention_weights, watching
+from mtxl_rl.inspector.watching import watching
 from mtxl_rl.policy import load
 
 RECALL = "mtxl/Recall20x3-v0"
@@ -60,7 +60,7 @@ def test_the_weights_give_the_output_of_attention(options: dict[str, Any]) -> No
     def check(attention: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal num_calls
         num_calls += 1
-        mixed = attention_weights(attention, *inputs) @ inputs[1][1]  # (B, H, T, K)
+        mixed = attention.weights(*inputs) @ inputs[1][1]  # (B, H, T, K)
         assert_close(attention.out(mixed.transpose(1, 2).flatten(2)), output)
 
     for layer in core.layers:

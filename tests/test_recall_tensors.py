@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections import Counter
 from functools import partial
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -16,6 +13,7 @@ import pytest
 import torch
 from chi_squared import are_alike
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
+from programs import output_of
 from torch import Tensor
 from wrong_actions import refuses_wrong_actions
 
@@ -376,11 +374,7 @@ for env_id in {env_ids!r}:
 def test_a_step_has_no_graph_break(backend: str) -> None:
     """In a process of its own, without jaxtyping's checks, which are not part of the product."""
     program = GRAPH_PROGRAM.format(env_ids=KINDS, backend=backend)
-    root = Path(__file__).parents[1]
-    result = subprocess.run(
-        [sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 0, result.stderr
+    output_of(program)
 
 
 # --- errors

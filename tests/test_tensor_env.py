@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -19,6 +17,7 @@ from minigrid.core.actions import Actions
 from minigrid.core.constants import COLOR_NAMES
 from minigrid.core.world_object import Ball, Box, Door, Floor, Goal, Key, Lava, Wall, WorldObj
 from minigrid.envs.dynamicobstacles import DynamicObstaclesEnv
+from programs import output_of
 from stock_pair import Pair, stock
 from torch import Tensor
 from wrong_actions import refuses_wrong_actions
@@ -145,11 +144,7 @@ def test_a_step_has_no_graph_break(backend: str) -> None:
     In a process of its own, without jaxtyping's checks, which are not part of the product.
     """
     program = GRAPH_PROGRAM.format(memory=MEMORY, fetch=FETCH, dynamic=DYNAMIC, backend=backend)
-    root = Path(__file__).parents[1]
-    result = subprocess.run(
-        [sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=False
-    )
-    assert result.returncode == 0, result.stderr
+    output_of(program)
 
 
 @pytest.mark.parametrize("env_id", [MEMORY, DOOR_KEY, FETCH, "MiniGrid-RedBlueDoors-6x6-v0"])

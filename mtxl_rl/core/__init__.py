@@ -2,7 +2,8 @@
 
 `transformer` has the model, `acting` its steps one after the other, `state` what it carries;
 `attention`, `gating` and `feed_forward` are parts of a layer, `long_memory` and `memory_network`
-the two writes. Nothing here imports another folder of the project; all others may import this.
+the writes, `initialization` the weights at the start. Nothing here imports another folder of the
+project; all others may import this.
 """
 
 from mtxl_rl.core.acting import Acting

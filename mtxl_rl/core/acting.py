@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from mtxl_rl.core.shapes import Bool, Float
 from mtxl_rl.core.state import MemoryState
-from mtxl_rl.core.transformer import Buffers, MemoryTransformerXL
+from mtxl_rl.core.transformer import Buffers, MemoryTransformerXL, check_reset
 
 
 class Acting:
@@ -86,7 +86,7 @@ class Acting:
             reset: True where the step starts an episode: it sees nothing earlier.
 
         Raises:
-            ValueError: when shapes do not fit.
+            ValueError: when shapes or the dtype of `reset` do not fit.
         """
         with torch.no_grad():
             y = self._advance(x, reset, is_taken=True)
@@ -109,6 +109,7 @@ class Acting:
                 f"x is {tuple(x.shape)} and reset {tuple(reset.shape)}; pass "
                 f"({num_envs}, {self._core.input_dim}) and ({num_envs},)"
             )
+        check_reset(reset)
         clock = torch.full((1,), self.position, device=x.device)
         return self._core.advance_(x, self._buffers, reset, clock, is_taken)
 

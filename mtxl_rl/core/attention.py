@@ -96,22 +96,28 @@ class RelativeAttention(nn.Module):
                 the step before it sees each key one vector further on, and so on.
             mask: True where the step may see the key.
         """
+        values = key_value[1]
+        weights = self.weights(x, key_value, positions, mask)
+        return self._output(self.attn_dropout(weights).to(values.dtype) @ values)
+
+    def weights(
+        self,
+        x: Float[Tensor, "B T D"],
+        key_value: Float[Tensor, "2 B G J K"],
+        positions: Float[Tensor, "H C K"],
+        mask: Bool[Tensor, "B T J"],
+    ) -> Float[Tensor, "B H T J"]:
+        """Return the weights by which `forward` mixes the values, before dropout."""
         query = self._queries(x)  # (B, H, T, K)
-        keys, values = key_value.unbind(0)
-        scores = query @ keys.transpose(-1, -2)  # (B, H, T, J)
+        scores = query @ key_value[0].transpose(-1, -2)  # (B, H, T, J)
         by_position = scores_by_position(query, positions)
         scores = scores + F.pad(by_position, (self.num_mem_kv, 0))
-        weights = self._weights(scores, mask[:, None]).to(values.dtype)
-        return self._output(weights @ values)
+        scores = scores.masked_fill(~mask[:, None], torch.finfo(scores.dtype).min)
+        return scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32))
 
     def _queries(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B H T K"]:
         query = self.query(x).unflatten(-1, (self.heads, self.head_dim))
         return query.transpose(1, 2) * self.head_dim**-0.5
-
-    def _weights(self, scores: Tensor, mask: Tensor) -> Tensor:
-        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
-        weights = scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32))
-        return self.attn_dropout(weights)
 
     def _output(self, mixed: Float[Tensor, "B H T K"]) -> Float[Tensor, "B T D"]:
         return self.out_dropout(self.out(mixed.transpose(1, 2).flatten(2)))

@@ -87,7 +87,7 @@ class GatedWrite(nn.Module):
             num_envs: B, of which the rows are segments.
         """
         weights, values = self.gates_and_values(hidden, valid)  # (R, W, S), (R, W, D)
-        if self.cost:
+        if self.cost and torch.is_grad_enabled():
             share = len(weights) / (num_envs * weights.numel())
             weights = _Costly.apply(weights, self.cost * share)
         kept = _product_of_later(1 - weights)

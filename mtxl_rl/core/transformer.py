@@ -644,8 +644,7 @@ class MemoryTransformerXL(nn.Module):
                 f"{state.batch_size} envs; pass x (B, T, {self.input_dim}), reset (B, T) and a "
                 "state of B envs, with T >= 1 (acting takes them without T)"
             )
-        if reset.dtype != torch.bool:
-            raise ValueError(f"reset has dtype {reset.dtype}; pass a bool tensor")
+        check_reset(reset)
 
     def check_state(self, state: MemoryState) -> None:
         """Raise ValueError for the state of another core."""
@@ -669,6 +668,12 @@ class MemoryTransformerXL(nn.Module):
                 f"the state's position is {state.position}; it must be from 0 to "
                 f"{self.seq_len - 1}, the steps of a segment so far"
             )
+
+
+def check_reset(reset: Tensor) -> None:
+    """Raise ValueError for anything but truth values, of which `~` would make something else."""
+    if reset.dtype != torch.bool:
+        raise ValueError(f"reset has dtype {reset.dtype}; pass a bool tensor")
 
 
 def _check_sizes(at_least_1: dict[str, int], at_least_0: dict[str, int]) -> None:

@@ -12,12 +12,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from mtxl_rl import MemoryTransformerXL
-from mtxl_rl.core.attention import RelativeAttention, scores_by_position
 from mtxl_rl.core.long_memory import GatedWrite
 
 
@@ -45,7 +43,8 @@ def watching(core: MemoryTransformerXL) -> Iterator[Seen]:
     seen = Seen()
 
     def attend(attention: Any, inputs: tuple[Any, ...]) -> None:
-        seen.attention.append(attention_weights(attention, *inputs))
+        with torch.no_grad():
+            seen.attention.append(attention.weights(*inputs).float())
 
     def write(long_memory: Any, inputs: tuple[Any, ...]) -> None:
         hidden, valid, _ = inputs
@@ -60,19 +59,3 @@ def watching(core: MemoryTransformerXL) -> Iterator[Seen]:
     finally:
         for hook in hooks:
             hook.remove()
-
-
-@torch.no_grad()
-def attention_weights(
-    attention: RelativeAttention,
-    x: Float[Tensor, "B T D"],
-    key_value: Float[Tensor, "2 B G J K"],
-    positions: Float[Tensor, "H C K"],
-    mask: Bool[Tensor, "B T J"],
-) -> Float[Tensor, "B H T J"]:
-    """Return the weights by which `attention(x, key_value, positions, mask)` mixes the values."""
-    query = attention.query(x).unflatten(-1, (attention.heads, attention.head_dim))
-    query = query.transpose(1, 2) * attention.head_dim**-0.5  # (B, H, T, K)
-    by_position = F.pad(scores_by_position(query, positions), (attention.num_mem_kv, 0))
-    scores = (query @ key_value[0].transpose(-1, -2) + by_position).float()
-    return scores.masked_fill(~mask[:, None], torch.finfo(scores.dtype).min).softmax(dim=-1)
