@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from agents.actor_critic import ActorCritic
-from agents.memory_core import MemoryCore
+from agents.cores.memory_core import MemoryCore
 from agents.ppo import PPO, SKIPPED_TAG
 from agents.rollout import Carry, Env, Rollout, SplitEnv, collect, collect_on_device
 from agents.trees import map_tensors

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 from torch.distributions import Categorical, Independent, Normal
 
-from agents.initialization import small_embedding
+from agents.cores.initialization import small_embedding
 
 NO_BOUND = 1e18
 """A bound of a Box beyond this is none: 3.4e38, the largest float32, is often meant so."""

@@ -15,7 +15,7 @@ from gymnasium import spaces
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 
-from agents.initialization import small_embedding
+from agents.cores.initialization import small_embedding
 from mtxl_rl.core.initialization import init_orthogonal
 
 SYMBOL_DIM = 16

@@ -1,7 +1,7 @@
 """Environments in batches: tensors in, tensors out, on one device."""
 
 from envs.batched_env import BatchedEnv, EnvStep
-from envs.gymnasium_adapter import Vectorize
 from envs.registry import Backend, make, register
+from envs.wrapped.gymnasium_adapter import Vectorize
 
 __all__ = ["Backend", "BatchedEnv", "EnvStep", "Vectorize", "make", "register"]

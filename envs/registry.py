@@ -14,11 +14,10 @@ import numpy as np
 import torch
 from gymnasium.envs.registration import EnvSpec
 
-from envs import junctions, memory, popgym, recall, t_maze
+from envs import popgym
 from envs.batched_env import BatchedEnv
 from envs.construction import Wrap, check_kwargs, find_wraps, named, one_line_of, with_tuples
-from envs.gymnasium_adapter import GymnasiumEnv, Vectorize
-from envs.own_tensors import make_own
+from envs.memory_tasks import junctions, memory, recall, t_maze
 from envs.selection import has_tensor_env, tensor_env
 from envs.specs import (
     Registered,
@@ -29,7 +28,9 @@ from envs.specs import (
     known_module,
 )
 from envs.vector_env import TensorVectorEnv
-from envs.vectorized_env import VectorizedEnv
+from envs.wrapped.gymnasium_adapter import GymnasiumEnv, Vectorize
+from envs.wrapped.own_tensors import make_own
+from envs.wrapped.vectorized_env import VectorizedEnv
 
 Backend = Literal["auto", "tensor", "gymnasium", "vector"]
 
@@ -61,8 +62,8 @@ def make(
 
     Args:
         env_id: any id registered with Gymnasium (MiniGrid's are) or by `register`, "module:id",
-            "envpool:id", or one of ours: "mtxl/MemoryS65-v0" and so on, see `envs.memory`,
-            `envs.t_maze`, `envs.junctions` and `envs.recall`.
+            "envpool:id", or one of ours: "mtxl/MemoryS65-v0" and so on, see `memory`, `t_maze`,
+            `junctions` and `recall` in `envs.memory_tasks`.
         num_envs: number of copies.
         device: where the tensors live.
         seed: of the levels; copies have streams of their own.
@@ -212,14 +213,14 @@ def _own_task(env_id: str) -> tuple[str, dict[str, Any]] | None:
             "random_length": match["random"] is not None,
             "starts_at_cue": match["cue"] is not None,
         }
-        return "envs.memory:MemoryEnv", options
+        return "envs.memory_tasks.memory:MemoryEnv", options
     if match := _T_MAZE.fullmatch(env_id):
         first, last = int(match["first"]), int(match["last"] or match["first"])
         for length in (first, last):
             t_maze.check_length(length)
         _check_order(env_id, first, last)
         options = {"lengths": t_maze.doubled(first, last), "is_active": match["active"] is not None}
-        return "envs.t_maze:TMazeEnv", options
+        return "envs.memory_tasks.t_maze:TMazeEnv", options
     if match := _JUNCTIONS.fullmatch(env_id):
         first, last = int(match["first"]), int(match["last"] or match["first"])
         number = int(match["number"] or 1)
@@ -227,9 +228,9 @@ def _own_task(env_id: str) -> tuple[str, dict[str, Any]] | None:
             junctions.check_sizes(delay, number)
         _check_order(env_id, first, last)
         options = {"delays": t_maze.doubled(first, last), "num_junctions": number}
-        return "envs.junctions:JunctionsEnv", options
+        return "envs.memory_tasks.junctions:JunctionsEnv", options
     options = recall.recall_options(env_id)
-    return None if options is None else ("envs.recall:RecallEnv", dict(options))
+    return None if options is None else ("envs.memory_tasks.recall:RecallEnv", dict(options))
 
 
 def _check_order(env_id: str, first: int, last: int) -> None:

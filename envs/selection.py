@@ -9,17 +9,17 @@ import numpy as np
 import torch
 from gymnasium.envs.registration import EnvSpec
 
-from envs.families import TASKS
-from envs.geometry import VIEW_SIDE
-from envs.grid_env import GridEnv
-from envs.level_maker import check_view_side
+from envs.grids.grid_env import GridEnv
+from envs.grids.table_env import TableEnv
+from envs.levels.level_maker import check_view_side
+from envs.levels.static_levels import STATIC_CLASSES
+from envs.memory_tasks.recall import RecallEnv
+from envs.memory_tasks.recall_tensors import RecallTensorEnv
+from envs.minigrid.families import TASKS
+from envs.minigrid.geometry import VIEW_SIDE
 from envs.popgym.popgym_env import PopgymEnv
 from envs.popgym.tensors import PopgymTensorEnv
-from envs.recall import RecallEnv
-from envs.recall_tensors import RecallTensorEnv
 from envs.specs import creator, find_spec
-from envs.static_levels import STATIC_CLASSES
-from envs.table_env import TableEnv
 from envs.tensor_env import TensorEnv
 
 GYMNASIUM_OPTIONS = {"max_episode_steps", "render_mode"}

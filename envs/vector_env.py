@@ -16,7 +16,7 @@ from gymnasium.vector.utils import batch_space
 from torch import Tensor
 
 from envs.batched_env import Observation
-from envs.minigrid_tensor_env import MiniGridTensorEnv
+from envs.grids.minigrid_tensor_env import MiniGridTensorEnv
 from envs.selection import tensor_env
 from envs.specs import check_batch
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 import envs
 from agents.acceleration import Trainer
 from agents.actor_critic import ActorCritic
-from agents.baseline_cores import BaselineCore, TensorState
-from agents.core import CoreConfig
+from agents.cores.baseline_cores import BaselineCore, TensorState
+from agents.cores.core import CoreConfig
 from agents.ppo import PPO, PPOConfig
 from agents.rollout import start
 

@@ -55,7 +55,7 @@ if "Echo-v0" not in gymnasium.registry:
 def main(run_dir: Path, total_frames: int = 150_000) -> float:
     """Train, write the inspector's page, and act in one's own loop; return the success rate."""
     import mtxl_rl
-    from agents.core import CoreConfig
+    from agents.cores.core import CoreConfig
     from mtxl_rl.config import TrainConfig
     from mtxl_rl.inspect import InspectConfig, inspect
     from mtxl_rl.train import train

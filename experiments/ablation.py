@@ -24,10 +24,10 @@ from typing import Annotated
 
 import tyro
 
-from agents.core import CoreConfig
-from experiments.grid import make_cells, parse_axes, run_cells
+from agents.cores.core import CoreConfig
+from experiments.grids.grid import make_cells, parse_axes, run_cells
+from experiments.grids.widths import Size
 from experiments.plots import plot
-from experiments.widths import Size
 from mtxl_rl.command import fail_with_one_line
 from mtxl_rl.config import Place, TrainConfig, num_cores, pick_device, short_name
 from mtxl_rl.signals import heeded

@@ -4,7 +4,7 @@
     python -m experiments.benchmark envs --device cuda --num-envs 65536
     python -m experiments.benchmark train
 
-`train` is in `experiments.train_benchmark`. `envs`: environments only, random actions. Alternatives
+`train` is in `benchmarks.train_benchmark`. `envs`: environments only, random actions. Alternatives
 are stepped in turns with ours, so that a noisy machine disturbs all of them; a figure is the median
 of the turns. envpool is measured where it is installed; it has its own random numbers and is not
 equal to Minigrid in all flags.
@@ -28,8 +28,8 @@ from gymnasium.vector.utils import batch_space
 
 import envs
 from envs.tensor_env import TensorEnv
-from experiments.markdown import table_head, table_row
-from experiments.train_benchmark import make_stock, measure_train
+from experiments.benchmarks.train_benchmark import make_stock, measure_train
+from experiments.tables.markdown import table_head, table_row
 from mtxl_rl.command import fail_with_one_line
 from mtxl_rl.config import pick_device
 

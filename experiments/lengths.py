@@ -18,17 +18,17 @@ from typing import Annotated, Any
 import matplotlib as mpl
 import tyro
 
-from experiments.intervals import interquartile_mean
-from experiments.markdown import table_head, table_row
 from experiments.plots import draw_gaps, label, save
-from experiments.runs import Run, find_runs, gap_of, grouped, varying_options
-from mtxl_rl.checkpoint import longest_episode, newest_checkpoint
+from experiments.tables.intervals import interquartile_mean
+from experiments.tables.markdown import table_head, table_row
+from experiments.tables.runs import Run, find_runs, gap_of, grouped, varying_options
 from mtxl_rl.command import fail_with_one_line
 from mtxl_rl.config import EvaluateConfig, Memory, pick_device, set_threads
 from mtxl_rl.evaluate import in_env_of, load_agent
-from mtxl_rl.evaluation import evaluate_agent
-from mtxl_rl.interventions import InterventionError
-from mtxl_rl.run_directory import load_config, read_json, write_json
+from mtxl_rl.evaluations.evaluation import evaluate_agent
+from mtxl_rl.evaluations.interventions import InterventionError
+from mtxl_rl.runs.checkpoint import longest_episode, newest_checkpoint
+from mtxl_rl.runs.run_directory import load_config, read_json, write_json
 
 
 def lengths(

@@ -27,8 +27,8 @@ from matplotlib import rcsetup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.intervals import interquartile_curve, interquartile_mean
-from experiments.runs import (
+from experiments.tables.intervals import interquartile_curve, interquartile_mean
+from experiments.tables.runs import (
     SUCCESS,
     Curve,
     Measure,
@@ -40,7 +40,7 @@ from experiments.runs import (
     measure_of,
     varying_options,
 )
-from experiments.table import final_scores, write_tables
+from experiments.tables.table import final_scores, write_tables
 from mtxl_rl.command import fail_with_one_line
 from mtxl_rl.config import short_name
 

@@ -31,8 +31,8 @@ import tyro
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from agents.core import Core, CoreConfig, make_core
-from agents.initialization import init_weights
+from agents.cores.core import Core, CoreConfig, make_core
+from agents.cores.initialization import init_weights
 from mtxl_rl.command import fail_with_one_line
 
 NUM_SYMBOLS = 4

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from agents.actor_critic import ActorCritic
-from agents.baseline_cores import BaselineCore, TensorState
-from agents.memory_core import MemoryCore
+from agents.cores.baseline_cores import BaselineCore, TensorState
+from agents.cores.memory_core import MemoryCore
 from mtxl_rl import MemoryTransformerXL
 from mtxl_rl.policy import numbers_of
 

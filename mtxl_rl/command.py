@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from itertools import pairwise
 
-from envs.guarded_env import EnvError
+from envs.wrapped.guarded_env import EnvError
 from mtxl_rl.signals import Stopped
 
 

@@ -19,10 +19,10 @@ import torch
 import tyro
 from gymnasium import spaces
 
-from agents.core import CoreConfig
+from agents.cores.core import CoreConfig
 from agents.ppo import PPOConfig, check_minibatches
 from envs import Backend, Vectorize
-from envs.processes import num_cores
+from envs.wrapped.processes import num_cores
 
 Compile = Literal["auto", "on", "off"]
 Memory = Literal["kept", "cleared", "without-short", "without-long", "swapped-long"]

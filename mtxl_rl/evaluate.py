@@ -23,7 +23,6 @@ import tyro
 
 import envs
 from agents.actor_critic import ActorCritic
-from mtxl_rl import checkpoint
 from mtxl_rl.command import fail_with_one_line, fill_help, stdout_to_stderr
 from mtxl_rl.config import (
     EvaluateConfig,
@@ -33,10 +32,11 @@ from mtxl_rl.config import (
     pick_precision,
     set_threads,
 )
-from mtxl_rl.evaluation import evaluate_agent
-from mtxl_rl.interventions import RECEIVERS
-from mtxl_rl.metrics import Evaluation
-from mtxl_rl.run_directory import load_config
+from mtxl_rl.evaluations.evaluation import evaluate_agent
+from mtxl_rl.evaluations.interventions import RECEIVERS
+from mtxl_rl.runs import checkpoint
+from mtxl_rl.runs.metrics import Evaluation
+from mtxl_rl.runs.run_directory import load_config
 
 
 def load_agent(

@@ -20,11 +20,10 @@ import tyro
 import envs
 from agents.actor_critic import ActorCritic
 from envs import BatchedEnv
-from mtxl_rl import checkpoint
 from mtxl_rl.command import fail_with_one_line
 from mtxl_rl.config import EvaluateConfig, Place, TrainConfig, pick_device, set_threads
 from mtxl_rl.evaluate import in_env_of, load_agent
-from mtxl_rl.evaluation import (
+from mtxl_rl.evaluations.evaluation import (
     EVALUATION_STREAM,
     bound_for,
     check_spaces,
@@ -48,7 +47,8 @@ from mtxl_rl.inspector.recording import (
     transformer_of,
 )
 from mtxl_rl.inspector.replay import find_donor, replay
-from mtxl_rl.run_directory import load_config
+from mtxl_rl.runs import checkpoint
+from mtxl_rl.runs.run_directory import load_config
 
 NUM_PROBE_EPISODES = 96
 MAX_DONORS = 20

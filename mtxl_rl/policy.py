@@ -23,11 +23,11 @@ from torch import Tensor
 from agents.actions import ActionDistribution, MultiCategorical
 from agents.actor_critic import ActorCritic, AgentInput
 from agents.trees import map_tensors
-from envs.single import SingleForm
-from mtxl_rl.checkpoint import newest_checkpoint, save_checkpoint
+from envs.wrapped.single_form import SingleForm
 from mtxl_rl.config import TrainConfig, pick_device
 from mtxl_rl.evaluate import load_agent
-from mtxl_rl.run_directory import create_run, load_config
+from mtxl_rl.runs.checkpoint import newest_checkpoint, save_checkpoint
+from mtxl_rl.runs.run_directory import create_run, load_config
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,22 +18,22 @@ from agents.actor_critic import ActorCritic
 from agents.ppo import PPO, RatioError
 from agents.rollout import start
 from envs import BatchedEnv
-from envs.guarded_env import EnvError
-from mtxl_rl import checkpoint
+from envs.wrapped.guarded_env import EnvError
 from mtxl_rl.command import RunFailed
 from mtxl_rl.config import TrainConfig, differences, flat, from_json, pick_compile
-from mtxl_rl.gradient_watch import GradientWatch
-from mtxl_rl.made_by import begin_session, end_session
-from mtxl_rl.metrics import (
+from mtxl_rl.runs import checkpoint
+from mtxl_rl.runs.gradient_watch import GradientWatch
+from mtxl_rl.runs.made_by import begin_session, end_session
+from mtxl_rl.runs.metrics import (
     RETURN_WINDOW_TAG,
     SPEED_TAG,
     WINDOW_TAG,
     EpisodeWindow,
     ended_episodes,
 )
-from mtxl_rl.non_finite import NonFiniteGuard
-from mtxl_rl.progress import Progress, say
-from mtxl_rl.run_directory import (
+from mtxl_rl.runs.non_finite import NonFiniteGuard
+from mtxl_rl.runs.progress import Progress, say
+from mtxl_rl.runs.run_directory import (
     check_place,
     create_free_run,
     create_run,
@@ -42,10 +42,10 @@ from mtxl_rl.run_directory import (
     read_json,
     write_config,
 )
-from mtxl_rl.run_logger import RunLogger
-from mtxl_rl.schedule import Schedule
+from mtxl_rl.runs.run_logger import RunLogger
+from mtxl_rl.runs.schedule import Schedule
+from mtxl_rl.runs.training_state import Stateful, has_episodes, restore_training_, training_tensors
 from mtxl_rl.signals import Stopped, StopSignals
-from mtxl_rl.training_state import Stateful, has_episodes, restore_training_, training_tensors
 
 MAY_CHANGE = (
     "total_frames", "stop_at_success", "stop_at_return", "device", "compile", "strict",

@@ -24,8 +24,7 @@ import tyro
 
 import envs
 from agents.actor_critic import ActorCritic
-from agents.memory_core import MemoryCore
-from mtxl_rl import checkpoint
+from agents.cores.memory_core import MemoryCore
 from mtxl_rl.command import RunFailed, fail_with_one_line, fill_help
 from mtxl_rl.config import (
     EvaluateConfig,
@@ -36,7 +35,7 @@ from mtxl_rl.config import (
     read_place,
     set_threads,
 )
-from mtxl_rl.evaluation import (
+from mtxl_rl.evaluations.evaluation import (
     TRAINING_STREAM,
     check_bound,
     evaluate_agent,
@@ -44,11 +43,12 @@ from mtxl_rl.evaluation import (
     level_seeds,
     seed_generators,
 )
-from mtxl_rl.interventions import RECEIVERS, fitting_interventions
-from mtxl_rl.metrics import Evaluation
-from mtxl_rl.progress import say
+from mtxl_rl.evaluations.interventions import RECEIVERS, fitting_interventions
 from mtxl_rl.run import Run, check_changes
-from mtxl_rl.run_directory import load_config, write_json
+from mtxl_rl.runs import checkpoint
+from mtxl_rl.runs.metrics import Evaluation
+from mtxl_rl.runs.progress import say
+from mtxl_rl.runs.run_directory import load_config, write_json
 from mtxl_rl.signals import Stopped
 
 PROGRAM = "python -m mtxl_rl.train"

@@ -6,7 +6,7 @@ from typing import Any
 
 import gymnasium
 
-from envs.recall import RecallEnv
+from envs.memory_tasks.recall import RecallEnv
 
 
 class BrokenEnv(RecallEnv):

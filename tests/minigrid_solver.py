@@ -24,7 +24,7 @@ from minigrid.envs.redbluedoors import RedBlueDoorEnv
 from minigrid.envs.unlock import UnlockEnv
 from minigrid.minigrid_env import MiniGridEnv
 
-from envs.junctions import JunctionsEnv
+from envs.memory_tasks.junctions import JunctionsEnv
 
 Cell = tuple[int, int]
 

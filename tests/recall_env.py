@@ -9,7 +9,7 @@ from torch import Tensor
 
 from envs import BatchedEnv, EnvStep
 from envs.batched_env import Observation
-from envs.recall import NUM_VALUES
+from envs.memory_tasks.recall import NUM_VALUES
 
 BLANK, QUESTION = NUM_VALUES, NUM_VALUES + 1
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from gymnasium.vector import SyncVectorEnv
 
-from envs.gymnasium_adapter import GymnasiumEnv
+from envs.wrapped.gymnasium_adapter import GymnasiumEnv
 
 
 def single_envs(env: GymnasiumEnv) -> list[Any]:

@@ -9,10 +9,10 @@ import torch
 
 import envs
 from agents.actor_critic import ActorCritic
-from agents.core import CoreConfig, CoreKind
-from mtxl_rl.checkpoint import save_checkpoint
+from agents.cores.core import CoreConfig, CoreKind
 from mtxl_rl.config import TrainConfig
-from mtxl_rl.run_directory import create_run
+from mtxl_rl.runs.checkpoint import save_checkpoint
+from mtxl_rl.runs.run_directory import create_run
 
 MTXL: dict[str, Any] = {
     "dim": 12, "depth": 2, "heads": 3, "seq_len": 5, "mem_len": 3, "lmem_len": 2,

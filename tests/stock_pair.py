@@ -16,10 +16,10 @@ from minigrid.envs.dynamicobstacles import DynamicObstaclesEnv
 from minigrid.minigrid_env import MiniGridEnv
 from torch import Tensor
 
-from envs.cells import EMPTY, pack
-from envs.grid_env import GridEnv
-from envs.table_env import TableEnv
-from envs.tasks.dynamic_obstacles import DynamicObstacles
+from envs.grids.grid_env import GridEnv
+from envs.grids.table_env import TableEnv
+from envs.minigrid.cells import EMPTY, pack
+from envs.minigrid.tasks.dynamic_obstacles import DynamicObstacles
 
 Policy = Callable[[MiniGridEnv], int]
 

@@ -18,12 +18,12 @@ import torch
 from recall_env import RecallEnv
 
 from agents.actor_critic import ActorCritic
-from agents.core import CoreConfig
+from agents.cores.core import CoreConfig
 from agents.ppo import PPOConfig
-from experiments.grid import Cell, make_cells, parse_axes
-from experiments.widths import sizes_for, width_for
-from mtxl_rl.checkpoint import list_checkpoints
+from experiments.grids.grid import Cell, make_cells, parse_axes
+from experiments.grids.widths import sizes_for, width_for
 from mtxl_rl.config import TrainConfig
+from mtxl_rl.runs.checkpoint import list_checkpoints
 
 ROOT = Path(__file__).parents[1]
 TINY = TrainConfig(

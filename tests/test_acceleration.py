@@ -14,8 +14,8 @@ from torch.testing import assert_close
 import envs
 from agents.acceleration import CapturedTrainer, Trainer, accelerate
 from agents.actor_critic import ActorCritic, Player
-from agents.core import CORES, CoreConfig, CoreKind
-from agents.memory_core import MemoryCore
+from agents.cores.core import CORES, CoreConfig, CoreKind
+from agents.cores.memory_core import MemoryCore
 from agents.ppo import PPO, PPOConfig
 from agents.rollout import Env, start
 

@@ -14,12 +14,12 @@ from torch.testing import assert_close
 import envs
 from agents.acceleration import Trainer
 from agents.actor_critic import ActorCritic
-from agents.core import CoreConfig
+from agents.cores.core import CoreConfig
 from agents.ppo import PPO, PPOConfig
 from agents.rollout import start
-from envs.guarded_env import EnvError
+from envs.wrapped.guarded_env import EnvError
 from mtxl_rl.config import EvaluateConfig
-from mtxl_rl.evaluation import evaluate_agent
+from mtxl_rl.evaluations.evaluation import evaluate_agent
 
 NUM_ENVS = 5
 

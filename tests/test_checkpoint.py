@@ -11,11 +11,11 @@ from gymnasium import spaces
 from torch import nn
 
 from agents.actor_critic import ActorCritic
-from agents.core import CoreConfig
+from agents.cores.core import CoreConfig
 from agents.ppo import PPOConfig
-from mtxl_rl import checkpoint
 from mtxl_rl.config import TrainConfig, from_json, to_json
-from mtxl_rl.run_directory import create_run, load_config
+from mtxl_rl.runs import checkpoint
+from mtxl_rl.runs.run_directory import create_run, load_config
 
 CONFIG = TrainConfig(
     run_dir=Path("somewhere"),

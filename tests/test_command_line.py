@@ -16,19 +16,19 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 
 import envs
-from agents.core import CoreConfig
+from agents.cores.core import CoreConfig
 from agents.ppo import PPOConfig
 from envs import Backend
-from envs.grid_env import GridEnv
-from envs.gymnasium_adapter import GymnasiumEnv
-from envs.level_pool import POOL_LEN
-from experiments.runs import curve_tags, read_curve, read_events
+from envs.grids.grid_env import GridEnv
+from envs.levels.level_pool import POOL_LEN
+from envs.wrapped.gymnasium_adapter import GymnasiumEnv
+from experiments.tables.runs import curve_tags, read_curve, read_events
 from mtxl_rl import evaluate, train
-from mtxl_rl.checkpoint import newest_checkpoint
 from mtxl_rl.config import EvaluateConfig, TrainConfig, pick_precision
-from mtxl_rl.metrics import EpisodeWindow
 from mtxl_rl.run import Run
-from mtxl_rl.run_directory import load_config
+from mtxl_rl.runs.checkpoint import newest_checkpoint
+from mtxl_rl.runs.metrics import EpisodeWindow
+from mtxl_rl.runs.run_directory import load_config
 
 Command = Callable[..., tuple[int, str, str]]
 TINY = """
@@ -347,7 +347,7 @@ def test_every_option_has_a_help_text(command: Command) -> None:
 
 
 def test_levels_of_training_and_evaluation_differ() -> None:
-    from mtxl_rl.evaluation import EVALUATION_STREAM, TRAINING_STREAM, level_seeds
+    from mtxl_rl.evaluations.evaluation import EVALUATION_STREAM, TRAINING_STREAM, level_seeds
 
     def seeds(backend: Backend) -> set[int]:
         training = level_seeds(1, TRAINING_STREAM)
@@ -369,7 +369,7 @@ def test_levels_of_training_and_evaluation_differ() -> None:
 def test_every_env_plays_an_equal_share(trained: Path) -> None:
     """Short episodes are not counted too often: 10 episodes of 4 envs are 3, 3, 2 and 2."""
 
-    from mtxl_rl import evaluation
+    from mtxl_rl.evaluations import evaluation
 
     config = load_config(trained)
     agent, _ = evaluate.load_agent(config, newest_checkpoint(trained), torch.device("cpu"))

@@ -16,11 +16,11 @@ from gymnasium import spaces
 from gymnasium.wrappers import FrameStackObservation
 
 import envs
-from agents.core import CoreConfig
+from agents.cores.core import CoreConfig
 from envs.batched_env import BatchedEnv
 from envs.construction import with_tuples
-from experiments.grid import make_cells, parse_axes
-from experiments.runs import Run, grouped, varying_options
+from experiments.grids.grid import make_cells, parse_axes
+from experiments.tables.runs import Run, grouped, varying_options
 from mtxl_rl import evaluate, train
 from mtxl_rl.config import TrainConfig, differences, flat, from_json, to_json
 

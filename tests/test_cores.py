@@ -9,22 +9,22 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from agents.baseline_cores import ResidualCore, TensorState
-from agents.core import (
+from agents.cores.baseline_cores import ResidualCore, TensorState
+from agents.cores.core import (
     CORES,
     CoreConfig,
     CoreKind,
     make_core,
     state_size,
 )
-from agents.delta_net import (
+from agents.cores.delta_net import (
     DeltaNet,
     delta_rule_by_chunks,
     delta_rule_by_steps,
     gated_delta_rule,
 )
-from agents.memory_core import MemoryCore
-from agents.min_gru import MinGRU
+from agents.cores.memory_core import MemoryCore
+from agents.cores.min_gru import MinGRU
 from mtxl_rl.core.long_memory import GATE_BIAS, GatedWrite
 from mtxl_rl.core.memory_network import MemoryNetwork
 

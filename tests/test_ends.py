@@ -19,17 +19,18 @@ from single_envs import single_envs
 
 import envs
 from agents.acceleration import Trainer
-from agents.core import CoreConfig
+from agents.cores.core import CoreConfig
 from agents.ppo import PPO, PPOConfig
-from envs.guarded_env import EnvError
-from envs.gymnasium_adapter import GymnasiumEnv
-from experiments.kills import curves
+from envs.wrapped.guarded_env import EnvError
+from envs.wrapped.gymnasium_adapter import GymnasiumEnv
+from experiments.benchmarks.kills import curves
 from experiments.plots import plot
-from mtxl_rl import checkpoint, evaluate, train
+from mtxl_rl import evaluate, train
 from mtxl_rl.command import RunFailed
 from mtxl_rl.config import EvaluateConfig, TrainConfig
-from mtxl_rl.metrics import EpisodeWindow, Evaluation
-from mtxl_rl.run_directory import read_json
+from mtxl_rl.runs import checkpoint
+from mtxl_rl.runs.metrics import EpisodeWindow, Evaluation
+from mtxl_rl.runs.run_directory import read_json
 
 FRAMES_PER_UPDATE = 4 * 16
 NO_EVALUATION = Evaluation(1, None, None, mean_return=0.0, mean_length=1.0)
@@ -65,7 +66,7 @@ def test_episodes_that_do_not_end_are_cut_and_counted(
     assert (result["cut_episodes"], result["max_steps"], result["mean_length"]) == (4, 9, 9.0)
     assert all(each["cut_episodes"] == 4 for each in result["interventions"].values())
     # no episode of training has ended
-    monkeypatch.setattr("mtxl_rl.evaluation.UNKNOWN_BOUND", 7)
+    monkeypatch.setattr("mtxl_rl.evaluations.evaluation.UNKNOWN_BOUND", 7)
     assert evaluate.evaluate(run, EvaluateConfig(episodes=2)).max_steps == 7
     # none shows in the table, which the evaluation has all the same
     plot(run)
@@ -265,7 +266,7 @@ def test_stops_at_a_return(
     env_id: str, options: Any, words: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mtxl_rl.run.EpisodeWindow", lambda: EpisodeWindow(size=5))
-    monkeypatch.setattr("mtxl_rl.schedule.WIND_DOWN_UPDATES", 4)
+    monkeypatch.setattr("mtxl_rl.runs.schedule.WIND_DOWN_UPDATES", 4)
     monkeypatch.setattr(train, "_evaluate", lambda _: NO_EVALUATION)
     total = 20 * FRAMES_PER_UPDATE
     config = make_config(tmp_path / "run", env_id, total_frames=total, **options)

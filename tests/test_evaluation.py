@@ -9,11 +9,11 @@ import torch
 from recall_env import RecallEnv
 
 from agents.actor_critic import ActorCritic, Player
-from agents.core import CoreConfig
+from agents.cores.core import CoreConfig
 from envs import EnvStep
-from mtxl_rl import evaluation
 from mtxl_rl.config import EvaluateConfig
-from mtxl_rl.evaluation import evaluate_agent, play, start_places
+from mtxl_rl.evaluations import evaluation
+from mtxl_rl.evaluations.evaluation import evaluate_agent, play, start_places
 
 
 def make_agent(env: Any, kind: Any = "mtxl", **options: Any) -> ActorCritic:

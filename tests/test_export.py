@@ -10,7 +10,7 @@ import pytest
 import torch
 from small_run import small_run
 
-from agents.core import CoreKind
+from agents.cores.core import CoreKind
 from mtxl_rl import export
 from mtxl_rl.acting_step import MEMORY as STATE
 from mtxl_rl.acting_step import ActingStep

@@ -23,15 +23,16 @@ from faulty_env import FaultyEnv
 from safetensors.torch import load_file, save_file
 
 from agents.acceleration import Trainer
-from agents.core import CoreConfig
+from agents.cores.core import CoreConfig
 from agents.ppo import PPO, PPOConfig
-from mtxl_rl import checkpoint, command, train
+from mtxl_rl import command, train
 from mtxl_rl.command import RunFailed
 from mtxl_rl.config import EvaluateConfig, TrainConfig
 from mtxl_rl.evaluate import evaluate
-from mtxl_rl.gradient_watch import MAX_IN_A_ROW, GradientWatch
 from mtxl_rl.run import MAY_CHANGE, Run
-from mtxl_rl.run_directory import check_place, create_run, load_config, lock_run
+from mtxl_rl.runs import checkpoint
+from mtxl_rl.runs.gradient_watch import MAX_IN_A_ROW, GradientWatch
+from mtxl_rl.runs.run_directory import check_place, create_run, load_config, lock_run
 from mtxl_rl.signals import Stopped
 
 ROOT = Path(__file__).parents[1]
@@ -301,7 +302,8 @@ def test_a_run_is_written_by_one_process_at_a_time(
 
 def test_a_run_that_is_killed_is_free(tmp_path: Path) -> None:
     program = (
-        "import sys, time; from pathlib import Path; from mtxl_rl.run_directory import lock_run\n"
+        "import sys, time; from pathlib import Path\n"
+        "from mtxl_rl.runs.run_directory import lock_run\n"
         "lock = lock_run(Path(sys.argv[1])); print('locked', flush=True); time.sleep(100)"
     )
     holder = subprocess.Popen(
@@ -437,7 +439,7 @@ def test_a_signal_in_the_last_update_is_heard(
 def test_output_that_cannot_be_written_does_not_end_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mtxl_rl.progress.LINE_SECONDS", 0)
+    monkeypatch.setattr("mtxl_rl.runs.progress.LINE_SECONDS", 0)
     with (
         suppress(OSError),  # of closing the file
         Path("/dev/full").open("w") as full,
@@ -680,10 +682,10 @@ def test_the_process_that_makes_levels_is_closed(
     processes = []
     popen = subprocess.Popen
     monkeypatch.setattr(
-        "envs.level_pool.subprocess.Popen",
+        "envs.levels.level_pool.subprocess.Popen",
         lambda *a, **k: processes.append(popen(*a, **k)) or processes[-1],
     )
-    monkeypatch.setattr("envs.grid_env.RENEW_EVERY", 16)
+    monkeypatch.setattr("envs.grids.grid_env.RENEW_EVERY", 16)
     monkeypatch.setattr(PPO, "update", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         train.train(make_config(tmp_path / "run", env="MiniGrid-DoorKey-5x5-v0"))
@@ -722,8 +724,9 @@ def test_another_error_is_not_taken_for_one_of_memory(
 
 @pytest.mark.parametrize(
     ("place", "error"),
-    [("mtxl_rl.film.write_frames", RuntimeError("No ffmpeg exe could be found")),
-     ("envs.gymnasium_adapter.GymnasiumEnv.render", gymnasium.error.DependencyNotInstalled("x"))],
+    [("mtxl_rl.evaluations.film.write_frames", RuntimeError("No ffmpeg exe could be found")),
+     ("envs.wrapped.gymnasium_adapter.GymnasiumEnv.render",
+      gymnasium.error.DependencyNotInstalled("x"))],
 )  # fmt: skip
 def test_a_film_that_cannot_be_made_is_left_out(
     place: str, error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

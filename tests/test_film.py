@@ -13,7 +13,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import envs
-from mtxl_rl.film import Film, as_picture
+from mtxl_rl.evaluations.film import Film, as_picture
 
 
 def film_of(env_id: str, path: Path, num_steps: int = 8) -> list[int]:

@@ -12,7 +12,7 @@ from torch.testing import assert_close
 import envs
 from agents.acceleration import CapturedTrainer, Trainer
 from agents.actor_critic import ActorCritic
-from agents.core import CORES, CoreConfig, CoreKind
+from agents.cores.core import CORES, CoreConfig, CoreKind
 from agents.finite import describe, is_finite
 from agents.ppo import PPO, SKIPPED_TAG, PPOConfig
 from agents.rollout import Rollout, start

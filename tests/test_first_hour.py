@@ -28,21 +28,23 @@ from torch.utils.tensorboard.writer import SummaryWriter
 
 import envs
 from agents.actor_critic import ActorCritic
-from agents.core import CoreConfig
+from agents.cores.core import CoreConfig
 from agents.ppo import PPOConfig
-from envs.table_env import TableEnv
-from experiments.runs import find_runs, read_curve, read_events
-from mtxl_rl import checkpoint, evaluate, evaluation, made_by, progress, train
+from envs.grids.table_env import TableEnv
+from experiments.tables.runs import find_runs, read_curve, read_events
+from mtxl_rl import evaluate, train
 from mtxl_rl import run as run_module
 from mtxl_rl.command import fail_with_one_line, fill_help
 from mtxl_rl.config import EvaluateConfig, TrainConfig, pick_device, pick_precision, read_count
-from mtxl_rl.metrics import Episodes, Evaluation
-from mtxl_rl.progress import clock, count
+from mtxl_rl.evaluations import evaluation
 from mtxl_rl.run import Run
-from mtxl_rl.run_directory import create_free_run, create_run, load_config, save_tensors
-from mtxl_rl.run_logger import RunLogger
+from mtxl_rl.runs import checkpoint, made_by, progress
+from mtxl_rl.runs.metrics import Episodes, Evaluation
+from mtxl_rl.runs.progress import clock, count
+from mtxl_rl.runs.run_directory import create_free_run, create_run, load_config, save_tensors
+from mtxl_rl.runs.run_logger import RunLogger
+from mtxl_rl.runs.tags import TAGS
 from mtxl_rl.signals import Stopped
-from mtxl_rl.tags import TAGS
 
 ROOT = Path(__file__).parents[1]
 HParamsPluginData: Any = plugin_data_pb2.HParamsPluginData  # type: ignore[attr-defined]

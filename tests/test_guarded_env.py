@@ -18,8 +18,8 @@ from faulty_env import FAULTY_STEP, FaultyEnv
 from single_envs import single_envs
 
 import envs
-from envs.guarded_env import EnvError, GuardedEnv
-from envs.gymnasium_adapter import GymnasiumEnv
+from envs.wrapped.guarded_env import EnvError, GuardedEnv
+from envs.wrapped.gymnasium_adapter import GymnasiumEnv
 
 TESTS = Path(__file__).parent
 Register = Callable[[type[FaultyEnv]], str]

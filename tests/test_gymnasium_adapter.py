@@ -18,7 +18,7 @@ from minigrid.wrappers import FullyObsWrapper, ImgObsWrapper
 from single_envs import single_envs
 
 import envs
-from envs.gymnasium_adapter import GymnasiumEnv
+from envs.wrapped.gymnasium_adapter import GymnasiumEnv
 
 NUM_ENVS = 3
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 import envs
-from agents.core import CoreKind
+from agents.cores.core import CoreKind
 from mtxl_rl import MemoryTransformerXL
 from mtxl_rl.core.long_memory import GatedWrite
 from mtxl_rl.inspect import InspectConfig, inspect

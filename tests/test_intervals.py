@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from experiments.intervals import (
+from experiments.tables.intervals import (
     interquartile_curve,
     interquartile_mean,
     probability_of_improvement,

@@ -10,10 +10,10 @@ import torch
 from recall_env import RecallEnv
 
 from agents.actor_critic import ActorCritic, Player
-from agents.core import CoreConfig
+from agents.cores.core import CoreConfig
 from agents.rollout import Carry, act, start
 from mtxl_rl.config import Memory
-from mtxl_rl.interventions import Intervention, InterventionError, fitting_interventions
+from mtxl_rl.evaluations.interventions import Intervention, InterventionError, fitting_interventions
 
 NUM_ENVS = 14
 SEQ_LEN = 3

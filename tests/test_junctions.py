@@ -18,13 +18,19 @@ from minigrid_solver import next_action
 from stock_pair import Pair, compare_every_action, every_state, play, stock
 
 import envs
-from envs.grid_env import GridEnv
-from envs.junctions import MAX_JUNCTIONS, MIN_DELAY, JunctionsEnv, junction_columns, max_delay
+from envs.grids.grid_env import GridEnv
+from envs.grids.table import MAX_STATES
+from envs.grids.table_env import TableEnv
+from envs.levels.static_levels import junction_levels, static_levels, t_maze_levels
+from envs.memory_tasks.junctions import (
+    MAX_JUNCTIONS,
+    MIN_DELAY,
+    JunctionsEnv,
+    junction_columns,
+    max_delay,
+)
+from envs.memory_tasks.t_maze import MIDDLE, time_limit
 from envs.registry import check_id
-from envs.static_levels import junction_levels, static_levels, t_maze_levels
-from envs.t_maze import MIDDLE, time_limit
-from envs.table import MAX_STATES
-from envs.table_env import TableEnv
 
 IDS = ["mtxl/Junctions6-v0", "mtxl/Junctions7x2-v0", "mtxl/Junctions6to9x3-v0"]
 LEFT, RIGHT, FORWARD = int(Actions.left), int(Actions.right), int(Actions.forward)

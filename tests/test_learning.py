@@ -12,13 +12,13 @@ import torch
 from recall_env import RecallEnv
 
 from agents.actor_critic import ActorCritic
-from agents.core import CoreConfig
+from agents.cores.core import CoreConfig
 from agents.ppo import PPO, PPOConfig
 from agents.rollout import collect, start
 from experiments.supervised import TrialConfig, train
 from experiments.supervised import play as play_supervised
 from mtxl_rl.config import EvaluateConfig, Memory
-from mtxl_rl.evaluation import play
+from mtxl_rl.evaluations.evaluation import play
 
 ROLLOUT_LEN, NUM_UPDATES = 32, 25
 

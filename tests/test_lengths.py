@@ -8,7 +8,7 @@ from pathlib import Path
 import imageio.v3 as iio
 import pytest
 
-from agents.core import CoreConfig
+from agents.cores.core import CoreConfig
 from agents.ppo import PPOConfig
 from experiments.lengths import lengths
 from mtxl_rl.config import TrainConfig

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from agents.rollout import Rollout
-from mtxl_rl.metrics import Episodes, EpisodeWindow, Evaluation, ended_episodes
+from mtxl_rl.runs.metrics import Episodes, EpisodeWindow, Evaluation, ended_episodes
 
 
 def episodes(*successes: float, cue_ages: Sequence[float] | None = None) -> Episodes:

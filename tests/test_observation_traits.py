@@ -23,10 +23,10 @@ from minigrid.wrappers import (
 
 import envs
 from agents.actor_critic import ActorCritic
-from agents.core import CoreConfig
+from agents.cores.core import CoreConfig
 from agents.ppo import PPO, PPOConfig
 from agents.rollout import collect, start
-from envs.guarded_env import EnvError
+from envs.wrapped.guarded_env import EnvError
 
 GRID = "-> an embedding for each place"
 OF_MINIGRID = f"of categories (11, 6, 4) {GRID}"

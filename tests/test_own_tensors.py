@@ -18,8 +18,9 @@ from own_tensors import EchoEnv, Wrong
 from safetensors.torch import load_file
 
 import envs
-from envs.guarded_env import EnvError
-from mtxl_rl import checkpoint, evaluate, train
+from envs.wrapped.guarded_env import EnvError
+from mtxl_rl import evaluate, train
+from mtxl_rl.runs import checkpoint
 
 NUM_ENVS = 3
 ACTIONS = torch.zeros(NUM_ENVS, dtype=torch.int64)

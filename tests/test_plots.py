@@ -13,9 +13,9 @@ import pytest
 from matplotlib import pyplot as plt
 from numpy.testing import assert_allclose
 
-from agents.core import CoreConfig
+from agents.cores.core import CoreConfig
 from experiments import plots
-from experiments.runs import (
+from experiments.tables.runs import (
     RETURN,
     SUCCESS,
     Run,
@@ -25,11 +25,11 @@ from experiments.runs import (
     measure_of,
     varying_options,
 )
-from experiments.table import table_rows, write_tables
+from experiments.tables.table import table_rows, write_tables
 from mtxl_rl.config import TrainConfig
-from mtxl_rl.metrics import RETURN_WINDOW_TAG, SPEED_TAG, WINDOW_TAG, Episodes
-from mtxl_rl.run_directory import create_run
-from mtxl_rl.run_logger import RunLogger
+from mtxl_rl.runs.metrics import RETURN_WINDOW_TAG, SPEED_TAG, WINDOW_TAG, Episodes
+from mtxl_rl.runs.run_directory import create_run
+from mtxl_rl.runs.run_logger import RunLogger
 
 
 def make_run(

@@ -9,7 +9,7 @@ import gymnasium
 import pytest
 
 import envs
-from agents.core import CoreConfig
+from agents.cores.core import CoreConfig
 from agents.ppo import PPOConfig
 from mtxl_rl.config import TrainConfig
 from mtxl_rl.train import train

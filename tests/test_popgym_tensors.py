@@ -23,12 +23,12 @@ from wrong_actions import refuses_wrong_actions
 
 import envs
 from envs.batched_env import EnvStep
-from envs.gymnasium_adapter import GymnasiumEnv
 from envs.popgym import LEVELS, registrations
 from envs.popgym.cards import shuffled
 from envs.popgym.dealt import HigherLower
 from envs.popgym.tensors import PopgymTensorEnv
-from envs.single_env import SeededEpisodes
+from envs.wrapped.gymnasium_adapter import GymnasiumEnv
+from envs.wrapped.single_env import SeededEpisodes
 
 NUM_ENVS = 7
 IDS = list(registrations())

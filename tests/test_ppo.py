@@ -13,7 +13,7 @@ from torch.testing import assert_close
 
 import envs
 from agents.actor_critic import ActorCritic
-from agents.core import CORES, CoreConfig, CoreKind
+from agents.cores.core import CORES, CoreConfig, CoreKind
 from agents.encoder import GridEncoder
 from agents.ppo import (
     PPO,

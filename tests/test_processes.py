@@ -22,10 +22,10 @@ from odd_env import OddEnv
 from torch import Tensor
 
 import envs
-from envs import gymnasium_adapter
 from envs.batched_env import BatchedEnv
-from envs.guarded_env import EnvError
-from mtxl_rl import checkpoint
+from envs.wrapped import gymnasium_adapter
+from envs.wrapped.guarded_env import EnvError
+from mtxl_rl.runs import checkpoint
 
 TESTS = Path(__file__).parent
 NUM_ENVS = 3

@@ -19,11 +19,11 @@ from wrong_actions import refuses_wrong_actions
 
 import envs
 from envs.batched_env import EnvStep
-from envs.gymnasium_adapter import GymnasiumEnv
-from envs.recall import RecallEnv
-from envs.recall_tensors import RecallTensorEnv
+from envs.memory_tasks.recall import RecallEnv
+from envs.memory_tasks.recall_tensors import RecallTensorEnv
 from envs.registry import check_id
-from envs.single_env import SeededEpisodes
+from envs.wrapped.gymnasium_adapter import GymnasiumEnv
+from envs.wrapped.single_env import SeededEpisodes
 
 NUM_ENVS = 7
 IDS = [
@@ -348,7 +348,7 @@ def test_a_delay_of_ten_thousand_steps() -> None:
 
 GRAPH_PROGRAM = """
 import torch
-from envs.recall_tensors import RecallTensorEnv
+from envs.memory_tasks.recall_tensors import RecallTensorEnv
 from envs.registry import check_id
 
 for env_id in {env_ids!r}:

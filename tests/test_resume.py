@@ -16,12 +16,13 @@ import pytest
 import torch
 
 from agents.acceleration import Trainer
-from agents.core import CORES, CoreConfig, CoreKind
+from agents.cores.core import CORES, CoreConfig, CoreKind
 from agents.ppo import PPOConfig
-from experiments.kills import KillsConfig, curves, difference, kills
-from mtxl_rl import checkpoint, train
+from experiments.benchmarks.kills import KillsConfig, curves, difference, kills
+from mtxl_rl import train
 from mtxl_rl.config import TrainConfig
-from mtxl_rl.run_logger import RunLogger
+from mtxl_rl.runs import checkpoint
+from mtxl_rl.runs.run_logger import RunLogger
 from mtxl_rl.signals import Stopped, StopSignals
 
 ROOT = Path(__file__).parents[1]
@@ -112,8 +113,8 @@ def test_gymnasium_environments_go_on_with_fresh_episodes_and_say_so(
 def test_a_run_that_winds_down_goes_on_winding_down(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mtxl_rl.metrics.EpisodeWindow.reaches", lambda *_: True)
-    monkeypatch.setattr("mtxl_rl.schedule.WIND_DOWN_UPDATES", 9)
+    monkeypatch.setattr("mtxl_rl.runs.metrics.EpisodeWindow.reaches", lambda *_: True)
+    monkeypatch.setattr("mtxl_rl.runs.schedule.WIND_DOWN_UPDATES", 9)
     config = make_config(tmp_path / "run", stop_at_success=0.5, total_frames=10**6)
     with monkeypatch.context() as patch:
         stop_after(patch, STOPPED_AFTER)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from agents.actor_critic import ActorCritic
-from agents.core import CORES, CoreConfig, CoreKind
+from agents.cores.core import CORES, CoreConfig, CoreKind
 from agents.ppo import take_envs
 from agents.rollout import Rollout, collect, start
 from envs import BatchedEnv, EnvStep

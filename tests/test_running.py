@@ -9,7 +9,7 @@ from torch.testing import assert_close
 
 import envs
 from agents.actor_critic import ActorCritic
-from agents.core import CoreConfig
+from agents.cores.core import CoreConfig
 from agents.ppo import PPO, PPOConfig
 from agents.rollout import Rollout, collect, start
 from agents.running import HALF_LIFE, MIN_SCALE, ReturnScale, Standardised

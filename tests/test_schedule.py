@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mtxl_rl.schedule import Schedule
+from mtxl_rl.runs.schedule import Schedule
 
 
 def test_goes_from_0_to_1() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents.core import CoreConfig
+from agents.cores.core import CoreConfig
 from experiments.supervised import (
     NO_ANSWER,
     Stream,

@@ -13,9 +13,9 @@ from minigrid_solver import next_action
 from stock_pair import Pair, compare_every_action, every_state, play, stock
 
 import envs
+from envs.grids.table_env import TableEnv
+from envs.levels.static_levels import static_levels
 from envs.registry import check_id
-from envs.static_levels import static_levels
-from envs.table_env import TableEnv
 
 MEMORY_IDS = [f"MiniGrid-MemoryS{size}-v0" for size in (7, 9, 11, 13, "13Random", "17Random")]
 OWN_IDS = [

@@ -12,9 +12,9 @@ from gymnasium.utils.env_checker import check_env
 from minigrid.core.actions import Actions
 from minigrid.envs.memory import MemoryEnv
 
-from envs.recall import DELAYS, RecallEnv, recall_options
+from envs.memory_tasks.recall import DELAYS, RecallEnv, recall_options
+from envs.memory_tasks.t_maze import TMazeEnv, doubled
 from envs.registry import check_id
-from envs.t_maze import TMazeEnv, doubled
 
 IDS = [
     *(f"mtxl/Recall{n}-v0" for n in (*DELAYS, "3to20", "3to20x2", "5x63", "3to20x3gap4shows4")),

@@ -24,12 +24,12 @@ from wrong_actions import refuses_wrong_actions
 
 import envs
 from envs.batched_env import EnvStep
-from envs.grid_env import GridEnv
-from envs.gymnasium_adapter import GymnasiumEnv
-from envs.level_pool import POOL_LEN, RENEW_EVERY, RENEWED_LEN
-from envs.single_env import SeededEpisodes
-from envs.table_env import TableEnv
+from envs.grids.grid_env import GridEnv
+from envs.grids.table_env import TableEnv
+from envs.levels.level_pool import POOL_LEN, RENEW_EVERY, RENEWED_LEN
 from envs.tensor_env import TensorEnv
+from envs.wrapped.gymnasium_adapter import GymnasiumEnv
+from envs.wrapped.single_env import SeededEpisodes
 
 NUM_ENVS = 7
 MEMORY, DOOR_KEY, FETCH = (
@@ -115,8 +115,8 @@ def test_resets_without_looking_equal_on_host(kind: type, env_id: str) -> None:
 
 GRAPH_PROGRAM = """
 import torch
-from envs.grid_env import GridEnv
-from envs.table_env import TableEnv
+from envs.grids.grid_env import GridEnv
+from envs.grids.table_env import TableEnv
 
 for kind, env_id in ((TableEnv, {memory!r}), (GridEnv, {fetch!r}), (GridEnv, {dynamic!r})):
     env = kind(env_id, 7, seed=1)

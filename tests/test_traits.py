@@ -13,11 +13,11 @@ from gymnasium import spaces
 
 import envs
 from agents.actor_critic import ActorCritic
-from agents.core import CoreConfig
+from agents.cores.core import CoreConfig
 from agents.ppo import PPO, PPOConfig
 from agents.rollout import collect, start
-from envs.guarded_env import EnvError
-from envs.gymnasium_adapter import GymnasiumEnv
+from envs.wrapped.guarded_env import EnvError
+from envs.wrapped.gymnasium_adapter import GymnasiumEnv
 
 VECTOR = spaces.Box(-1, 1, (2,))
 HALVES = np.full(2, 0.5, np.float32)

@@ -16,8 +16,8 @@ from vector_env import FAULTY_STEP
 
 import envs
 from envs.batched_env import BatchedEnv, EnvStep
-from envs.guarded_env import EnvError
-from envs.vectorized_env import VectorizedEnv
+from envs.wrapped.guarded_env import EnvError
+from envs.wrapped.vectorized_env import VectorizedEnv
 from mtxl_rl import evaluate, train
 
 NUM_ENVS = 5

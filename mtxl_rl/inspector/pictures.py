@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from envs import BatchedEnv
-from mtxl_rl.film import as_picture
+from mtxl_rl.evaluations.film import as_picture
 
 MAX_SIDE = 200
 """Pixels of a picture's longer side."""

@@ -15,8 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from agents.actor_critic import ActorCritic, AgentInput
-from agents.baseline_cores import TensorState
-from agents.memory_core import MemoryCore
+from agents.cores.baseline_cores import TensorState
+from agents.cores.memory_core import MemoryCore
 from envs import BatchedEnv
 from mtxl_rl import MemoryState, MemoryTransformerXL
 from mtxl_rl.inspector.pictures import Camera, words_of

@@ -1,7 +1,7 @@
 """The same episode with another memory: where does the policy part?
 
 What the agent sees and does is that of the recording; only its memory is changed, as
-`mtxl_rl.interventions` does it.
+`mtxl_rl.evaluations.interventions` does it.
 
 Shapes: see `mtxl_rl.inspector`.
 """

@@ -1,0 +1,1 @@
+"""What measures speed or wears the product out, and is no test."""

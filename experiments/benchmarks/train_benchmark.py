@@ -1,0 +1,376 @@
+"""Measure the training loop: see `python -m experiments.benchmark train --help`.
+
+Every row runs in a process of its own, so that its peak of memory and what it has compiled are its
+own; the machine's peak of matrix products is measured in that process, just before and after.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import itertools
+import math
+import multiprocessing
+import resource
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import gymnasium
+import torch
+import tyro
+from gymnasium import spaces
+from gymnasium.wrappers import FlattenObservation
+from minigrid.wrappers import ImgObsWrapper
+from torch.profiler import profile
+from torch.utils.flop_counter import FlopCounterMode
+
+import envs
+from agents.acceleration import Trainer, accelerate
+from agents.actor_critic import ActorCritic
+from agents.cores.core import CoreConfig
+from agents.ppo import PPO, PPOConfig, ppo_loss, take_envs
+from agents.rollout import collect, start
+from experiments.tables.markdown import table_head, table_row
+from mtxl_rl.config import (
+    Compile,
+    Precision,
+    check_threads,
+    pick_device,
+    pick_precision,
+    set_threads,
+)
+from mtxl_rl.runs.metrics import ended_episodes
+
+WARM_UP_ITERATIONS = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """One row: the core's sizes and the batch."""
+
+    name: str
+    num_envs: int = 256
+    rollout_len: int = 128
+    num_minibatches: int = 8
+    dim: int = 128
+    depth: int = 3
+    seq_len: int = 64
+    mem_len: int = 64
+    lmem_len: int = 8
+    heads: int = 4
+    num_epochs: int = 3
+    compile: Compile = "on"
+    precision: Precision = "bfloat16"
+
+
+LARGE = Setting(name="3 layers, width 128")
+CPU_SETTINGS = (
+    dataclasses.replace(LARGE, name="plain", compile="off", precision="float32"),
+    dataclasses.replace(LARGE, name="plain, bfloat16", compile="off"),
+    dataclasses.replace(LARGE, name="compiled", precision="float32"),
+    dataclasses.replace(LARGE, name="compiled, 4 minibatches", num_minibatches=4,
+                        precision="float32"),
+    dataclasses.replace(LARGE, name="compiled, bfloat16"),
+    dataclasses.replace(LARGE, name="16 envs", num_envs=16),
+    dataclasses.replace(LARGE, name="64 envs", num_envs=64),
+    dataclasses.replace(LARGE, name="128 envs", num_envs=128),
+    dataclasses.replace(LARGE, name="128 envs, 4 minibatches", num_envs=128, num_minibatches=4),
+    dataclasses.replace(LARGE, name="16 minibatches", num_minibatches=16),
+    dataclasses.replace(LARGE, name="segments of 16", seq_len=16),
+    dataclasses.replace(LARGE, name="memory 16", mem_len=16),
+    dataclasses.replace(LARGE, name="memory 128", mem_len=128),
+    dataclasses.replace(LARGE, name="width 64", dim=64),
+    dataclasses.replace(LARGE, name="width 256", dim=256),
+    Setting(name="defaults of mtxl_rl.train", num_envs=128, rollout_len=64, num_minibatches=2,
+            num_epochs=6, dim=64, depth=2, seq_len=16, mem_len=16, lmem_len=4),
+)  # fmt: skip
+GPU = Setting(name="4 layers, width 128", num_envs=4096, rollout_len=64, depth=4, seq_len=16,
+              mem_len=128, lmem_len=64, num_epochs=4)  # fmt: skip
+GPU_SETTINGS = (
+    dataclasses.replace(GPU, name="plain", compile="off", precision="float32"),
+    dataclasses.replace(GPU, name="plain, bfloat16", compile="off"),
+    GPU,
+    dataclasses.replace(GPU, name="16,384 envs", num_envs=16384, num_minibatches=32),
+    dataclasses.replace(GPU, name="width 256", dim=256),
+    dataclasses.replace(GPU, name="8 layers", depth=8),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkTrainConfig:
+    """The training loop: frames a second, where they go, and how near to the machine's limit."""
+
+    env: str = "MiniGrid-MemoryS9-v0"
+    """Environment."""
+    rows: tuple[str, ...] = ()
+    """Names of the rows to measure. Left out: all."""
+    iterations: int = 3
+    """Rollouts and updates that are timed; the median counts."""
+    device: str = "auto"
+    """Where the network and the environments run."""
+    num_threads: int | None = None
+    """CPU threads of torch. Left out: all cores."""
+    peer: bool = True
+    """Measure RecurrentPPO of sb3-contrib too, where it is installed."""
+    profile: Path | None = None
+    """Write a trace of one iteration of the first row into this file (Chrome's JSON)."""
+
+    def __post_init__(self) -> None:
+        if self.iterations < 1:
+            raise ValueError(f"iterations={self.iterations} must be 1 or more")
+        check_threads(self.num_threads)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a row measured: microseconds and operations per frame."""
+
+    form: str
+    frames_per_second: float
+    acting: float
+    env: float
+    update: float
+    rest: float
+    acting_flop: float
+    update_flop: float
+    peak: float  # FLOP/s of the largest matrix product in the same precision
+    memory: int  # bytes
+
+    @property
+    def update_share(self) -> float:
+        """Return the share of the peak that the update achieves."""
+        return self.update_flop / (self.update * 1e-6) / self.peak
+
+
+def measure_train(config: Annotated[BenchmarkTrainConfig, tyro.conf.OmitArgPrefixes]) -> None:
+    """The training loop: frames a second, where they go, and how near to the machine's limit.
+
+    Args:
+        config: what to measure.
+    """
+    device = pick_device(config.device)
+    settings = GPU_SETTINGS if device.type == "cuda" else CPU_SETTINGS
+    unknown = set(config.rows) - {setting.name for setting in settings}
+    if unknown:
+        names = ", ".join(repr(setting.name) for setting in settings)
+        raise ValueError(f"rows={sorted(unknown)} must be among {names}")
+    chosen = [s for s in settings if not config.rows or s.name in config.rows]
+    print(f"{config.env}, torch {torch.__version__} on {device}; times in microseconds a frame\n")
+    columns = ["row", "envs x steps", "form", "frames/s", "acting", "env", "update", "rest",
+               "MFLOP/frame: acting", "update", "peak, GFLOP/s", "update's share of it",
+               "memory, GB"]  # fmt: skip
+    print(table_head(columns))
+    for number, setting in enumerate(chosen):
+        trace = config.profile if number == 0 else None
+        measured = in_process(measure, config, setting, trace)
+        print(row(setting, measured), flush=True)
+    if config.peer:
+        print_peer(config)
+
+
+def in_process(fn: Callable[..., Any], *arguments: Any) -> Any:
+    """Call `fn` in a new process and return what it returns."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(fn, *arguments).result()
+
+
+def row(setting: Setting, measured: Measured) -> str:
+    """Return one row of the table."""
+    cells = [
+        setting.name,
+        f"{setting.num_envs} x {setting.rollout_len}",
+        measured.form,
+        f"{measured.frames_per_second:,.0f}",
+        *(f"{measured.__dict__[part]:.3g}" for part in ("acting", "env", "update", "rest")),
+        f"{measured.acting_flop / 1e6:.2f}",
+        f"{measured.update_flop / 1e6:.1f}",
+        f"{measured.peak / 1e9:,.0f}",
+        f"{measured.update_share:.0%}",
+        f"{measured.memory / 1e9:.2f}",
+    ]
+    return table_row(cells)
+
+
+def measure(config: BenchmarkTrainConfig, setting: Setting, trace: Path | None) -> Measured:
+    """Measure one row."""
+    device = pick_device(config.device)
+    set_threads(config.num_threads)
+    trainer = make_trainer(config.env, setting, device)
+    acting_flop, update_flop = count_flop(config.env, setting)
+    peaks = [matmul_peak(trainer.agent.precision, device)]
+    if setting.compile != "off":
+        trainer = accelerate(trainer)
+    times = [iterate(trainer, device) for _ in range(WARM_UP_ITERATIONS + config.iterations)]
+    collecting, update, rest = (
+        statistics.median(part) for part in zip(*times[WARM_UP_ITERATIONS:], strict=True)
+    )
+    if trace is not None:
+        with profile() as profiler:
+            iterate(trainer, device)
+        profiler.export_chrome_trace(str(trace))
+    # of a recorded rollout, its environments cannot be told apart
+    env = math.nan if trainer.form == "captured" else env_seconds(trainer, device)
+    peaks.append(matmul_peak(trainer.agent.precision, device))
+    frames = setting.num_envs * setting.rollout_len
+    unit = 1e6 / frames
+    precision = str(trainer.agent.precision).removeprefix("torch.")
+    return Measured(
+        form=f"{trainer.form}, {precision}",
+        frames_per_second=frames / (collecting + update + rest),
+        acting=(collecting if math.isnan(env) else collecting - env) * unit,
+        env=env * unit,
+        update=update * unit,
+        rest=rest * unit,
+        acting_flop=acting_flop,
+        update_flop=update_flop,
+        peak=max(peaks),
+        memory=peak_memory(device),
+    )
+
+
+def make_trainer(env_id: str, setting: Setting, device: torch.device) -> Trainer:
+    """Build what a row trains."""
+    torch.manual_seed(0)
+    env = envs.make(env_id, setting.num_envs, device)
+    core = {name: getattr(setting, name)
+            for name in ("dim", "depth", "seq_len", "mem_len", "lmem_len", "heads")}  # fmt: skip
+    core_config = CoreConfig(**core)
+    agent = ActorCritic(env.observation_space, env.action_space, core_config).to(device)
+    agent.precision = pick_precision(setting.precision, device, core_config, agent.action_space)
+    config = PPOConfig(
+        rollout_len=setting.rollout_len,
+        num_minibatches=setting.num_minibatches,
+        num_epochs=setting.num_epochs,
+    )
+    ppo = PPO(agent, config)
+    return Trainer(agent, ppo, env, start(agent, env), setting.rollout_len)
+
+
+def iterate(trainer: Trainer, device: torch.device) -> tuple[float, float, float]:
+    """Return the seconds of acting with environments, of the update, and of the rest."""
+    started = now(device)
+    rollout = trainer.collect()
+    acted = now(device)
+    trainer.update(rollout, progress=0.0)
+    updated = now(device)
+    ended_episodes(rollout, has_success=True, has_cue=True)
+    return acted - started, updated - acted, now(device) - updated
+
+
+def env_seconds(trainer: Trainer, device: torch.device) -> float:
+    """Return the seconds that the environments alone take for a rollout."""
+    env: Any = trainer.env
+    assert isinstance(env.action_space, spaces.Discrete)
+    size = (trainer.num_steps, env.num_envs)
+    actions = torch.randint(int(env.action_space.n), size, device=device)
+    started = now(device)
+    for action in actions:
+        env.step(action)
+    return now(device) - started
+
+
+def count_flop(env_id: str, setting: Setting) -> tuple[float, float]:
+    """Return the operations per frame of acting and of an update, counted on two envs.
+
+    A multiplication and an addition count as two; what is no matrix product is not counted.
+    """
+    small = dataclasses.replace(setting, num_envs=2, num_minibatches=1, precision="float32")
+    trainer = make_trainer(env_id, small, torch.device("cpu"))
+    frames = 2 * setting.rollout_len
+    trainer.agent.requires_grad_(False)  # the counter's hooks need gradients or none
+    with FlopCounterMode(display=False) as acting:
+        rollout, _ = collect(trainer.agent, trainer.env, trainer.carry, setting.rollout_len)
+    trainer.agent.requires_grad_(True)
+    batch = take_envs(rollout, rollout.reward, torch.arange(2))
+    with FlopCounterMode(display=False) as training:
+        ppo_loss(trainer.agent, batch, trainer.ppo.config, ent_coef=0.0)[0].backward()
+    update = setting.num_epochs * training.get_total_flops()
+    return acting.get_total_flops() / frames, update / frames
+
+
+def matmul_peak(dtype: torch.dtype, device: torch.device) -> float:
+    """Return the operations a second of a large square product: the best of ten."""
+    size = 8192 if device.type == "cuda" else 2048
+    first, second = (torch.randn(size, size, dtype=dtype, device=device) for _ in range(2))
+    seconds = []
+    for _ in range(10):
+        started = now(device)
+        torch.mm(first, second)
+        seconds.append(now(device) - started)
+    return 2 * size**3 / min(seconds)
+
+
+def peak_memory(device: torch.device) -> int:
+    """Return the most bytes that the process, or the GPU for it, has held."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def now(device: torch.device) -> float:
+    """Return the time, after what was asked of a GPU."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def make_stock(env_id: str) -> gymnasium.Env:
+    """Make one environment of Gymnasium, without its warnings."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return gymnasium.make(env_id, disable_env_checker=True)
+
+
+def print_peer(config: BenchmarkTrainConfig) -> None:
+    """Measure sb3-contrib's RecurrentPPO, or say that it is not there."""
+    try:
+        version = importlib.import_module("sb3_contrib").__version__
+    except ImportError:
+        print("\nRecurrentPPO: sb3-contrib is not installed (pip install sb3-contrib)")
+        return
+    print(f"\nsb3-contrib {version}, RecurrentPPO: LSTM of width 128, 3 epochs, 8 minibatches\n")
+    print(table_head(("envs x steps", "frames/s")))
+    for num_envs in (16, 256):
+        speed = in_process(measure_peer, config, num_envs)
+        print(table_row((f"{num_envs} x 128", f"{speed:,.0f}")), flush=True)
+
+
+def measure_peer(config: BenchmarkTrainConfig, num_envs: int) -> float:
+    """Return RecurrentPPO's frames a second, from the second rollout on."""
+    from sb3_contrib import RecurrentPPO  # pyright: ignore[reportMissingImports]
+    from stable_baselines3.common.callbacks import (  # pyright: ignore[reportMissingImports]
+        BaseCallback,
+    )
+    from stable_baselines3.common.vec_env import (  # pyright: ignore[reportMissingImports]
+        DummyVecEnv,
+    )
+
+    set_threads(config.num_threads)
+    starts: list[float] = []
+
+    class Clock(BaseCallback):
+        def _on_rollout_start(self) -> None:
+            starts.append(time.perf_counter())
+
+        def _on_step(self) -> bool:
+            return True
+
+    def make_one() -> gymnasium.Env:
+        return FlattenObservation(ImgObsWrapper(make_stock(config.env)))
+
+    frames = num_envs * 128
+    model = RecurrentPPO(
+        "MlpLstmPolicy", DummyVecEnv([make_one] * num_envs), n_steps=128, batch_size=frames // 8,
+        n_epochs=3, policy_kwargs={"lstm_hidden_size": 128, "net_arch": [128]},
+        device=str(pick_device(config.device)),
+    )  # fmt: skip
+    model.learn(3 * frames, callback=Clock())
+    return frames / min(after - before for before, after in itertools.pairwise(starts))

@@ -1,0 +1,1 @@
+"""Grids of runs: their cells, one run directory each, and widths of equal size."""

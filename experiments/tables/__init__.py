@@ -1,0 +1,1 @@
+"""Tables and intervals over the runs in a folder."""
