@@ -3,8 +3,9 @@
 #              ARGS="--stop-at-success None" none; without a success rate it is the return from which
 #              on the environment is registered as solved, if it is
 # make test    runs every check: ruff, pyright, import-linter, pytest
+# make docs    writes the documentation as a site: docs/_build/index.html
 #
-# Both set up .venv first. PYTHON picks the interpreter: 3.11 to 3.13. TORCH=cpu takes torch's CPU
+# They set up .venv first. PYTHON picks the interpreter: 3.11 to 3.13. TORCH=cpu takes torch's CPU
 # build, TORCH=cuda the one of PyPI; left out, it is cpu on Linux where there is no nvidia-smi.
 
 PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3,\
@@ -20,7 +21,7 @@ comma := ,
 SIZE := $(if $(filter cpu,$(TORCH)),about .4 GB to download$(comma) 1.3 GB on the disk,\
 	$(if $(filter Linux,$(shell uname -s)),$(CUDA_SIZE) (TORCH=cpu is a fraction),about .3 GB to download))
 
-.PHONY: train test clean
+.PHONY: train test docs clean
 
 train: .venv/installed
 	$(BIN)/python -m mtxl_rl.train --env $(ENV) \
@@ -32,6 +33,10 @@ test: .venv/installed-dev
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
+
+docs: .venv/installed-dev
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs docs/_build
+	@echo "open docs/_build/index.html"
 
 .venv/installed: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 to 3.13 found; install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 2; }

@@ -37,7 +37,7 @@ class BatchedEnv(ABC):
     """B environments of one kind, stepped together and reset one by one as they end.
 
     Attributes:
-        num_envs: B.
+        num_envs: number of copies B.
         device: where observations, rewards and flags live.
         observation_space: of one env, a flat Dict of Discrete, MultiDiscrete (of shape (n,): a
             sequence of symbols, such as the words of a mission; (rows, columns, channels): a grid

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from browser import browser, complaints
 from gymnasium import spaces
 from small_run import small_run
 from torch import Tensor
@@ -279,25 +277,6 @@ def test_a_folder_that_is_not_there_is_said(run: Path, tmp_path: Path) -> None:
         InspectConfig(episodes=0)
 
 
-@contextmanager
-def browser() -> Iterator[Any]:
-    """Open headless Chromium."""
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        pytest.skip("chromium or chromedriver is not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    try:
-        yield chrome
-    finally:
-        chrome.quit()
-
-
 @pytest.mark.parametrize("kind", ["mtxl", "gru"])
 def test_a_browser_opens_the_page_and_steps(tmp_path: Path, kind: CoreKind) -> None:
     with browser() as chrome:
@@ -314,4 +293,4 @@ def test_a_browser_opens_the_page_and_steps(tmp_path: Path, kind: CoreKind) -> N
         chrome.find_element("xpath", "//button[text()='episode 2']").click()
         assert body.get_attribute("data-episode") == "1"
         assert "read from memory" in chrome.find_element("id", "now").text
-        assert [entry for entry in chrome.get_log("browser") if entry["level"] != "INFO"] == []
+        assert complaints(chrome) == []

@@ -19,7 +19,7 @@ class Acting:
     """A core in the middle of acting: each key and value is projected once, without gradients.
 
     `step` is the core's forward pass with T = 1. The keys and values follow from the state by the
-    weights of the moment: make a new one after an update.
+    weights of the moment: make a new one after an update::
 
         acting = Acting(core, num_envs)
         for observation, is_first in steps:  # (B, input_dim), (B,)

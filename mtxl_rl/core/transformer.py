@@ -420,7 +420,7 @@ class MemoryTransformerXL(nn.Module):
     ) -> dict[str, Float[Tensor, ""]]:
         """Return how much the writes of a sequence change the slots; empty without a write.
 
-        `write_size` is the mean of |new - old| / |old| over writes and envs, `gate_openness` the
+        `write_size` is the mean of `|new - old| / |old|` over writes and envs, `gate_openness` the
         mean of 1 - retention of the write's gate (0 keeps the slots, 1 replaces them).
         """
         writes: list[Write] = []
