@@ -15,7 +15,6 @@ import dataclasses
 from pathlib import Path
 from typing import Annotated, Any
 
-import matplotlib as mpl
 import tyro
 
 from experiments.plots import draw_gaps, label, save
@@ -51,7 +50,6 @@ def lengths(
         out: Folder of the table and the figure. Left out: that of the runs.
         num_threads: CPU threads of torch. Left out: all cores.
     """
-    mpl.use("Agg")
     set_threads(num_threads)
     runs = [run for run in find_runs(folder) if (run.path / "checkpoints").is_dir()]
     if not runs:

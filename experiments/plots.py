@@ -17,15 +17,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import matplotlib as mpl
 import numpy as np
 import tyro
-from matplotlib import pyplot as plt
-from matplotlib import rcsetup
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from experiments.tables.intervals import interquartile_curve, interquartile_mean
 from experiments.tables.runs import (
@@ -43,6 +38,10 @@ from experiments.tables.runs import (
 from experiments.tables.table import final_scores, write_tables
 from mtxl_rl.command import fail_with_one_line
 from mtxl_rl.config import short_name
+
+if TYPE_CHECKING:  # a second of imports, for `--help` too
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 NAMES = {
     "mtxl": "Memory Transformer-XL",
@@ -153,18 +152,23 @@ def draw_gaps(lines: Mapping[str, Mapping[int, Sequence[float]]], env_ids: Itera
 
 
 def _figure() -> tuple[Figure, Axes]:
-    return plt.subplots(figsize=(7, 4), layout="constrained")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    return figure, figure.subplots()
 
 
 def _figure_of(measure: Measure, xlabel: str, env_ids: Iterable[str]) -> tuple[Figure, Axes]:
     """Return axes of a measure; of success, with a line where chance is in these environments."""
+    from matplotlib import rcParams, rcsetup
+
     figure, axes = _figure()
     if measure is SUCCESS:
         axes.set_ylim(0, 1.02)
         for chance in filter(None, {chance_of(env_id) for env_id in env_ids}):
             axes.axhline(chance, color="grey", linestyle=":", linewidth=1)
     axes.grid(alpha=0.3)
-    colors = mpl.rcParams["axes.prop_cycle"]
+    colors = rcParams["axes.prop_cycle"]
     axes.set_prop_cycle(rcsetup.cycler(linestyle=["-", "--", ":", "-."]) * colors)
     axes.set(xlabel=xlabel, ylabel=measure.words)
     return figure, axes
@@ -182,7 +186,6 @@ def save(figure: Figure, path: Path) -> None:
     """Write a figure, and say so."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)
-    plt.close(figure)
     print(f"wrote {path}")
 
 
@@ -203,7 +206,6 @@ def plot(
         by: Options that tell rows and lines apart, such as backend or ppo.learning_rate. Left out:
             those that differ between the runs.
     """
-    mpl.use("Agg")
     runs = find_runs(folder)
     by = by or tuple(varying_options(runs)) or ("core.kind",)
     measure = measure_of(runs)

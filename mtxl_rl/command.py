@@ -8,6 +8,7 @@ from __future__ import annotations
 import ast
 import ctypes
 import dataclasses
+import gc
 import inspect
 import io
 import os
@@ -33,6 +34,7 @@ def fail_with_one_line(when_interrupted: str = "") -> Iterator[None]:
     Args:
         when_interrupted: what a Ctrl-C leaves behind, in words.
     """
+    gc.freeze()  # what is imported stays: to look through it at the end takes half a second
     for stream in (sys.stdout, sys.stderr):  # names have any script, and a console may be ASCII
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")

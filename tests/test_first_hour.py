@@ -334,13 +334,29 @@ def test_help_has_paragraphs_that_fill_the_width(config_class: type) -> None:
 
 
 def test_help_starts_without_what_it_does_not_need() -> None:
-    """What takes a second of imports, and is used later."""
-    slow = ("scipy.stats", "matplotlib", "tensorboard", "torch._dynamo", "torch._inductor")
-    program = f"import sys, mtxl_rl.train; print([m for m in {slow} if m in sys.modules])"
+    """What takes a second of imports, and is used later; of all commands in one interpreter."""
+    slow = (
+        "scipy", "matplotlib", "tensorboard", "onnx", "onnxruntime", "huggingface_hub",
+        "torch._dynamo", "torch._inductor", "torch.utils.tensorboard",
+    )  # fmt: skip
+    commands = [f"mtxl_rl.{name}" for name in ("train", "evaluate", "inspect", "export")]
+    commands += [f"experiments.{name}" for name in ("ablation", "plots", "lengths", "benchmark")]
+    program = f"""
+import runpy, sys
+for command in {commands}:
+    sys.argv = [command, "--help"]
+    try:
+        runpy.run_module(command, run_name="__main__", alter_sys=True)
+    except SystemExit as stop:
+        assert stop.code == 0
+    print(command, [name for name in {slow} if name in sys.modules], file=sys.stderr)
+"""
     said = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert said.stdout == "[]\n"
+        [sys.executable, "-W", "ignore", "-c", program], cwd=ROOT, capture_output=True, text=True,
+        check=True,
+    )  # fmt: skip
+    assert said.stderr.splitlines() == [f"{command} []" for command in commands]
+    assert said.stdout.count("usage: ") == len(commands)
 
 
 def points(run_dir: Path, tag: str) -> list[tuple[int, float]]:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 NUM_RESAMPLES = 2000
 
@@ -51,6 +50,8 @@ def interquartile_curve(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.
 
 
 def _middle_mean(*samples: np.ndarray, axis: int = -1) -> np.ndarray:
+    from scipy import stats  # a second of imports, for `--help` too
+
     return stats.trim_mean(np.concatenate(samples, axis=axis), 0.25, axis=axis)
 
 
@@ -106,6 +107,8 @@ def _estimate(statistic: Callable[..., np.ndarray], samples: list[np.ndarray]) -
 def _interval(
     samples: Sequence[np.ndarray], statistic: Callable[..., np.ndarray], axis: int = -1
 ) -> tuple[np.ndarray, np.ndarray]:
+    from scipy import stats
+
     interval = stats.bootstrap(
         samples,
         statistic,

@@ -10,16 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
-from tensorboard.util.tensor_util import make_ndarray
 
 from envs.memory_tasks.recall import RecallOptions, recall_options
 from mtxl_rl.config import flat
 from mtxl_rl.runs.metrics import RETURN_TAG, RETURN_WINDOW_TAG, SPEED_TAG, SUCCESS_TAG, WINDOW_TAG
 from mtxl_rl.runs.run_directory import is_config, load_config, read_json
+
+if TYPE_CHECKING:  # a second of imports, for `--help` too
+    from tensorboard.backend.event_processing.plugin_event_accumulator import EventAccumulator
 
 NOT_COMPARED = (
     "seed",
@@ -116,8 +117,11 @@ class Run:
 
 def read_events(run_dir: Path) -> EventAccumulator:
     """Return a run's TensorBoard events, with every point of each curve."""
+    from tensorboard.backend.event_processing import plugin_event_accumulator
+
     logging.getLogger("tensorboard").setLevel(logging.ERROR)  # a resumed run is no news
-    return EventAccumulator(str(run_dir), tensor_size_guidance={"scalars": 0}).Reload()
+    accumulator = plugin_event_accumulator.EventAccumulator
+    return accumulator(str(run_dir), tensor_size_guidance={"scalars": 0}).Reload()
 
 
 def curve_tags(events: EventAccumulator) -> list[str]:
@@ -129,6 +133,8 @@ def read_curve(events: EventAccumulator, tag: str) -> list[Point]:
     """Return a curve by its frames, whatever clocks said: of two points at one the last."""
     if tag not in curve_tags(events):
         return []
+    from tensorboard.util.tensor_util import make_ndarray
+
     points = {
         event.step: Point(event.step, float(make_ndarray(event.tensor_proto)), event.wall_time)
         for event in events.Tensors(tag)
