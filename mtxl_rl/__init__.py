@@ -25,7 +25,8 @@ def load(
     """Return the policy of a run, to act in your own code: see `mtxl_rl.policy.Policy.act`.
 
     Args:
-        run: a run directory, of training or of `Policy.save`.
+        run: a run directory, of training or of `Policy.save`; or "hf://user/name" on the Hugging
+            Face Hub, of `Policy.push`.
         device: where the network runs, as `--device` of training; auto takes a GPU if there is one.
         checkpoint: a checkpoint folder. Left out: the newest of the run that is whole.
 

@@ -10,7 +10,9 @@ Shapes: B envs; none where an observation is of one env.
 
 from __future__ import annotations
 
+import tempfile
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +26,14 @@ from agents.actions import ActionDistribution, MultiCategorical
 from agents.actor_critic import ActorCritic, AgentInput
 from agents.trees import map_tensors
 from envs.wrapped.single_form import SingleForm
+from mtxl_rl import hub
 from mtxl_rl.config import TrainConfig, pick_device
 from mtxl_rl.evaluate import load_agent
 from mtxl_rl.runs.checkpoint import newest_checkpoint, save_checkpoint
-from mtxl_rl.runs.run_directory import create_run, load_config
+from mtxl_rl.runs.run_directory import create_run, load_config, read_json, write_json
+
+RECORDS = ("evaluation.json", "made_by.json")
+"""What a run says of itself, and its policy with it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,14 +57,23 @@ class Policy:
         form: of its environment.
         config: of its training.
         frames: that it was trained for.
+        records: what its run says of it, by `RECORDS`: those that there are.
 
     Attributes:
         observation_space: of one env, as Gymnasium has it.
         action_space: of one env.
     """
 
-    def __init__(self, agent: ActorCritic, form: SingleForm, config: TrainConfig, frames: int):
+    def __init__(
+        self,
+        agent: ActorCritic,
+        form: SingleForm,
+        config: TrainConfig,
+        frames: int,
+        records: Mapping[str, dict[str, Any]],
+    ):
         self.agent, self.form, self.config, self.frames = agent, form, config, frames
+        self.records = records
         self.observation_space = form.original_space
         self.action_space: spaces.Space = form.action_space
         self._has_warned = False
@@ -121,6 +136,31 @@ class Policy:
         """
         create_run(Path(folder), self.config)
         save_checkpoint(Path(folder), self.config, self.agent, self.frames)
+        for name, values in self.records.items():
+            write_json(Path(folder) / name, values)
+
+    def push(self, repo_id: str, private: bool = False) -> str:
+        """Write the policy to the Hugging Face Hub, for `mtxl_rl.load("hf://user/name")`.
+
+        What `save` writes (in made_by.json: the command, commit, device and processor), and a model
+        card with the evaluation; it replaces what is there.
+
+        Args:
+            repo_id: user/name.
+            private: whether a repository that is new is private.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            ValueError: without huggingface_hub, or when the Hub refuses it.
+        """
+        with tempfile.TemporaryDirectory() as parent:
+            folder = Path(parent) / "run"
+            self.save(folder)
+            card = hub.card(repo_id, self.config, self.frames, self.records)
+            (folder / "README.md").write_text(card, encoding="utf-8")
+            return hub.push(folder, repo_id, private)
 
     def _row(self, values: Any, num_envs: int, name: str) -> Tensor:
         tensor = torch.as_tensor(values, device=self.agent.device)
@@ -146,7 +186,7 @@ class Policy:
 
 def load(run: str | Path, device: str = "auto", checkpoint: str | Path | None = None) -> Policy:
     """Return the policy of a run: see `mtxl_rl.load`."""
-    run_dir = Path(run)
+    run_dir = hub.pull(str(run)) if str(run).startswith(hub.PREFIX) else Path(run)
     config = load_config(run_dir)  # says where a folder is no run
     path = newest_checkpoint(run_dir) if checkpoint is None else Path(checkpoint)
     agent, frames = load_agent(config, path, pick_device(device))
@@ -157,7 +197,11 @@ def load(run: str | Path, device: str = "auto", checkpoint: str | Path | None = 
             f"agent was trained with {agent.observation_space} and {agent.action_space}; use the "
             "version of the environment that it was trained in"
         )
-    return Policy(agent, form, config, frames)
+    paths = {name: run_dir / name for name in RECORDS}
+    records = {name: read_json(path) for name, path in paths.items() if path.is_file()}
+    if records.get("evaluation.json", {}).get("frames") != frames:
+        records.pop("evaluation.json", None)  # of another checkpoint
+    return Policy(agent, form, config, frames, records)
 
 
 def as_sequence(inputs: AgentInput) -> AgentInput:
