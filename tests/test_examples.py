@@ -25,6 +25,14 @@ def test_a_core_of_ones_own_trains() -> None:
     assert 0 < own_core.main(num_updates=2, num_envs=8) < 1
 
 
+@pytest.mark.filterwarnings("ignore")  # torchrl's own
+def test_the_core_is_a_module_of_torchrl() -> None:
+    if not all(map(importlib.util.find_spec, ("torchrl", "tensordict"))):
+        pytest.skip('torchrl is not installed: pip install -e ".[torchrl]"')
+    example: Any = importlib.import_module("examples.torchrl_module")
+    assert example.main() < 1e-5
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # that little is trained
 def test_an_environment_of_ones_own_is_learned_in(tmp_path: Path) -> None:
