@@ -2,6 +2,7 @@
 
 python -m mtxl_rl.inspect RUN
 python -m mtxl_rl.inspect RUN --env mtxl/MemoryS65-v0 --episodes 5 --out memory.html
+python -m mtxl_rl.inspect RUN RUN --episodes 1       (side by side, on the same levels)
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from mtxl_rl.inspector.page import (
     episode_data,
     film_bytes,
     html_of,
+    side_by_side,
 )
 from mtxl_rl.inspector.probe import Probe, collect_samples, fit
 from mtxl_rl.inspector.recording import (
@@ -53,6 +55,8 @@ from mtxl_rl.runs.run_directory import load_config
 NUM_PROBE_EPISODES = 96
 MAX_DONORS = 20
 """Episodes that are played to find one with another cue."""
+MAX_RUNS = 8
+"""On one page."""
 DONOR_STEPS = 1000
 """Of such an episode, after which its memory stays as it is."""
 
@@ -67,7 +71,7 @@ class InspectConfig:
     """Another environment than the one of training, with the same observations and actions: a
     longer maze, say. Left out: that of training."""
     out: Place | None = None
-    """The page. Left out: inspect.html in the run directory."""
+    """The page. Left out: inspect.html in the run directory; of several runs beside the first."""
     seed: int = 1
     """Of levels and actions."""
 
@@ -79,30 +83,45 @@ class InspectConfig:
             )
 
 
-def inspect(
-    run: Annotated[Place, tyro.conf.Positional],
+def inspect(run: Path, config: InspectConfig) -> Path:
+    """Write a page that shows what a trained agent's memory holds, step by step; return it."""
+    return inspect_runs((run,), config)
+
+
+def inspect_runs(
+    runs: Annotated[tuple[Place, ...], tyro.conf.Positional],
     config: Annotated[InspectConfig, tyro.conf.OmitArgPrefixes],
 ) -> Path:
     """Write a page that shows what a trained agent's memory holds, step by step.
 
     Args:
-        run: The run directory that training has written.
+        runs: The run directory that training has written; of several, they are side by side.
         config: What to show.
     """
-    run_config = load_config(run)
-    out = config.out or run / "inspect.html"
+    if not 1 <= len(runs) <= MAX_RUNS:
+        raise ValueError(
+            f"{len(runs)} runs are named, and a page has 1 to {MAX_RUNS}; name a run directory: "
+            "python -m mtxl_rl.inspect runs/RUN"
+        )
+    configs = [load_config(run) for run in runs]
+    first = runs[0]
+    out = config.out or (first if len(runs) == 1 else first.parent) / "inspect.html"
     if not out.parent.is_dir():
         raise ValueError(
             f"out={out} is in no folder that is there; make {out.parent}, or set --out"
         )
-    path = checkpoint.newest_checkpoint(run)
-    agent, frames = load_agent(run_config, path, pick_device("cpu"))
     set_threads(1)  # a step of one env is too small to be shared
-    env_id = config.env or run_config.env
-    longest = checkpoint.longest_episode(path)
-    page = page_of(agent, run_config, config, longest, str(run), frames)
+    pages = []
+    for run, run_config in zip(runs, configs, strict=True):
+        path = checkpoint.newest_checkpoint(run)
+        agent, frames = load_agent(run_config, path, pick_device("cpu"))
+        longest = checkpoint.longest_episode(path)
+        num_films = len(runs) * config.episodes
+        pages.append(page_of(agent, run_config, config, longest, str(run), frames, num_films))
+    page = pages[0] if len(pages) == 1 else side_by_side(pages)
     out.write_text(page, encoding="utf-8")
-    print(f"{env_id}, {config.episodes} episodes: open {out} ({len(page) / 1e6:.1f} MB)")
+    env_ids = ", ".join(dict.fromkeys(config.env or each.env for each in configs))
+    print(f"{env_ids}, {config.episodes} episodes: open {out} ({len(page) / 1e6:.1f} MB)")
     return out
 
 
@@ -113,6 +132,7 @@ def page_of(
     longest: int,
     title: str,
     frames: int,
+    num_films: int,
 ) -> str:
     """Play episodes and return the page.
 
@@ -123,6 +143,7 @@ def page_of(
         longest: steps of the longest episode of training, 0 where none has ended.
         title: of the page.
         frames: that the agent was trained for.
+        num_films: episodes that share what a page may hold.
     """
     env_id = config.env or run_config.env
     torch.manual_seed(config.seed)
@@ -132,7 +153,7 @@ def page_of(
         check_spaces(agent, env, env_id)
         max_steps = None if env.has_time_limit else bound_for(longest)
         recorder = Recorder(agent, env)
-        films = [Film(film_bytes(config.episodes)) for _ in range(config.episodes)]
+        films = [Film(film_bytes(num_films)) for _ in range(config.episodes)]
         recordings = [recorder.record(film, max_steps) for film in films]
         pool = list(recordings)
         transformer = transformer_of(agent)
@@ -231,7 +252,7 @@ def _make(
 def main() -> None:
     """Read the options and inspect."""
     with fail_with_one_line():
-        tyro.cli(inspect, prog="python -m mtxl_rl.inspect")
+        tyro.cli(inspect_runs, prog="python -m mtxl_rl.inspect")
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import envs
 from agents.cores.core import CoreKind
 from mtxl_rl import MemoryTransformerXL
 from mtxl_rl.core.long_memory import GatedWrite
-from mtxl_rl.inspect import InspectConfig, inspect
+from mtxl_rl.inspect import InspectConfig, inspect, inspect_runs
 from mtxl_rl.inspector.page import authorship
 from mtxl_rl.inspector.pictures import encode, picture_of, words_of
 from mtxl_rl.inspector.probe import Samples, fit
@@ -294,3 +294,43 @@ def test_a_browser_opens_the_page_and_steps(tmp_path: Path, kind: CoreKind) -> N
         assert body.get_attribute("data-episode") == "1"
         assert "read from memory" in chrome.find_element("id", "now").text
         assert complaints(chrome) == []
+
+
+def test_runs_side_by_side_go_together(tmp_path: Path) -> None:
+    kinds: list[CoreKind] = ["mtxl", "gru"]
+    with browser() as chrome:
+        runs = tuple(small_run(tmp_path / kind, RECALL, kind) for kind in kinds)
+        out = inspect_runs(runs, InspectConfig(episodes=2))
+        assert out == tmp_path / "inspect.html"
+        assert not (tmp_path / "mtxl" / "inspect.html").exists()
+        chrome.get(f"file://{out}")
+        body = chrome.find_element("tag name", "body")
+        assert body.get_attribute("data-ready") == "yes"
+        frames = chrome.find_elements("tag name", "iframe")
+
+        def seen() -> list[tuple[str, str, str]]:
+            found = []
+            for frame in frames:
+                chrome.switch_to.frame(frame)
+                inner = chrome.find_element("tag name", "body")
+                where = [inner.get_attribute(f"data-{name}") for name in ("episode", "step")]
+                cues = [row.text for row in chrome.find_elements("css selector", "#now tr")]
+                found.append((*where, next(cue for cue in cues if cue.startswith("cue before"))))
+                chrome.switch_to.default_content()
+            return found
+
+        body.send_keys("\ue014", "\ue014", "\ue014")  # right: the first run leads
+        assert [each[:2] for each in seen()] == [("0", "3")] * 2
+        chrome.switch_to.frame(frames[1])
+        chrome.find_element("xpath", "//button[text()='episode 2']").click()
+        chrome.find_element("tag name", "body").send_keys("\ue012")  # left
+        chrome.switch_to.default_content()
+        assert [each[:2] for each in seen()] == [("1", "2")] * 2
+        assert len(set(seen())) == 1  # the same level
+        assert complaints(chrome) == []
+
+
+@pytest.mark.parametrize("number", [0, 9])
+def test_a_page_has_one_to_eight_runs(number: int, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=f"{number} runs are named, and a page has 1 to 8"):
+        inspect_runs((tmp_path,) * number, InspectConfig())

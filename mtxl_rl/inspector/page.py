@@ -6,6 +6,7 @@ Shapes: see `mtxl_rl.inspector`.
 from __future__ import annotations
 
 import base64
+import html
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ class Variant:
 
 
 def film_bytes(num_episodes: int) -> int:
-    """Return the bytes of each kind of picture that an episode may keep."""
+    """Return the bytes of each kind of picture that an episode may keep, of all on the page."""
     return int(MAX_BYTES * 0.25 / num_episodes)
 
 
@@ -141,9 +142,19 @@ def html_of(
             "M": transformer.mem_len,
             "W": transformer.seq_len,
         }
-    template = files("mtxl_rl.inspector").joinpath("page.html").read_text(encoding="utf-8")
     text = json.dumps(data, allow_nan=False, separators=(",", ":"))
-    return template.replace("{{data}}", text.replace("</", "<\\/"))  # no end of the script within
+    return _filled("page.html", "data", text.replace("</", "<\\/"))  # no end of the script within
+
+
+def side_by_side(pages: list[str]) -> str:
+    """Return one page with those of several runs, which go from step to step together."""
+    frames = [f'<iframe srcdoc="{html.escape(page)}"></iframe>' for page in pages]
+    return _filled("pages.html", "frames", "\n".join(frames))
+
+
+def _filled(name: str, place: str, text: str) -> str:
+    template = files("mtxl_rl.inspector").joinpath(name).read_text(encoding="utf-8")
+    return template.replace(f"{{{{{place}}}}}", text)
 
 
 def changes(recording: Recording) -> Float[np.ndarray, "A R"]:
