@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,8 @@ from small_run import small_run
 
 from examples import own_core, ppo_in_one_file
 from mtxl_rl.export import ExportConfig, export
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_ppo_in_one_file_trains() -> None:
@@ -23,6 +28,26 @@ def test_ppo_in_one_file_trains() -> None:
 
 def test_a_core_of_ones_own_trains() -> None:
     assert 0 < own_core.main(num_updates=2, num_envs=8) < 1
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # that little is trained
+def test_the_notebook_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its code cells one after the other, trained for one update instead of until it is learned."""
+    notebook = json.loads((ROOT / "examples" / "recall.ipynb").read_text(encoding="utf-8"))
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert all(cell["outputs"] == [] for cell in cells)  # none is kept
+    display = types.ModuleType("IPython.display")  # which need not be installed
+    vars(display)["IFrame"] = lambda page, **_: Path(page).stat()
+    monkeypatch.setitem(sys.modules, "IPython", types.ModuleType("IPython"))
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    monkeypatch.setenv("FRAMES", "8192")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for cell in cells:
+        exec("".join(cell["source"]), names)
+    assert names["page"].stat().st_size > 50_000
+    assert names["step"].success.shape == (100,)
 
 
 @pytest.mark.filterwarnings("ignore")  # torchrl's own
