@@ -68,4 +68,5 @@ def test_every_file_it_names_exists() -> None:
     folders = re.findall(r"\b(\w+)/", tree)
     assert len(folders) > 10
     for folder in folders:
-        assert (*root.glob(folder), *root.glob(f"[a-z]*/{folder}")), folder
+        found = [*root.glob(folder), *root.glob(f"[a-z]*/{folder}")]
+        assert found, folder
