@@ -12,6 +12,7 @@ project = "mtxl-rl"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 smartquotes = False  # which makes one dash of the two of an option
+highlight_language = "none"
 default_role = "code"  # of one pair of backquotes, as in Markdown
 toc_object_entries_show_parents = "hide"
 python_maximum_signature_line_length = 88
