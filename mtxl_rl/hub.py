@@ -41,8 +41,9 @@ def pull(repo_id: str) -> Path:
         ValueError: without huggingface_hub, or when there is no such repository to be had.
     """
     repo_id = repo_id.removeprefix(PREFIX)
+    api = _api()
     try:
-        return Path(_api().snapshot_download(repo_id))
+        return Path(api.snapshot_download(repo_id))
     except (OSError, ValueError) as error:
         raise _refused(f"{repo_id} cannot be read", error) from error
 

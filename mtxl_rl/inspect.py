@@ -110,6 +110,8 @@ def inspect_runs(
         raise ValueError(
             f"out={out} is in no folder that is there; make {out.parent}, or set --out"
         )
+    if out.is_dir():
+        raise ValueError(f"out={out} is a folder; name a file in it: --out {out}/inspect.html")
     set_threads(1)  # a step of one env is too small to be shared
     pages = []
     for run, run_config in zip(runs, configs, strict=True):

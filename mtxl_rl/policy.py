@@ -105,6 +105,11 @@ class Policy:
         Raises:
             ValueError: for what does not fit the agent's environment, or the state.
         """
+        if not (state is None or isinstance(state, PolicyState)):
+            raise ValueError(
+                f"the state is of type {type(state).__name__}; pass the one that act returned with "
+                "the last action, or None where an episode starts"
+            )
         fields, is_batch, is_tensors = self.form.read(observation)
         device = self.agent.device
         seen = self.agent.see({name: tensor.to(device) for name, tensor in fields.items()})

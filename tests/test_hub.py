@@ -116,5 +116,7 @@ def test_what_cannot_be_had_is_one_line(
         policy.push("me/file")
     monkeypatch.undo()
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(ValueError, match=r"^the Hub needs huggingface_hub; pip install"):
+        mtxl_rl.load("hf://me/recall")
     with pytest.raises(ValueError, match=r'pip install -e "\.\[hub\]"'):
         policy.push("me/recall")

@@ -273,6 +273,8 @@ def test_an_episode_of_ten_thousand_steps_is_a_small_page(tmp_path: Path, run: P
 def test_a_folder_that_is_not_there_is_said(run: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="in no folder that is there"):
         inspect(run, InspectConfig(out=tmp_path / "none" / "page.html"))
+    with pytest.raises(ValueError, match="is a folder; name a file in it"):
+        inspect(run, InspectConfig(out=tmp_path))
     with pytest.raises(ValueError, match="episodes=0 must be from 1 to 20"):
         InspectConfig(episodes=0)
 

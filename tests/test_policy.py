@@ -121,8 +121,10 @@ def test_what_does_not_fit_is_one_line(run: Path) -> None:
         (({"image": image[:5], "direction": 1},), "does not fit"),
         (({"image": image + 99, "direction": 1},), "category 99"),
         (({"image": torch.zeros(7, 7, 3)},), "has tensors"),
-        (({"image": image[None].repeat(2, 0), "direction": np.ones(2)}, state), "of 1 envs"),
+        (({"image": image[None].repeat(2, 0), "direction": np.ones(2, int)}, state), "of 1 envs"),
         ((observation, state, np.zeros(3)), "reward is"),
+        ((observation, 0.0), "the state is of type float; pass the one that act returned"),
+        (({"image": image, "direction": 1.0},), "floats, where"),
     ]
     for arguments, message in wrong:
         with pytest.raises(ValueError, match=message) as error:

@@ -53,6 +53,10 @@ class SingleForm:
         path, leaf = leaves(self.original_space)[0]
         try:
             parts = {path: pick(observation, path) for path, _ in leaves(self.original_space)}
+            for name, space in leaves(self.original_space):
+                is_whole = isinstance(space, spaces.Discrete | spaces.MultiDiscrete)
+                if is_whole and np.asarray(parts[name]).dtype.kind == "f":
+                    raise TypeError(f"floats, where {space} holds whole numbers")
             is_batch = _is_batch(parts[path], leaf)
             batch = observation if is_batch else _batch_of_one(observation, self.original_space)
             fields = self._flatten(batch)
