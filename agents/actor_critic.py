@@ -15,7 +15,8 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from agents.actions import ACTION_MASK, ActionDistribution, ActionHead, has_mask
-from agents.cores.core import CoreConfig, make_core, state_size
+from agents.cores.core import make_core, state_size
+from agents.cores.core_config import CoreConfig
 from agents.encoder import Encoder
 from agents.running import ReturnScale, Standardised
 
