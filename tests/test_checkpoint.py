@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from gymnasium import spaces
 from torch import nn
 
 from agents.actor_critic import ActorCritic
-from agents.cores.core import core_config
+from agents.cores.core import CORES, core_config
 from agents.ppo import PPOConfig
 from mtxl_rl.config import TrainConfig, from_json, to_json
 from mtxl_rl.runs import checkpoint
@@ -163,8 +164,25 @@ def test_what_is_no_checkpoint_is_one_clear_error(run_dir: Path) -> None:
 def test_an_unknown_option_names_the_nearest() -> None:
     values = to_json(CONFIG)
     values["core"]["mem_length"] = 3
-    with pytest.raises(ValueError, match=r"core.mem_length is not an option; did you mean core\."):
+    with pytest.raises(ValueError, match=r"mem_length is not an option .*; did you mean core\."):
         from_json(values)
+
+
+def test_a_run_from_when_every_core_had_all_options_is_what_it_was() -> None:
+    everything: dict[str, Any] = {
+        "dim": 32, "depth": 1, "chrono": None, "past_action": True, "image_size": 84,
+        "norm_observations": False, "heads": 4, "seq_len": 16, "mem_len": 16, "lmem_len": None,
+        "gate": "gru", "memory_layers": None, "num_mem_kv": 0, "mem_write": "gated",
+        "mem_write_iters": 2, "mem_write_gain": 4.0, "mogrify": False, "ff_glu": False,
+        "one_kv_head": False, "bptt_segments": None,
+    }  # fmt: skip
+    for kind in CORES:
+        core = from_json({"core": everything | {"kind": kind}}).core
+        assert core == core_config(kind, dim=32, depth=1)
+    gtrxl = {"kind": "gtrxl", "lmem_len": 0, "bptt_segments": 2}
+    assert from_json({"core": everything | gtrxl}).core == core_config("gtrxl", dim=32, depth=1)
+    with pytest.raises(ValueError, match=r"core\.mem_len has no effect on the core gru"):
+        from_json({"core": everything | {"kind": "gru", "mem_len": 8}})
 
 
 def test_a_run_from_before_the_gated_write_goes_on_with_the_seeds() -> None:

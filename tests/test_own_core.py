@@ -23,7 +23,8 @@ from mtxl_rl.train import read_options, train
 DOCS = Path(__file__).parents[1] / "docs"
 KIND = "my_cores:Leaky"
 TINY = ["--env", "mtxl/Recall6-v0", "--num-envs", "4", "--ppo.rollout-len", "8",
-        "--eval-episodes", "4", "--device", "cpu", "--core.dim", "8"]  # fmt: skip
+        "--eval-episodes", "4", "--device", "cpu", "--core.dim", "8",
+        "--num-threads", "1"]  # fmt: skip
 BROKEN = """
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -98,7 +99,7 @@ def test_trains_is_evaluated_resumed_exported_and_a_row_of_a_table(tmp_path: Pat
         read_options(["--resume", str(run), "--core.max-time", "60"])
     train(read_options(["--resume", str(run), "--total-frames", "128"]))
     assert json.loads((run / "evaluation.json").read_text())["frames"] == 128
-    evaluate.evaluate(run, evaluate.EvaluateConfig(episodes=4, memory="cleared"))
+    evaluate.evaluate(run, evaluate.EvaluateConfig(episodes=4, num_threads=1, memory="cleared"))
     agent = policy.load(run, device="cpu").agent
     step = export.ActingStep(agent)
     assert export.check(agent, lambda inputs: list(step(*inputs.values())), 30) < 1e-4

@@ -14,7 +14,7 @@ from torch.testing import assert_close
 import envs
 from agents.actor_critic import ActorCritic
 from agents.cores.core import CORES, CoreKind, core_config
-from agents.encoder import GridEncoder
+from agents.encoders.parts import GridEncoder
 from agents.ppo import (
     PPO,
     Minibatch,

@@ -28,6 +28,11 @@ class CoreConfig:
     them it needs that of the core."""
     image_size: Annotated[int, tyro.conf.arg(aliases=["--image-size"])] = 84
     """Longest side of a picture, in pixels; larger ones are made smaller, in proportion."""
+    encoder: Annotated[
+        tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(aliases=["--encoder"])
+    ] = ()
+    """What reads the observation instead of ours: module:Class for all of it, or PART=module:Class
+    for one part; once for each. See docs/your_own_encoder.md."""
     norm_observations: bool = False
     """Standardise vectors in the observation by their running mean and deviation, which checkpoints
     hold. It pays where their numbers are of very different size, or lie far from 0."""
