@@ -48,6 +48,12 @@ class NoDefault(BaselineCore):
         size: int
 
 
+class OfLists(BaselineCore):
+    @dataclass(frozen=True, kw_only=True)
+    class Config(CoreConfig):
+        sizes: list[int] | None = None
+
+
 class Unfinished(nn.Module):
     Config = CoreConfig
 
@@ -155,6 +161,7 @@ def test_its_options_are_in_the_help(capsys: pytest.CaptureFixture[str]) -> None
         ("broken_cores:NoConfig", "has Config=None, which must be a dataclass of its options"),
         ("broken_cores:Undecorated", "which must be a dataclass of its options"),
         ("broken_cores:NoDefault", "has the option size without a default; give it one"),
+        ("broken_cores:OfLists", "has the option sizes of list[int] | None, which config.json"),
         (
             "broken_cores:Unfinished",
             "has no segment_len, memories, description, initial_state, act",

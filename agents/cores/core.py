@@ -8,7 +8,18 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, fields
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from types import UnionType
+from typing import (
+    Any,
+    ClassVar,
+    Literal,
+    Protocol,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    runtime_checkable,
+)
 
 import torch
 from jaxtyping import Bool, Float
@@ -169,11 +180,26 @@ def _check_config(kind: str, config: Any) -> None:
             f"core.kind={kind!r} has Config={config!r}, which must be a dataclass of its options, "
             "a subclass of agents.cores.CoreConfig under @dataclass(frozen=True, kw_only=True)"
         )
+    types = get_type_hints(config)
     for option in fields(config):
-        if option.default is MISSING and option.default_factory is MISSING:
+        if option.default is MISSING:
             raise ValueError(
                 f"core.kind={kind!r} has the option {option.name} without a default; give it one"
             )
+        if not _is_plain(types[option.name]):
+            raise ValueError(
+                f"core.kind={kind!r} has the option {option.name} of {types[option.name]}, which "
+                "config.json does not hold; use bool, int, float, str, Literal, a tuple of one of "
+                "them, or None beside it"
+            )
+
+
+def _is_plain(kind: Any) -> bool:
+    if get_origin(kind) is Literal:
+        return True
+    if get_origin(kind) in (tuple, Union, UnionType):
+        return all(_is_plain(part) for part in get_args(kind) if part is not Ellipsis)
+    return kind in (bool, int, float, str, type(None))
 
 
 def core_config(kind: str = "mtxl", **options: Any) -> CoreConfig:
