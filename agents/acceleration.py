@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from agents.actor_critic import ActorCritic
-from agents.cores.memory_core import MemoryCore
 from agents.ppo import PPO, SKIPPED_TAG
 from agents.rollout import Carry, Env, Rollout, SplitEnv, collect, collect_on_device
 from agents.trees import map_tensors
@@ -105,39 +104,29 @@ def _reason(error: BaseException) -> str:
 
 
 def compile_(trainer: Trainer) -> Trainer:
-    """Compile the parts of a memory core, and run each once, forwards and backwards.
-
-    The parts are small, so that each is compiled once for all layers and segments.
+    """Compile the core, and run it once, forwards and backwards.
 
     Raises:
         ValueError: for a core or a rollout that has no fixed shapes.
         Exception: what the compiler raises; the core is as it was then.
     """
     core = trainer.agent.core
-    if not isinstance(core, MemoryCore):
-        raise ValueError("of the cores only mtxl and gtrxl are compiled")
     _check_whole_segments(trainer)
-    transformer = core.transformer
-    parts = [*transformer.layers, *([transformer.long_memory] if transformer.long_memory else [])]
-    for part in parts:
-        part.compile(dynamic=False)
-    transformer.advance_ = torch.compile(transformer.advance_, dynamic=False)
+    core.compile_()
     try:
         _try_out(trainer)
     except Exception:
-        for part in parts:
-            part._compiled_call_impl = None  # what nn.Module.compile sets
-        del transformer.advance_
+        core.uncompile_()
         raise
     return replace(trainer, form="compiled")
 
 
 def _check_whole_segments(trainer: Trainer) -> None:
-    core = trainer.agent.core
-    if isinstance(core, MemoryCore) and trainer.num_steps % core.transformer.seq_len:
+    segment_len = trainer.agent.core.segment_len
+    if trainer.num_steps % segment_len:
         raise ValueError(
-            f"rollout_len={trainer.num_steps} is not a multiple of seq_len="
-            f"{core.transformer.seq_len}; set --ppo.rollout-len or --core.seq-len so that it is"
+            f"rollout_len={trainer.num_steps} is not a multiple of seq_len={segment_len}; set "
+            "--ppo.rollout-len or --core.seq-len so that it is"
         )
 
 

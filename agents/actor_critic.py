@@ -15,8 +15,9 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from agents.actions import ACTION_MASK, ActionDistribution, ActionHead, has_mask
-from agents.cores.core import CoreConfig, make_core, state_size
-from agents.encoder import Encoder
+from agents.cores.core import make_core, state_size
+from agents.cores.core_config import CoreConfig
+from agents.encoders.encoder import Encoder
 from agents.running import ReturnScale, Standardised
 
 
@@ -52,7 +53,7 @@ class ActorCritic(nn.Module):
         """Whether the previous action and reward are seen: a core without memory must not have
         them, because an agent can write what it must remember into its own actions."""
         self.has_mask = has_mask(observation_space, action_space)
-        self.encoder = Encoder(observation_space, config.dim, config.image_size)
+        self.encoder = Encoder(observation_space, config.dim, config.image_size, config.encoder)
         self.norm_names = _vectors(observation_space) if config.norm_observations else []
         """Parts of the observation that are standardised."""
         self.observations = nn.ModuleList(

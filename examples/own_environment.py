@@ -55,14 +55,14 @@ if "Echo-v0" not in gymnasium.registry:
 def main(run_dir: Path, total_frames: int = 150_000) -> float:
     """Train, write the inspector's page, and act in one's own loop; return the success rate."""
     import mtxl_rl
-    from agents.cores.core import CoreConfig
+    from agents.cores.core import core_config
     from mtxl_rl.config import TrainConfig
     from mtxl_rl.inspect import InspectConfig, inspect
     from mtxl_rl.train import train
 
     train(TrainConfig(
         env="examples.own_environment:Echo-v0",
-        core=CoreConfig(mem_len=2, seq_len=4),  # so short that the long memory is needed
+        core=core_config(mem_len=2, seq_len=4),  # so short that the long memory is needed
         total_frames=total_frames, stop_at_success=0.98, eval_episodes=20, num_threads=1,
         compile="off", run_dir=run_dir,
     ))  # fmt: skip

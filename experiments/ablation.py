@@ -19,17 +19,19 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from agents.cores.core import CoreConfig
+from agents.cores.memory_core import MTXLConfig
 from experiments.grids.grid import make_cells, parse_axes, run_cells
 from experiments.grids.widths import Size
 from experiments.plots import plot
 from mtxl_rl.command import fail_with_one_line
 from mtxl_rl.config import Place, TrainConfig, num_cores, pick_device, short_name
+from mtxl_rl.options import of_kind
 from mtxl_rl.signals import heeded
 
 Base = Annotated[TrainConfig, tyro.conf.arg(name="")]
@@ -69,8 +71,13 @@ def memory_lengths(
         mem_len: Steps of short memory.
         lmem_len: Slots of long memory.
     """
+    if not isinstance(base.core, MTXLConfig):
+        raise ValueError(
+            f"core.kind={base.core.kind} has no two lengths of memory; leave out --core.kind, or "
+            "use grid"
+        )
     for name, given in (("mem_len", base.core.mem_len), ("lmem_len", base.core.lmem_len)):
-        if given != getattr(CoreConfig, name):
+        if given != getattr(MTXLConfig, name):
             raise ValueError(f"core.{name}={given} is varied here; set --{name.replace('_', '-')}")
     axes = {
         "core.mem_len": [str(length) for length in mem_len],
@@ -137,10 +144,12 @@ def main() -> None:
     for number in heeded():
         signal.signal(number, _stop)
     with fail_with_one_line("the same command goes on with the grid"):
+        arguments = ["memory_lengths" if arg == "memory-lengths" else arg for arg in sys.argv[1:]]
+        base = of_kind(TrainConfig(), arguments)
         tyro.extras.subcommand_cli_from_dict(
-            {"memory_lengths": memory_lengths, "grid": grid},
+            {each.__name__: partial(each, base=base) for each in (memory_lengths, grid)},
             prog="python -m experiments.ablation",
-            args=["memory_lengths" if arg == "memory-lengths" else arg for arg in sys.argv[1:]],
+            args=arguments,
             sort_subcommands=False,
         )
 

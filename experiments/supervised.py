@@ -18,6 +18,7 @@ Shapes: B envs, T steps.
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -27,13 +28,15 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-import tyro
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from agents.cores.core import Core, CoreConfig, make_core
+from agents.cores.core import Core, make_core
+from agents.cores.core_config import CoreConfig
 from agents.cores.initialization import init_weights
+from agents.cores.memory_core import MTXLConfig
 from mtxl_rl.command import fail_with_one_line
+from mtxl_rl.options import read
 
 NUM_SYMBOLS = 4
 """Of the task `back`."""
@@ -78,7 +81,7 @@ class TrialConfig:
     """One trial each."""
     num_threads: int = 1
     """CPU threads of torch."""
-    core: CoreConfig = field(default_factory=CoreConfig)
+    core: CoreConfig = field(default_factory=MTXLConfig)
 
     def __post_init__(self) -> None:
         names = ("distance", "items", "shows", "episodes", "updates", "num_envs", "report_every")
@@ -275,4 +278,4 @@ def main(config: TrialConfig) -> None:
 
 if __name__ == "__main__":
     with fail_with_one_line():
-        main(tyro.cli(TrialConfig, description=__doc__))
+        main(read(TrialConfig(), sys.argv[1:], description=__doc__))

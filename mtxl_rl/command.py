@@ -68,17 +68,27 @@ def fill_help(config_class: type) -> None:
 
     tyro keeps the line breaks of the docstrings below the fields.
     """
-    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(config_class))).body
-    assert isinstance(tree, ast.ClassDef)
     fields = {field.name: field for field in dataclasses.fields(config_class)}
-    for statement, below in pairwise(tree.body):
-        if not (isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)):
+    for owner in config_class.__mro__:
+        if not dataclasses.is_dataclass(owner):
             continue
-        field = fields[statement.target.id]
-        if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
-            field.metadata = {"help": " ".join(str(below.value.value).split())}  # type: ignore[assignment]
-        elif dataclasses.is_dataclass(field.default_factory):
-            fill_help(field.default_factory)  # type: ignore[arg-type]
+        try:
+            (tree,) = ast.parse(textwrap.dedent(inspect.getsource(owner))).body
+        except (OSError, SyntaxError):  # made where there is no file
+            continue
+        assert isinstance(tree, ast.ClassDef)
+        for statement, below in pairwise([*tree.body, ast.Pass()]):
+            if not (
+                isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name)
+            ):
+                continue
+            field = fields.get(statement.target.id)
+            if field is None or field.metadata:  # of the class, or filled
+                continue
+            if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
+                field.metadata = {"help": " ".join(str(below.value.value).split())}  # type: ignore[assignment]
+            elif dataclasses.is_dataclass(field.default_factory):
+                fill_help(field.default_factory)  # type: ignore[arg-type]
 
 
 @contextmanager

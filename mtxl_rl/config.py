@@ -19,7 +19,9 @@ import torch
 import tyro
 from gymnasium import spaces
 
-from agents.cores.core import CoreConfig
+from agents.cores.core import CORES, check_options, find_core, option_names
+from agents.cores.core_config import CoreConfig
+from agents.cores.memory_core import MTXLConfig
 from agents.ppo import PPOConfig, check_minibatches
 from envs import Backend, Vectorize
 from envs.wrapped.processes import num_cores
@@ -192,7 +194,7 @@ class TrainConfig:
     own limit; where it has none, at ten times the longest episode of training."""
     env_timeout: float | None = 60.0
     """Seconds that a step or a reset of one Gymnasium environment may take; None: any time."""
-    core: CoreConfig = field(default_factory=CoreConfig)
+    core: CoreConfig = field(default_factory=MTXLConfig)
     ppo: PPOConfig = field(default_factory=PPOConfig)
 
     def __post_init__(self) -> None:
@@ -435,10 +437,30 @@ def from_json(values: dict[str, Any]) -> TrainConfig:
         ValueError: for a name that is not an option, or a value that an option rejects.
     """
     values = dict(values)
-    core = _known(CoreConfig, _of_today(values.pop("core", {})), "core.")
+    core = _core_from_json(values.pop("core", {}))
     ppo = _known(PPOConfig, _without_value_clipping(values.pop("ppo", {})), "ppo.")
     values = _known(TrainConfig, values, "")
-    return TrainConfig(**values, core=CoreConfig(**core), ppo=PPOConfig(**ppo))
+    return TrainConfig(**values, core=core, ppo=PPOConfig(**ppo))
+
+
+def _core_from_json(values: Any) -> CoreConfig:
+    values = _of_today(values)
+    kind = values.get("kind", "mtxl") if isinstance(values, dict) else None
+    if not isinstance(kind, str):
+        raise ValueError(f"core={values!r} must be an object of options, and its kind a text")
+    config_class = find_core(kind).Config
+    values = {name: value for name, value in values.items() if not _is_idle(kind, name, value)}
+    check_options(kind, values)
+    return config_class(**{"kind": kind, **_known(config_class, values, "core.")})
+
+
+def _is_idle(kind: str, name: str, value: Any) -> bool:
+    """Return whether an option is another core's, and left out: once all cores had all options."""
+    if name in option_names(kind):
+        return name == "lmem_len" and value is None
+    defaults = [getattr(find_core(other).Config, name) for other in CORES
+                if name in option_names(other)]  # fmt: skip
+    return bool(defaults) and (not value or value in defaults or name == "bptt_segments")
 
 
 def _of_today(core: Any) -> Any:

@@ -28,7 +28,7 @@ import tyro
 from torch import Tensor
 
 from agents.actor_critic import ActorCritic
-from mtxl_rl.acting_step import ActingStep, first_state
+from mtxl_rl.acting_step import ActingStep
 from mtxl_rl.command import fail_with_one_line
 from mtxl_rl.config import Place, set_threads
 from mtxl_rl.policy import Policy, load, numbers_of
@@ -88,7 +88,7 @@ def check(
         ValueError: where it is above `TOLERANCE`.
     """
     rng = np.random.default_rng(1)
-    state, named = agent.initial_state(1), first_state(agent)
+    state, named = agent.initial_state(1), agent.core.first_tensors()
     largest = 0.0
     for step in range(num_steps):
         inputs = example_inputs(agent, rng)
@@ -121,7 +121,7 @@ def export_policy(policy: Policy, out: Path, form: Literal["onnx", "torch"]) -> 
     agent = policy.agent
     agent.precision = torch.float32
     step = ActingStep(agent).eval()
-    inputs = {**example_inputs(agent, np.random.default_rng(1)), **first_state(agent)}
+    inputs = {**example_inputs(agent, np.random.default_rng(1)), **agent.core.first_tensors()}
     outputs = ["policy", "value", *(f"{name}_after" for name in step.state_names)]
     arguments = tuple(inputs.values())
     with torch.no_grad(), warnings.catch_warnings():
@@ -148,7 +148,7 @@ def _note(out: Path, agent: ActorCritic) -> None:
     """Write into an ONNX file what its caller must know of the actions."""
     onnx = _need("onnx")
     model = onnx.load(out)
-    parts = {"choices": agent.actor.sizes, "state": list(first_state(agent))}
+    parts = {"choices": agent.actor.sizes, "state": list(agent.core.first_tensors())}
     onnx.helper.set_model_props(model, {"mtxl_rl": json.dumps(parts)})
     onnx.save(model, out)
 

@@ -46,7 +46,6 @@ from mtxl_rl.inspector.recording import (
     Recorder,
     Recording,
     memory_of,
-    transformer_of,
 )
 from mtxl_rl.inspector.replay import find_donor, replay
 from mtxl_rl.runs import checkpoint
@@ -158,8 +157,7 @@ def page_of(
         films = [Film(film_bytes(num_films)) for _ in range(config.episodes)]
         recordings = [recorder.record(film, max_steps) for film in films]
         pool = list(recordings)
-        transformer = transformer_of(agent)
-        if transformer is not None and transformer.lmem_len:
+        if "long" in agent.core.memories:
             while len(pool) < MAX_DONORS and not all(find_donor(r, pool) for r in recordings):
                 pool.append(recorder.record(max_steps=DONOR_STEPS))
         has_cue = env.has_cue
@@ -179,8 +177,7 @@ def page_of(
 def _variants(agent: ActorCritic, recording: Recording, pool: list[Recording]) -> list[Variant]:
     if not agent.core.has_memory:
         return []
-    transformer = transformer_of(agent)
-    has_slots = transformer is not None and transformer.lmem_len > 0
+    has_slots = "long" in agent.core.memories
     name = "without its long memory" if has_slots else "without its memory"
     cleared = replay(agent, recording, is_cleared=True)
     variants = [Variant(name, "without", CLEARED, cleared)]

@@ -20,11 +20,9 @@ import mtxl_rl.siblings  # noqa: F401
 
 # isort: split
 import torch
-import tyro
 
 import envs
 from agents.actor_critic import ActorCritic
-from agents.cores.memory_core import MemoryCore
 from mtxl_rl.command import RunFailed, fail_with_one_line, fill_help
 from mtxl_rl.config import (
     EvaluateConfig,
@@ -44,6 +42,7 @@ from mtxl_rl.evaluations.evaluation import (
     seed_generators,
 )
 from mtxl_rl.evaluations.interventions import RECEIVERS, fitting_interventions
+from mtxl_rl.options import given, read
 from mtxl_rl.run import Run, check_changes
 from mtxl_rl.runs import checkpoint
 from mtxl_rl.runs.metrics import Evaluation
@@ -142,11 +141,8 @@ def _introduce(run: Run) -> None:
           f"floats of state, {agent.device}, {precision}, {run.trainer.form}")  # fmt: skip
     for name, words in agent.encoder.reads.items():
         say(f"Sees:         {name}: {words}")
-    if isinstance(agent.core, MemoryCore):
-        transformer = agent.core.transformer
-        first, last = transformer.reach
-        slots = transformer.lmem_len or "no"
-        say(f"Memory:       of the last {first} to {last} steps, and {slots} slots of long memory")
+    if agent.core.description:
+        say(f"Memory:       {agent.core.description}")
     actions = agent.actor.describe() or "only those that action_mask allows" * agent.has_mask
     if actions:
         say(f"Actions:      {actions}")
@@ -252,12 +248,12 @@ def _out_of_memory_words(config: TrainConfig) -> Iterator[None]:
         is_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
         if not is_of_memory and "can't allocate memory" not in str(error):  # torch's, on a CPU
             raise
-        core, ppo = config.core.resolved, config.ppo
+        core, ppo = dataclasses.asdict(config.core), config.ppo
+        sizes = [f"{k}={core[k]}" for k in ("dim", "depth", "seq_len", "mem_len") if k in core]
         lines = str(error).strip().splitlines() or [type(error).__name__]
         raise RunFailed(
             f"out of memory with num_envs={config.num_envs}, rollout_len={ppo.rollout_len}, "
-            f"num_minibatches={ppo.num_minibatches}, dim={core.dim}, depth={core.depth}, "
-            f"seq_len={core.seq_len}, mem_len={core.mem_len}: {lines[0]}. Raise "
+            f"num_minibatches={ppo.num_minibatches}, {', '.join(sizes)}: {lines[0]}. Raise "
             "--ppo.num-minibatches, which makes the steps of an update smaller, or lower "
             "--num-envs or --ppo.rollout-len"
         ) from error
@@ -276,21 +272,17 @@ def read_options(arguments: Sequence[str]) -> TrainConfig:
             raise ValueError(
                 f"{arguments[0]!r} stands alone; name the environment by --env {arguments[0]}"
             )
-        return tyro.cli(TrainConfig, prog=PROGRAM, args=arguments)
+        return read(TrainConfig(), arguments, prog=PROGRAM)
     saved = dataclasses.replace(load_config(run_dir), resume=run_dir)
-    config = tyro.cli(TrainConfig, prog=PROGRAM, args=arguments, default=saved)
+    config = read(saved, arguments, prog=PROGRAM)
     check_changes(config)
     return config
 
 
 def _resumed(arguments: Sequence[str]) -> Path | None:
     """Return the value of --resume, before the other options can be read."""
-    for index, argument in enumerate(arguments):
-        name, _, value = argument.partition("=")
-        if name == "--resume":
-            value = value or (arguments[index + 1] if index + 1 < len(arguments) else "")
-            return read_place(value) if value not in ("", "None") else None
-    return None
+    value = given(arguments, "--resume")
+    return read_place(value) if value not in (None, "", "None") else None
 
 
 def main() -> None:

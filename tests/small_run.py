@@ -9,7 +9,7 @@ import torch
 
 import envs
 from agents.actor_critic import ActorCritic
-from agents.cores.core import CoreConfig, CoreKind
+from agents.cores.core import CoreKind, core_config
 from mtxl_rl.config import TrainConfig
 from mtxl_rl.runs.checkpoint import save_checkpoint
 from mtxl_rl.runs.run_directory import create_run
@@ -23,7 +23,7 @@ def small_run(folder: Path, env: str, kind: CoreKind = "mtxl", **options: Any) -
     """Write a run of an agent with random weights, whose heads are large enough to be seen."""
     torch.manual_seed(7)
     sizes = MTXL if kind == "mtxl" else {"dim": 12, "depth": 2}
-    core = CoreConfig(kind=kind, **{**sizes, **options})
+    core = core_config(kind=kind, **{**sizes, **options})
     config = TrainConfig(env=env, core=core, device="cpu", num_threads=1)
     batch = envs.make(env, 1)
     agent = ActorCritic(batch.observation_space, batch.action_space, config.core)

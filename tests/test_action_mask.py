@@ -14,7 +14,7 @@ from torch.testing import assert_close
 import envs
 from agents.acceleration import Trainer
 from agents.actor_critic import ActorCritic
-from agents.cores.core import CoreConfig
+from agents.cores.core import core_config
 from agents.ppo import PPO, PPOConfig
 from agents.rollout import start
 from envs.wrapped.guarded_env import EnvError
@@ -104,7 +104,7 @@ def test_no_masked_action_is_taken_in_training_or_evaluation(env_id: str) -> Non
     """The environment raises at one; training's ratio is 1, so it has the same mask."""
     torch.manual_seed(0)
     env = envs.make(env_id, NUM_ENVS, seed=3)
-    core = CoreConfig(dim=16, depth=1, heads=2, seq_len=4, mem_len=3)
+    core = core_config(dim=16, depth=1, heads=2, seq_len=4, mem_len=3)
     agent = ActorCritic(env.observation_space, env.action_space, core)
     assert agent.has_mask
     with torch.no_grad():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from gymnasium import spaces
 from torch import nn
 
 from agents.actor_critic import ActorCritic
-from agents.cores.core import CoreConfig
+from agents.cores.core import CORES, core_config
 from agents.ppo import PPOConfig
 from mtxl_rl.config import TrainConfig, from_json, to_json
 from mtxl_rl.runs import checkpoint
@@ -19,7 +20,7 @@ from mtxl_rl.runs.run_directory import create_run, load_config
 
 CONFIG = TrainConfig(
     run_dir=Path("somewhere"),
-    core=CoreConfig(dim=32, memory_layers=(1, 2)),
+    core=core_config(dim=32, memory_layers=(1, 2)),
     ppo=PPOConfig(target_kl=0.1),
 )
 
@@ -119,7 +120,7 @@ def test_a_save_that_fails_keeps_what_was_there(
 
 def test_checkpoint_of_another_configuration_is_refused(run_dir: Path) -> None:
     saved = checkpoint.save_checkpoint(run_dir, CONFIG, make_model(), 1)
-    other = TrainConfig(env="CartPole-v1", core=CoreConfig(dim=64, memory_layers=(1, 2)))
+    other = TrainConfig(env="CartPole-v1", core=core_config(dim=64, memory_layers=(1, 2)))
     with pytest.raises(ValueError, match="is of another configuration") as error:
         checkpoint.load_checkpoint(saved, other, make_model())
     assert "env is 'MiniGrid-MemoryS11-v0' in the checkpoint and 'CartPole-v1'" in str(error.value)
@@ -163,19 +164,36 @@ def test_what_is_no_checkpoint_is_one_clear_error(run_dir: Path) -> None:
 def test_an_unknown_option_names_the_nearest() -> None:
     values = to_json(CONFIG)
     values["core"]["mem_length"] = 3
-    with pytest.raises(ValueError, match=r"core.mem_length is not an option; did you mean core\."):
+    with pytest.raises(ValueError, match=r"mem_length is not an option .*; did you mean core\."):
         from_json(values)
+
+
+def test_a_run_from_when_every_core_had_all_options_is_what_it_was() -> None:
+    everything: dict[str, Any] = {
+        "dim": 32, "depth": 1, "chrono": None, "past_action": True, "image_size": 84,
+        "norm_observations": False, "heads": 4, "seq_len": 16, "mem_len": 16, "lmem_len": None,
+        "gate": "gru", "memory_layers": None, "num_mem_kv": 0, "mem_write": "gated",
+        "mem_write_iters": 2, "mem_write_gain": 4.0, "mogrify": False, "ff_glu": False,
+        "one_kv_head": False, "bptt_segments": None,
+    }  # fmt: skip
+    for kind in CORES:
+        core = from_json({"core": everything | {"kind": kind}}).core
+        assert core == core_config(kind, dim=32, depth=1)
+    gtrxl = {"kind": "gtrxl", "lmem_len": 0, "bptt_segments": 2}
+    assert from_json({"core": everything | gtrxl}).core == core_config("gtrxl", dim=32, depth=1)
+    with pytest.raises(ValueError, match=r"core\.mem_len has no effect on the core gru"):
+        from_json({"core": everything | {"kind": "gru", "mem_len": 8}})
 
 
 def test_a_run_from_before_the_gated_write_goes_on_with_the_seeds() -> None:
     old = {"mem_write_positions": False, "mem_write_holds": False, "mem_write_retention": 0.5}
-    for kind, write, gate in (
-        ("mtxl", "seed", "nbrc"), ("gtrxl", "gated", "gru"), ("gru", "gated", "gru")
-    ):  # fmt: skip
-        core = from_json({"core": {"kind": kind, "gate": None, **old}}).core
-        assert (core.mem_write, core.gate) == (write, gate)
-    without_slots = from_json({"core": {"lmem_len": 0, **old}})
-    assert without_slots.core.mem_write == "gated"
+    for kind, expected in (
+        ("mtxl", core_config(mem_write="seed", gate="nbrc")),
+        ("gtrxl", core_config("gtrxl", gate="gru")),
+        ("gru", core_config("gru")),
+    ):
+        assert from_json({"core": {"kind": kind, "gate": None, **old}}).core == expected
+    assert from_json({"core": {"lmem_len": 0, **old}}).core == core_config(lmem_len=0, gate="nbrc")
     for patch in ({"mem_write_positions": True}, {"mem_write_retention": 0.9}):
         (name,) = patch
         with pytest.raises(ValueError, match=f"core.{name}={patch[name]}, which is gone"):
@@ -184,10 +202,13 @@ def test_a_run_from_before_the_gated_write_goes_on_with_the_seeds() -> None:
 
 def test_a_run_from_before_the_patches_goes_on_and_what_did_nothing_is_left_out() -> None:
     older = {"kind": "mtxl", "gate": None, "memory_layers": None, "bptt_segments": None}
-    assert from_json({"core": older | {"mem_write_iters": 3}}).core.mem_write == "seed"
-    for without in ({"kind": "gtrxl"}, {"lmem_len": 0}):
-        core = from_json({"core": older | {"mem_write_iters": 3} | without}).core
-        assert (core.mem_write, core.mem_write_iters) == ("gated", 2)
+    expected = core_config(mem_write="seed", mem_write_iters=3, gate="nbrc")
+    assert from_json({"core": older | {"mem_write_iters": 3}}).core == expected
+    for without, expected in (
+        ({"kind": "gtrxl"}, core_config("gtrxl")),
+        ({"lmem_len": 0}, core_config(lmem_len=0, gate="nbrc")),
+    ):
+        assert from_json({"core": older | {"mem_write_iters": 3} | without}).core == expected
 
 
 def test_a_run_without_value_clipping_goes_on_and_one_with_it_is_refused() -> None:
@@ -206,7 +227,7 @@ def test_a_checkpoint_of_before_the_statistics_of_returns_is_the_same_function_o
 
     def make_agent(seed: int) -> ActorCritic:
         torch.manual_seed(seed)
-        return ActorCritic(observations, actions, CoreConfig(kind="gru", dim=8))
+        return ActorCritic(observations, actions, core_config(kind="gru", dim=8))
 
     class Older(nn.Module):
         def state_dict(self) -> dict[str, torch.Tensor]:  # type: ignore[override]

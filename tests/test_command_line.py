@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from torch.testing import assert_close
 
 import envs
-from agents.cores.core import CoreConfig
+from agents.cores.core import core_config
+from agents.cores.memory_core import MTXLConfig
 from agents.ppo import PPOConfig
 from envs import Backend
 from envs.grids.grid_env import GridEnv
@@ -70,7 +71,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         precision="float32",
         num_threads=1,
         run_dir=run_dir,
-        core=CoreConfig(dim=16, heads=2, depth=1, seq_len=8),
+        core=core_config(dim=16, heads=2, depth=1, seq_len=8),
         ppo=PPOConfig(rollout_len=32, num_minibatches=2),
     )
     train.train(config)
@@ -127,14 +128,16 @@ def test_evaluate_prints_one_json_object(trained: Path, command: Command) -> Non
 
 def test_bfloat16_is_the_default_where_it_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     cpu = torch.device("cpu")
-    wide, narrow = CoreConfig(dim=128), CoreConfig(dim=64)
+    wide, narrow = core_config(dim=128), core_config(dim=64)
     choice, number = spaces.Discrete(2), spaces.Box(-1, 1)
     for features, expected in (({"amx_bf16": True}, torch.bfloat16), ({}, torch.float32)):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=features: found, False)
         assert pick_precision("auto", cpu, wide, choice) == expected
         assert pick_precision("auto", cpu, wide, number) == torch.float32
         assert pick_precision("auto", cpu, narrow, choice) == torch.float32
-        assert pick_precision("auto", cpu, CoreConfig(kind="gru", dim=128), choice) == torch.float32
+        assert (
+            pick_precision("auto", cpu, core_config(kind="gru", dim=128), choice) == torch.float32
+        )
         assert pick_precision("bfloat16", cpu, narrow, number) == torch.bfloat16
         assert pick_precision("float32", cpu, wide, choice) == torch.float32
 
@@ -340,7 +343,7 @@ def test_a_checkpoint_of_another_configuration_is_refused(
 def test_every_option_has_a_help_text(command: Command) -> None:
     code, out, _ = command(train.main, "--help")
     assert code == 0
-    for config in (TrainConfig, CoreConfig, PPOConfig):
+    for config in (TrainConfig, MTXLConfig, PPOConfig):
         for field in dataclasses.fields(config):
             if not dataclasses.is_dataclass(field.default_factory):
                 assert f"{field.name.replace('_', '-')}" in out

@@ -16,7 +16,7 @@ from gymnasium import spaces
 from gymnasium.wrappers import FrameStackObservation
 
 import envs
-from agents.cores.core import CoreConfig
+from agents.cores.core import core_config
 from envs.batched_env import BatchedEnv
 from envs.construction import with_tuples
 from experiments.grids.grid import make_cells, parse_axes
@@ -471,7 +471,7 @@ def test_a_mistake_writes_nothing(
 
 
 def test_arguments_are_axes_of_a_grid(tmp_path: Path) -> None:
-    core = CoreConfig(dim=8, heads=2, depth=1)
+    core = core_config(dim=8, heads=2, depth=1)
     base = TrainConfig(env=OWN, env_kwargs={"kind": "plain", "memory_length": 1}, core=core)
     axes = parse_axes([("env-kwargs.memory_length", "10", "30"), ("env-kwargs.kind", "hard")])
     cells = make_cells(tmp_path, base, axes, num_seeds=1)

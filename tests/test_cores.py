@@ -10,13 +10,8 @@ import torch
 from torch.testing import assert_close
 
 from agents.cores.baseline_cores import ResidualCore, TensorState
-from agents.cores.core import (
-    CORES,
-    CoreConfig,
-    CoreKind,
-    make_core,
-    state_size,
-)
+from agents.cores.core import CORES, CoreKind, core_config, make_core, state_size
+from agents.cores.core_config import CoreConfig
 from agents.cores.delta_net import (
     DeltaNet,
     delta_rule_by_chunks,
@@ -35,7 +30,7 @@ RECURRENT_KINDS: tuple[CoreKind, ...] = ("gru", "lstm", "mingru", "deltanet")
 
 def long_memory(**options: Any) -> GatedWrite | MemoryNetwork:
     torch.manual_seed(0)
-    core = make_core(CoreConfig(dim=32, **options))
+    core = make_core(core_config(dim=32, **options))
     assert isinstance(core, MemoryCore)
     assert core.transformer.long_memory is not None
     return core.transformer.long_memory
@@ -43,8 +38,8 @@ def long_memory(**options: Any) -> GatedWrite | MemoryNetwork:
 
 def config(kind: CoreKind) -> CoreConfig:
     if kind in ("mtxl", "gtrxl"):
-        return CoreConfig(kind=kind, dim=DIM, heads=2, seq_len=4, mem_len=5)
-    return CoreConfig(kind=kind, dim=DIM)
+        return core_config(kind=kind, dim=DIM, heads=2, seq_len=4, mem_len=5)
+    return core_config(kind=kind, dim=DIM)
 
 
 def inputs(reset_rate: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -204,19 +199,31 @@ def test_gtrxl_has_gru_gates_and_no_long_memory() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kind": "gru", "mem_len": 3}, "mem_len=3 has no effect on the core gru"),
-        ({"kind": "feedforward", "mogrify": True}, "mogrify=True has no effect"),
-        ({"kind": "mingru", "heads": 2}, "heads=2 has no effect on the core mingru"),
-        ({"chrono": 9}, "chrono=9 has no effect on the core mtxl; .* --core.kind gru, lstm or mi"),
-        ({"kind": "gtrxl", "chrono": 9}, "chrono=9 has no effect on the core gtrxl"),
-        ({"kind": "deltanet", "chrono": 9}, "chrono=9 .* set --core.kind gru, lstm or mingru"),
+        (
+            {"kind": "gru", "mem_len": 3},
+            "mem_len has no effect .* gru; .* --core.kind mtxl or gt",
+        ),
+        ({"kind": "feedforward", "mogrify": True}, "core.mogrify has no effect"),
+        (
+            {"kind": "mingru", "heads": 2},
+            "heads has no .* --core.kind mtxl, gtrxl or deltanet",
+        ),
+        (
+            {"chrono": 9},
+            "chrono has no effect on the core mtxl; .* --core.kind gru, lstm or mi",
+        ),
+        ({"kind": "gtrxl", "chrono": 9}, "core.chrono has no effect on the core gtrxl"),
+        ({"kind": "deltanet", "chrono": 9}, "core.chrono .* set --core.kind gru, lstm or mingru"),
         ({"kind": "gru", "chrono": 2}, "chrono=2 must be 3 or more"),
-        ({"kind": "gtrxl", "lmem_len": 4}, "lmem_len=4 must be 0 for the core gtrxl"),
+        (
+            {"kind": "gtrxl", "lmem_len": 4},
+            "lmem_len has no effect .* gtrxl; .* --core.kind mtxl",
+        ),
     ],
 )
 def test_rejects_options_without_effect(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        CoreConfig(**options)
+        core_config(**options)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -249,7 +256,7 @@ def test_chrono_spreads_what_is_kept_of_the_state(kind: CoreKind) -> None:
     """Without input a unit keeps u / (1 + u) of its state, u drawn from 1 to T - 1."""
     torch.manual_seed(0)
     dim, max_time = 128, 50
-    core = make_core(CoreConfig(kind=kind, dim=dim, depth=1, chrono=max_time))
+    core = make_core(core_config(kind=kind, dim=dim, depth=1, chrono=max_time))
     assert isinstance(core, torch.nn.Module)
     for name, parameter in core.named_parameters():
         if "weight" in name:
@@ -264,7 +271,7 @@ def test_chrono_spreads_what_is_kept_of_the_state(kind: CoreKind) -> None:
     assert times[-1] <= max_time - 1 + 1e-2
     assert (times - expected).abs().max() < 7
     torch.manual_seed(0)
-    again = make_core(CoreConfig(kind=kind, dim=dim, depth=1, chrono=max_time))
+    again = make_core(core_config(kind=kind, dim=dim, depth=1, chrono=max_time))
     assert isinstance(again, torch.nn.Module)
     biases = dict(core.named_parameters())
     for name, parameter in again.named_parameters():
@@ -273,7 +280,7 @@ def test_chrono_spreads_what_is_kept_of_the_state(kind: CoreKind) -> None:
 
 
 def test_chrono_lets_an_lstm_take_in_what_it_does_not_keep() -> None:
-    core = make_core(CoreConfig(kind="lstm", dim=DIM, chrono=100))
+    core = make_core(core_config(kind="lstm", dim=DIM, chrono=100))
     assert isinstance(core, torch.nn.Module)
     for name, bias in core.named_parameters():
         if "bias" in name:
@@ -348,7 +355,7 @@ def test_gated_delta_rule_is_its_equation() -> None:
 
 def test_delta_net_starts_with_time_constants_of_10_to_10000_steps() -> None:
     for heads, expected in ((4, [10.0, 100.0, 1000.0, 10_000.0]), (1, [10**2.5])):
-        core = make_core(CoreConfig(kind="deltanet", dim=DIM, heads=heads))
+        core = make_core(core_config(kind="deltanet", dim=DIM, heads=heads))
         assert isinstance(core, ResidualCore)
         for layer in core.recurrences:
             assert isinstance(layer, DeltaNet)
@@ -356,7 +363,7 @@ def test_delta_net_starts_with_time_constants_of_10_to_10000_steps() -> None:
             constants = -1 / torch.log(kept)
             assert_close(constants, torch.tensor([expected] * 3).double(), atol=0, rtol=1e-2)
     with pytest.raises(ValueError, match="heads=3 must divide dim=8; set heads to 2 or 4"):
-        make_core(CoreConfig(kind="deltanet", dim=DIM, heads=3))
+        make_core(core_config(kind="deltanet", dim=DIM, heads=3))
 
 
 def test_state_size_counts_the_floats_that_an_env_carries() -> None:
@@ -396,7 +403,7 @@ def test_gated_writes_start_nearly_shut() -> None:
     ("options", "message"),
     [
         ({"lmem_len": 0, "mem_write": "seed"}, "mem_write=seed has no effect without a long"),
-        ({"kind": "gtrxl", "mem_write": "seed"}, "mem_write=seed has no effect without a long"),
+        ({"kind": "gtrxl", "mem_write": "seed"}, "mem_write has no effect on the core gtrxl"),
         ({"mem_write_gain": 2.0}, r"mem_write_gain=2\.0 has an effect on the seed's write only"),
         ({"mem_write_iters": 3}, "mem_write_iters=3 has an effect on the seed's write only"),
         ({"mem_write_gain": None}, "mem_write_gain=None has an effect on the seed's write only"),
@@ -406,7 +413,7 @@ def test_options_of_writes_are_refused_where_they_do_nothing(
     options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        CoreConfig(**options)
+        core_config(**options)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])

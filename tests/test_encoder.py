@@ -7,7 +7,8 @@ import pytest
 import torch
 from gymnasium import spaces
 
-from agents.encoder import Encoder, GridEncoder, PixelEncoder
+from agents.encoders.encoder import Encoder
+from agents.encoders.parts import GridEncoder, PixelEncoder
 
 SPACES: dict[str, tuple[spaces.Space, torch.Tensor]] = {
     "discrete": (spaces.Discrete(5), torch.randint(5, (2, 3))),

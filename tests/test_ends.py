@@ -19,7 +19,7 @@ from single_envs import single_envs
 
 import envs
 from agents.acceleration import Trainer
-from agents.cores.core import CoreConfig
+from agents.cores.core import core_config
 from agents.ppo import PPO, PPOConfig
 from envs.wrapped.guarded_env import EnvError
 from envs.wrapped.gymnasium_adapter import GymnasiumEnv
@@ -46,7 +46,7 @@ def make_config(run_dir: Path, env: str, **options: Any) -> TrainConfig:
         "num_threads": 1,
         "compile": "off",
         "run_dir": run_dir,
-        "core": CoreConfig(dim=8, heads=2, depth=1, seq_len=4, mem_len=2),
+        "core": core_config(dim=8, heads=2, depth=1, seq_len=4, mem_len=2),
         "ppo": PPOConfig(rollout_len=16, num_minibatches=2, num_epochs=1),
     }
     return TrainConfig(**values | options)
@@ -105,7 +105,7 @@ def test_a_success_that_is_neither_yes_nor_no_is_an_error_with_its_value(tmp_pat
 
 
 def test_episodes_that_do_not_say_are_counted_apart(tmp_path: Path) -> None:
-    core = CoreConfig(kind="gru", dim=8)
+    core = core_config(kind="gru", dim=8)
     train.train(make_config(tmp_path / "run", "Odd-Sometimes-v0", core=core))
     options = EvaluateConfig(episodes=6, num_envs=1)
     result = evaluate.evaluate(tmp_path / "run", options)

@@ -9,7 +9,7 @@ import torch
 from recall_env import RecallEnv
 
 from agents.actor_critic import ActorCritic, Player
-from agents.cores.core import CoreConfig
+from agents.cores.core import core_config
 from envs import EnvStep
 from mtxl_rl.config import EvaluateConfig
 from mtxl_rl.evaluations import evaluation
@@ -20,7 +20,7 @@ def make_agent(env: Any, kind: Any = "mtxl", **options: Any) -> ActorCritic:
     torch.manual_seed(0)
     memory: dict[str, Any] = {"seq_len": 8, "mem_len": 2, "heads": 2}
     options = (memory if kind in ("mtxl", "gtrxl") else {}) | options
-    config = CoreConfig(kind=kind, dim=8, depth=1, past_action=False, **options)
+    config = core_config(kind=kind, dim=8, depth=1, past_action=False, **options)
     return ActorCritic(env.observation_space, env.action_space, config)
 
 
@@ -120,7 +120,7 @@ def test_says_once_what_is_not_finite_where_and_in_how_many_episodes(
     poison: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     env = PoisonedEnv(1, poison)
-    agent = ActorCritic(env.observation_space, env.action_space, CoreConfig(dim=8, heads=2))
+    agent = ActorCritic(env.observation_space, env.action_space, core_config(dim=8, heads=2))
     monkeypatch.setattr(
         evaluation.envs, "make", lambda _, num_envs, **options: PoisonedEnv(num_envs, poison)
     )

@@ -12,7 +12,6 @@ from small_run import small_run
 
 from agents.cores.core import CoreKind
 from mtxl_rl import export
-from mtxl_rl.acting_step import MEMORY as STATE
 from mtxl_rl.acting_step import ActingStep
 from mtxl_rl.policy import load
 
@@ -49,7 +48,7 @@ def test_the_check_finds_another_function(tmp_path: Path) -> None:
 
     def forgets(inputs: dict[str, torch.Tensor]) -> list[torch.Tensor]:
         outputs = list(step(*inputs.values()))
-        outputs[2 + STATE.index("long_valid")].zero_()
+        outputs[2 + step.state_names.index("long_valid")].zero_()
         return outputs
 
     with pytest.raises(ValueError, match="differs from the agent"):

@@ -23,7 +23,7 @@ from faulty_env import FaultyEnv
 from safetensors.torch import load_file, save_file
 
 from agents.acceleration import Trainer
-from agents.cores.core import CoreConfig
+from agents.cores.core import core_config
 from agents.ppo import PPO, PPOConfig
 from mtxl_rl import command, train
 from mtxl_rl.command import RunFailed
@@ -51,7 +51,7 @@ def make_config(run_dir: Path, **options: Any) -> TrainConfig:
         eval_episodes=2,
         checkpoint_every=2 * FRAMES,
         run_dir=run_dir,
-        core=CoreConfig(dim=8, depth=1, heads=2, seq_len=4, mem_len=4),
+        core=core_config(dim=8, depth=1, heads=2, seq_len=4, mem_len=4),
         ppo=PPOConfig(rollout_len=16, num_minibatches=2, num_epochs=1),
     )
     return replace(config, **options)

@@ -12,7 +12,7 @@ from torch.testing import assert_close
 import envs
 from agents.acceleration import CapturedTrainer, Trainer
 from agents.actor_critic import ActorCritic
-from agents.cores.core import CORES, CoreConfig, CoreKind
+from agents.cores.core import CORES, CoreKind, core_config
 from agents.finite import describe, is_finite
 from agents.ppo import PPO, SKIPPED_TAG, PPOConfig
 from agents.rollout import Rollout, start
@@ -38,7 +38,7 @@ class PoisonedEnv(RecallEnv):
 def make_trainer(env: Any, kind: CoreKind = "mtxl") -> Trainer:
     torch.manual_seed(0)
     memory: dict[str, Any] = {"heads": 2, "seq_len": 4, "mem_len": 5}
-    core = CoreConfig(kind=kind, dim=8, **(memory if kind in ("mtxl", "gtrxl") else {}))
+    core = core_config(kind=kind, dim=8, **(memory if kind in ("mtxl", "gtrxl") else {}))
     agent = ActorCritic(env.observation_space, env.action_space, core)
     ppo = PPO(agent, PPOConfig(rollout_len=NUM_STEPS, num_minibatches=2, num_epochs=2))
     return Trainer(agent, ppo, env, start(agent, env), NUM_STEPS)

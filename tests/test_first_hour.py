@@ -28,7 +28,7 @@ from torch.utils.tensorboard.writer import SummaryWriter
 
 import envs
 from agents.actor_critic import ActorCritic
-from agents.cores.core import CoreConfig
+from agents.cores.core import core_config
 from agents.ppo import PPOConfig
 from envs.grids.table_env import TableEnv
 from experiments.tables.runs import find_runs, read_curve, read_events
@@ -60,7 +60,7 @@ def make_config(run_dir: Path | None, **options: Any) -> TrainConfig:
         compile="off",
         eval_episodes=2,
         run_dir=run_dir,
-        core=CoreConfig(dim=8, heads=2, depth=1, seq_len=4, mem_len=2),
+        core=core_config(dim=8, heads=2, depth=1, seq_len=4, mem_len=2),
         ppo=PPOConfig(rollout_len=8, num_minibatches=2, num_epochs=1),
         **options,
     )
@@ -127,7 +127,7 @@ def test_apples_gpu_is_taken_where_it_is_asked_for(monkeypatch: pytest.MonkeyPat
         pick_device("mps")
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     device = pick_device("mps")
-    wide, long = CoreConfig(dim=256), TrainConfig(total_frames=10**8)
+    wide, long = core_config(dim=256), TrainConfig(total_frames=10**8)
     assert pick_precision("auto", device, wide, Discrete(2)) == torch.float32
     assert not run_module.pick_compile(long, device)
 
@@ -469,7 +469,7 @@ def test_all_starts_are_played_once_for_each_step_of_the_segment(
     agent = ActorCritic(
         env.observation_space,
         env.action_space,
-        CoreConfig(dim=8, heads=2, depth=1, seq_len=3, mem_len=2),
+        core_config(dim=8, heads=2, depth=1, seq_len=3, mem_len=2),
     )
     seen: list[torch.Tensor] = []
     places: list[int] = []
@@ -501,7 +501,7 @@ def test_all_starts_are_played_once_for_each_step_of_the_segment(
 def test_all_starts_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
     """A greedy agent gets the same figure whatever the seed."""
     env = envs.make("MiniGrid-MemoryS7-v0", 1)
-    agent = ActorCritic(env.observation_space, env.action_space, CoreConfig(kind="gru", dim=8))
+    agent = ActorCritic(env.observation_space, env.action_space, core_config(kind="gru", dim=8))
     results = [
         evaluation.evaluate_agent(
             agent,

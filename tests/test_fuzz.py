@@ -18,7 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 
-from agents.cores.core import CoreConfig
+from agents.cores.core import CORES
+from agents.cores.memory_core import MTXLConfig
 from agents.ppo import PPOConfig
 from mtxl_rl.command import RunFailed
 from mtxl_rl.config import TrainConfig, from_json
@@ -39,6 +40,7 @@ OWN = {
     "eval_episodes": [-1, 0, 1, 3],
     "device": ["cpu", "nonsense", "", "cuda:", "mps:3"],
     "seed": [-1, 0, 5, 2**32, 2**64, 10**30],
+    "core.kind": [*CORES, "nonsense"],
     "core.memory_layers": [None, [], [1], [0], [2], [1, 1], [3]],
     "core.dim": [-4, 0, 1, 4, 6, 8],
     "core.depth": [-1, 0, 1, 2],
@@ -75,7 +77,7 @@ def values_of(name: str, kind: Any) -> list[Any]:
 
 def all_options() -> dict[str, list[Any]]:
     named = {}
-    for prefix, owner in (("", TrainConfig), ("core.", CoreConfig), ("ppo.", PPOConfig)):
+    for prefix, owner in (("", TrainConfig), ("core.", MTXLConfig), ("ppo.", PPOConfig)):
         kinds = typing.get_type_hints(owner)
         for field in dataclasses.fields(owner):
             name = prefix + field.name

@@ -241,12 +241,8 @@ def page_data(page: Path) -> dict[str, Any]:
 def test_a_page_shows_what_there_is(
     tmp_path: Path, env_id: str, kind: CoreKind, has: set[str]
 ) -> None:
-    options = {"lmem_len": 0} if kind == "gtrxl" else {}
-    sizes = {"dim": 12, "depth": 2, "heads": 3, "seq_len": 5, "mem_len": 3}
-    if kind == "gtrxl":
-        options |= sizes
-    elif kind == "deltanet":
-        options = {"heads": 3}
+    transformer = {"dim": 12, "depth": 2, "heads": 3, "seq_len": 5, "mem_len": 3}
+    options = {"gtrxl": transformer, "deltanet": {"heads": 3}}.get(kind, {})
     folder = small_run(tmp_path / "run", env_id, kind, **options)
     out = inspect(folder, InspectConfig(episodes=2))
     data = page_data(out)

@@ -10,7 +10,7 @@ import torch
 from recall_env import RecallEnv
 
 from agents.actor_critic import ActorCritic, Player
-from agents.cores.core import CoreConfig
+from agents.cores.core import core_config
 from agents.rollout import Carry, act, start
 from mtxl_rl.config import Memory
 from mtxl_rl.evaluations.interventions import Intervention, InterventionError, fitting_interventions
@@ -24,7 +24,7 @@ def make_agent(kind: Any = "mtxl", **options: Any) -> ActorCritic:
     env = RecallEnv(NUM_ENVS, delay=9)
     memory: dict[str, Any] = {"seq_len": SEQ_LEN, "mem_len": 4, "heads": 2}
     options = (memory if kind in ("mtxl", "gtrxl") else {}) | options
-    config = CoreConfig(kind=kind, dim=8, depth=1, **options)
+    config = core_config(kind=kind, dim=8, depth=1, **options)
     return ActorCritic(env.observation_space, env.action_space, config)
 
 

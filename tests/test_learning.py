@@ -12,7 +12,8 @@ import torch
 from recall_env import RecallEnv
 
 from agents.actor_critic import ActorCritic
-from agents.cores.core import CoreConfig
+from agents.cores.core import core_config
+from agents.cores.core_config import CoreConfig
 from agents.ppo import PPO, PPOConfig
 from agents.rollout import collect, start
 from experiments.supervised import TrialConfig, train
@@ -51,7 +52,7 @@ def evaluated_success_rate(agent: ActorCritic, memory: Memory = "kept") -> float
 @pytest.mark.slow
 def test_learns_through_long_memory() -> None:
     agent, best = train_agent(
-        CoreConfig(dim=32, past_action=False, depth=1, seq_len=4, mem_len=0, lmem_len=2)
+        core_config(dim=32, past_action=False, depth=1, seq_len=4, mem_len=0, lmem_len=2)
     )
     assert best > 0.97
     assert evaluated_success_rate(agent) > 0.95
@@ -64,7 +65,7 @@ def test_learns_through_long_memory() -> None:
 @pytest.mark.slow
 def test_learns_through_short_memory() -> None:
     agent, best = train_agent(
-        CoreConfig(dim=32, past_action=False, depth=2, seq_len=4, mem_len=4, lmem_len=0)
+        core_config(dim=32, past_action=False, depth=2, seq_len=4, mem_len=4, lmem_len=0)
     )
     assert best > 0.97
     assert evaluated_success_rate(agent) > 0.95
@@ -75,8 +76,8 @@ def test_learns_through_short_memory() -> None:
 @pytest.mark.parametrize(
     "core",
     [
-        CoreConfig(kind="mingru", dim=32, past_action=False, depth=1, chrono=20),
-        CoreConfig(kind="deltanet", dim=32, past_action=False, depth=1),
+        core_config(kind="mingru", dim=32, past_action=False, depth=1, chrono=20),
+        core_config(kind="deltanet", dim=32, past_action=False, depth=1),
     ],
     ids=lambda core: core.kind,
 )
@@ -91,8 +92,8 @@ def test_new_controls_learn_through_their_state(core: CoreConfig) -> None:
 @pytest.mark.parametrize(
     "core",
     [
-        CoreConfig(kind="feedforward", dim=32),
-        CoreConfig(dim=32, past_action=False, depth=1, seq_len=4, mem_len=0, lmem_len=0),
+        core_config(kind="feedforward", dim=32),
+        core_config(dim=32, past_action=False, depth=1, seq_len=4, mem_len=0, lmem_len=0),
     ],
     ids=["feedforward", "the segment alone"],
 )
@@ -108,7 +109,7 @@ def test_what_is_written_holds_for_twenty_times_as_many_writes_as_in_training() 
     With the seed's write, the same training ends at .14 to .16 of the episodes at the delays that
     it has seen (experiments/LOG.md).
     """
-    core = CoreConfig(dim=32, depth=1, heads=2, seq_len=8, mem_len=2, lmem_len=4)
+    core = core_config(dim=32, depth=1, heads=2, seq_len=8, mem_len=2, lmem_len=4)
     config = TrialConfig(
         items=4, delays=(16, 32, 64), updates=300, num_envs=32, num_steps=96, learning_rate=4e-3,
         core=core, report_every=300,

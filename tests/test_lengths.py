@@ -8,7 +8,7 @@ from pathlib import Path
 import imageio.v3 as iio
 import pytest
 
-from agents.cores.core import CoreConfig
+from agents.cores.core import core_config
 from agents.ppo import PPOConfig
 from experiments.lengths import lengths
 from mtxl_rl.config import TrainConfig
@@ -21,8 +21,8 @@ ENVS = ("mtxl/TMaze7-v0", "mtxl/TMaze14-v0")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs")
     for kind, core in (
-        ("mtxl", CoreConfig(dim=8, heads=2, depth=1, seq_len=4)),
-        ("gru", CoreConfig(kind="gru", dim=8, depth=1)),
+        ("mtxl", core_config(dim=8, heads=2, depth=1, seq_len=4)),
+        ("gru", core_config(kind="gru", dim=8, depth=1)),
     ):
         train(
             TrainConfig(

@@ -23,7 +23,7 @@ from minigrid.wrappers import (
 
 import envs
 from agents.actor_critic import ActorCritic
-from agents.cores.core import CoreConfig
+from agents.cores.core import core_config
 from agents.ppo import PPO, PPOConfig
 from agents.rollout import collect, start
 from envs.wrapped.guarded_env import EnvError
@@ -136,7 +136,7 @@ def test_is_read_and_learned(name: str, register: Register) -> None:
     env = envs.make(register(lambda **_: SpaceEnv(space)), 2)
     torch.manual_seed(0)
     agent = ActorCritic(
-        env.observation_space, env.action_space, CoreConfig(kind="feedforward", dim=8, depth=1)
+        env.observation_space, env.action_space, core_config(kind="feedforward", dim=8, depth=1)
     )
     assert agent.encoder.reads == {field or "observation": text for field, text in words.items()}
     before = [[w.detach().clone() for w in field.parameters()] for field in agent.encoder.fields]
@@ -218,7 +218,7 @@ def test_minigrid_is_a_grid_wherever_it_comes_through(name: str, register: Regis
     wrap, field, words = MINIGRID[name]
     env_id = register(lambda **_: wrap(gymnasium.make("MiniGrid-MemoryS9-v0")))
     env = envs.make(env_id, 2, seed=5)
-    agent = ActorCritic(env.observation_space, env.action_space, CoreConfig(dim=8, heads=2))
+    agent = ActorCritic(env.observation_space, env.action_space, core_config(dim=8, heads=2))
     assert agent.encoder.reads[field] == words
     plain = envs.make("MiniGrid-MemoryS9-v0", 2, seed=5, backend="gymnasium")
     seen, expected = env.reset()[field], plain.reset()["image"]
@@ -232,7 +232,7 @@ def test_minigrid_is_a_grid_wherever_it_comes_through(name: str, register: Regis
 
 def test_a_whole_view_too_large_for_places_is_a_grid(register: Register) -> None:
     env = envs.make(register(lambda **_: FullyObsWrapper(gymnasium.make("mtxl/MemoryS65-v0"))), 1)
-    agent = ActorCritic(env.observation_space, env.action_space, CoreConfig(dim=8, heads=2))
+    agent = ActorCritic(env.observation_space, env.action_space, core_config(dim=8, heads=2))
     words = "grid 65x65 of categories (11, 6, 4) -> embeddings -> CNN"
     assert agent.encoder.reads["image"] == words
     start(agent, env)

@@ -13,7 +13,7 @@ import pytest
 from matplotlib import pyplot as plt
 from numpy.testing import assert_allclose
 
-from agents.cores.core import CoreConfig
+from agents.cores.core import core_config
 from experiments import plots
 from experiments.tables.runs import (
     RETURN,
@@ -65,7 +65,7 @@ def finish(folder: Path, success_rate: float | None, **interventions: float) -> 
 
 
 def test_groups_runs_that_differ_in_their_seed_only(tmp_path: Path) -> None:
-    control = TrainConfig(core=CoreConfig(kind="feedforward"))
+    control = TrainConfig(core=core_config(kind="feedforward"))
     make_run(tmp_path / "a", TrainConfig(), [0.0, 0.5, 1.0])
     make_run(tmp_path / "b", TrainConfig(seed=2), [0.5, 0.5])
     make_run(tmp_path / "c", control, [0.5, 0.5, 0.5])
@@ -100,7 +100,7 @@ def test_groups_runs_that_differ_in_their_seed_only(tmp_path: Path) -> None:
 
 def test_numbers_are_ordered_as_numbers(tmp_path: Path) -> None:
     for mem_len in (128, 8, 16):
-        config = TrainConfig(core=CoreConfig(mem_len=mem_len))
+        config = TrainConfig(core=core_config(mem_len=mem_len))
         make_run(tmp_path / str(mem_len), config, [0.5])
     assert list(grouped(find_runs(tmp_path), ["core.mem_len"])) == [("8",), ("16",), ("128",)]
 
@@ -111,7 +111,7 @@ def test_the_table_says_what_the_memory_did(tmp_path: Path) -> None:
             tmp_path / f"a{seed}", TrainConfig(seed=seed), [0.5], speeds=[1.0, 1e3 * seed, 9e9]
         )
         finish(tmp_path / f"a{seed}", rate, cleared=0.25 * seed)
-        control = TrainConfig(seed=seed, core=CoreConfig(kind="gru"))
+        control = TrainConfig(seed=seed, core=core_config(kind="gru"))
         make_run(tmp_path / f"b{seed}", control, [0.5])
         finish(tmp_path / f"b{seed}", 0.5)
     make_run(tmp_path / "unfinished", TrainConfig(seed=3), [0.5])
@@ -195,7 +195,7 @@ def test_chance_is_a_line_where_it_is_known(env_id: str, chance: float | None) -
 
 def test_draws_the_gaps_and_the_heat_map(tmp_path: Path) -> None:
     for index, (length, mem_len, lmem_len) in enumerate(product((10, 20), (0, 8), (0, 4))):
-        core = CoreConfig(mem_len=mem_len, lmem_len=lmem_len)
+        core = core_config(mem_len=mem_len, lmem_len=lmem_len)
         config = TrainConfig(env=f"mtxl/TMaze{length}-v0", core=core)
         make_run(tmp_path / str(index), config, [0.5])
         if index != 3:  # one is not finished
@@ -208,7 +208,7 @@ def test_draws_the_gaps_and_the_heat_map(tmp_path: Path) -> None:
 
 def test_the_heat_map_has_short_memory_by_row(tmp_path: Path) -> None:
     for index, (mem_len, lmem_len) in enumerate(product((0, 8), (0, 2, 4))):
-        core = CoreConfig(mem_len=mem_len, lmem_len=lmem_len)
+        core = core_config(mem_len=mem_len, lmem_len=lmem_len)
         make_run(tmp_path / str(index), TrainConfig(core=core), [0.5])
         if index != 3:
             finish(tmp_path / str(index), 0.1 * index)
@@ -246,7 +246,7 @@ def test_no_run_and_no_episode_are_clear_errors(tmp_path: Path) -> None:
 
 def test_all_of_it_is_of_returns_where_there_is_no_success(tmp_path: Path) -> None:
     for index, (mem_len, lmem_len) in enumerate(product((0, 8), (0, 4))):
-        core = CoreConfig(mem_len=mem_len, lmem_len=lmem_len)
+        core = core_config(mem_len=mem_len, lmem_len=lmem_len)
         config = TrainConfig(env="CartPole-v1", core=core, stop_at_return=300.0)
         folder = tmp_path / "runs" / str(index)
         make_run(folder, config, [20.0, 400.0], has_success=False)

@@ -9,7 +9,7 @@ import gymnasium
 import pytest
 
 import envs
-from agents.cores.core import CoreConfig
+from agents.cores.core import core_config
 from agents.ppo import PPOConfig
 from mtxl_rl.config import TrainConfig
 from mtxl_rl.train import train
@@ -49,7 +49,7 @@ def test_trains_and_is_evaluated(
             num_threads=1,
             compile="off",
             run_dir=tmp_path / "run",
-            core=CoreConfig(dim=8, heads=2, depth=1, seq_len=4, mem_len=4, lmem_len=2),
+            core=core_config(dim=8, heads=2, depth=1, seq_len=4, mem_len=4, lmem_len=2),
             ppo=PPOConfig(rollout_len=8, num_minibatches=2, num_epochs=1),
         )
     )

@@ -13,8 +13,8 @@ from torch.testing import assert_close
 
 import envs
 from agents.actor_critic import ActorCritic
-from agents.cores.core import CORES, CoreConfig, CoreKind
-from agents.encoder import GridEncoder
+from agents.cores.core import CORES, CoreKind, core_config
+from agents.encoders.parts import GridEncoder
 from agents.ppo import (
     PPO,
     Minibatch,
@@ -33,7 +33,7 @@ def make(kind: CoreKind = "mtxl", **options: Any) -> tuple[PPO, Rollout]:
     torch.manual_seed(0)
     env = RecallEnv(NUM_ENVS, delay=2)
     memory: dict[str, Any] = {"heads": 2, "seq_len": 3, "mem_len": 4}
-    core = CoreConfig(kind=kind, dim=8, **(memory if kind in ("mtxl", "gtrxl") else {}))
+    core = core_config(kind=kind, dim=8, **(memory if kind in ("mtxl", "gtrxl") else {}))
     agent = ActorCritic(env.observation_space, env.action_space, core)
     defaults: dict[str, Any] = {"rollout_len": NUM_STEPS, "num_minibatches": 2}
     ppo = PPO(agent, PPOConfig(**(defaults | options)))
@@ -55,7 +55,7 @@ def test_observes_after_the_update_and_not_before() -> None:
     """Statistics of observations change between rollouts only: the ratio stays 1."""
     torch.manual_seed(0)
     env = envs.make("MiniGrid-MemoryS7-v0", num_envs=4)
-    agent = ActorCritic(env.observation_space, env.action_space, CoreConfig(dim=8, heads=2))
+    agent = ActorCritic(env.observation_space, env.action_space, core_config(dim=8, heads=2))
     ppo = PPO(agent, PPOConfig(num_minibatches=2))
     carry = start(agent, env)
     means = []
@@ -82,7 +82,7 @@ def test_bfloat16_with_numbers_as_actions_passes_however_sure_the_policy(deviati
     """What is rounded moves the ratio by 1 / deviation: .3 of it is healthy with .02."""
     torch.manual_seed(0)
     env = envs.make("Pendulum-v1", 8)
-    core = CoreConfig(dim=16, heads=2, seq_len=8, mem_len=8)
+    core = core_config(dim=16, heads=2, seq_len=8, mem_len=8)
     agent = ActorCritic(env.observation_space, env.action_space, core)
     agent.precision = torch.bfloat16
     with torch.no_grad():
@@ -170,7 +170,7 @@ def test_every_parameter_gets_a_gradient() -> None:
 def test_gradient_reaches_the_cue_through_the_long_memory_alone() -> None:
     """Backpropagation goes through the segments of a rollout."""
     env = RecallEnv(4, delay=2)
-    core = CoreConfig(dim=8, heads=2, seq_len=2, mem_len=0)
+    core = core_config(dim=8, heads=2, seq_len=2, mem_len=0)
     agent = ActorCritic(env.observation_space, env.action_space, core)
     rollout, _ = collect(agent, env, start(agent, env), 8)
     batch = take_envs(rollout, rollout.reward, torch.arange(4))

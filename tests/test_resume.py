@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from agents.acceleration import Trainer
-from agents.cores.core import CORES, CoreConfig, CoreKind
+from agents.cores.core import CORES, CoreKind, core_config
 from agents.ppo import PPOConfig
 from experiments.benchmarks.kills import KillsConfig, curves, difference, kills
 from mtxl_rl import train
@@ -31,7 +31,7 @@ NUM_UPDATES, STOPPED_AFTER = 12, 7
 
 def make_config(run_dir: Path, kind: CoreKind = "mtxl", **options: Any) -> TrainConfig:
     memory: dict[str, Any] = {"heads": 2, "seq_len": 8, "mem_len": 5}
-    core = CoreConfig(kind=kind, dim=8, depth=1, **(memory if kind in ("mtxl", "gtrxl") else {}))
+    core = core_config(kind=kind, dim=8, depth=1, **(memory if kind in ("mtxl", "gtrxl") else {}))
     config = TrainConfig(
         env="MiniGrid-MemoryS7-v0",
         total_frames=NUM_UPDATES * 6 * 20,

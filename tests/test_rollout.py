@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from agents.actor_critic import ActorCritic
-from agents.cores.core import CORES, CoreConfig, CoreKind
+from agents.cores.core import CORES, CoreKind, core_config
 from agents.ppo import take_envs
 from agents.rollout import Rollout, collect, start
 from envs import BatchedEnv, EnvStep
@@ -73,7 +73,7 @@ def test_the_age_of_the_cue_counts_from_its_last_sight() -> None:
 def test_past_actions_can_be_hidden() -> None:
     env = RecallEnv(num_envs=3, delay=2)
     for is_seen in (True, False):
-        config = CoreConfig(kind="gru", dim=8, past_action=is_seen)
+        config = core_config(kind="gru", dim=8, past_action=is_seen)
         agent = ActorCritic(env.observation_space, env.action_space, config)
         inputs = agent.first_inputs(env.reset(), 3)
         acted = inputs._replace(prev_action=torch.tensor([0, 1, 0]), prev_reward=torch.ones(3))
@@ -92,7 +92,7 @@ def make_agent(env: BatchedEnv, kind: CoreKind = "mtxl") -> ActorCritic:
     memory: dict[str, Any] = {"heads": 2, "seq_len": 3, "mem_len": 4}
     options = memory if kind in ("mtxl", "gtrxl") else {}
     agent = ActorCritic(
-        env.observation_space, env.action_space, CoreConfig(kind=kind, dim=8, **options)
+        env.observation_space, env.action_space, core_config(kind=kind, dim=8, **options)
     )
     with torch.no_grad():
         for parameter in agent.parameters():
@@ -219,7 +219,7 @@ def test_only_an_agent_with_memory_sees_its_previous_action(kind: CoreKind) -> N
     """Else it could write what it must remember into its actions."""
     torch.manual_seed(0)
     env = RecallEnv(num_envs=4, delay=2)
-    agent = ActorCritic(env.observation_space, env.action_space, CoreConfig(kind=kind, dim=8))
+    agent = ActorCritic(env.observation_space, env.action_space, core_config(kind=kind, dim=8))
     inputs = start(agent, env).inputs._replace(reset=torch.zeros(4, dtype=torch.bool))
     acted = inputs._replace(prev_action=torch.ones(4, dtype=torch.int64))
     rewarded = inputs._replace(prev_reward=torch.ones(4))

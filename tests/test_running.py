@@ -9,14 +9,14 @@ from torch.testing import assert_close
 
 import envs
 from agents.actor_critic import ActorCritic
-from agents.cores.core import CoreConfig
+from agents.cores.core import core_config
 from agents.ppo import PPO, PPOConfig
 from agents.rollout import Rollout, collect, start
 from agents.running import HALF_LIFE, MIN_SCALE, ReturnScale, Standardised
 from envs import EnvStep
 
 USABLE = torch.tensor(True)
-CORE = CoreConfig(dim=16, depth=1, heads=2, seq_len=5, mem_len=3)
+CORE = core_config(dim=16, depth=1, heads=2, seq_len=5, mem_len=3)
 
 
 def observed(*rollouts: torch.Tensor) -> ReturnScale:
@@ -146,7 +146,7 @@ def test_observations_are_standardised_after_an_update_and_not_in_it() -> None:
     torch.manual_seed(0)
     env = envs.make("CartPole-v1", 4)
     agent = ActorCritic(
-        env.observation_space, env.action_space, CoreConfig(dim=8, heads=2, norm_observations=True)
+        env.observation_space, env.action_space, core_config(dim=8, heads=2, norm_observations=True)
     )
     ppo, carry = PPO(agent, PPOConfig(num_minibatches=2)), start(agent, env)
     for _ in range(3):
@@ -160,4 +160,4 @@ def test_observations_are_standardised_after_an_update_and_not_in_it() -> None:
 def test_to_standardise_nothing_is_an_error() -> None:
     env = RecallEnv(1, delay=2)
     with pytest.raises(ValueError, match=r"no effect on \['symbol'\], none of which is a vector"):
-        ActorCritic(env.observation_space, env.action_space, CoreConfig(norm_observations=True))
+        ActorCritic(env.observation_space, env.action_space, core_config(norm_observations=True))

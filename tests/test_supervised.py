@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from agents.cores.core import CoreConfig
+from agents.cores.core import core_config
 from experiments.supervised import (
     NO_ANSWER,
     Stream,
@@ -48,7 +48,7 @@ def test_xor_asks_for_the_exclusive_or_of_cue_and_order() -> None:
 
 
 def test_updates_without_a_question_are_passed_over(capsys: pytest.CaptureFixture[str]) -> None:
-    core = CoreConfig(kind="gru", dim=8)
+    core = core_config(kind="gru", dim=8)
     config = TrialConfig(
         items=1, delays=(30,), num_steps=8, num_envs=2, updates=8, report_every=4, core=core
     )

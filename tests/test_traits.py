@@ -13,7 +13,7 @@ from gymnasium import spaces
 
 import envs
 from agents.actor_critic import ActorCritic
-from agents.cores.core import CoreConfig
+from agents.cores.core import core_config
 from agents.ppo import PPO, PPOConfig
 from agents.rollout import collect, start
 from envs.wrapped.guarded_env import EnvError
@@ -175,7 +175,7 @@ def register() -> Iterator[Any]:
 def train_a_little(env: envs.BatchedEnv) -> dict[str, float]:
     """Act and learn twice, and return what the last update says."""
     torch.manual_seed(0)
-    core = CoreConfig(dim=8, heads=2, depth=1, seq_len=4, mem_len=4, lmem_len=2)
+    core = core_config(dim=8, heads=2, depth=1, seq_len=4, mem_len=4, lmem_len=2)
     agent = ActorCritic(env.observation_space, env.action_space, core)
     ppo = PPO(agent, PPOConfig(rollout_len=8, num_minibatches=2, num_epochs=1))
     carry = start(agent, env)

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from agents.cores.core_config import CoreConfig, LayeredConfig
+from agents.cores.initialization import init_weights
 from mtxl_rl.core.feed_forward import FeedForward
 
 
@@ -36,6 +39,8 @@ class TensorState:
 class BaselineActing:
     """Acts by a core's `step`."""
 
+    position = 0
+
     def __init__(self, core: BaselineCore, state: TensorState):
         self._core, self.state = core, state
 
@@ -50,10 +55,21 @@ class BaselineActing:
 
 
 class BaselineCore(nn.Module):
-    """A core that has nothing to report."""
+    """A core with a `TensorState` and nothing to report: the start of one of your own.
 
+    A subclass sets `output_dim`, and has `initial_state` and `forward`; its `Config` holds its
+    options.
+    """
+
+    Config: ClassVar[type[CoreConfig]] = CoreConfig
     output_dim: int
     has_memory = True
+    segment_len = 1
+    memories = ()
+    description = ""
+
+    def initial_state(self, batch_size: int) -> TensorState:
+        raise NotImplementedError
 
     def acting(self, state: TensorState) -> BaselineActing:
         return BaselineActing(self, state)
@@ -70,19 +86,44 @@ class BaselineCore(nn.Module):
     ) -> dict[str, Tensor]:
         return {}
 
+    def compile_(self) -> None:
+        raise ValueError("this core has nothing that is compiled; of ours mtxl and gtrxl have")
+
+    def uncompile_(self) -> None:
+        pass
+
+    def first_tensors(self) -> dict[str, Tensor]:
+        tensors = self.initial_state(1).tensors
+        return {f"state_{place}": tensor for place, tensor in enumerate(tensors)}
+
+    def step_tensors(
+        self, x: Float[Tensor, "1 D"], reset: Bool[Tensor, " 1"], tensors: Sequence[Tensor]
+    ) -> tuple[Float[Tensor, "1 D"], tuple[Tensor, ...]]:
+        y, state = self.step(x, TensorState(tuple(tensors)), reset)
+        return y, state.tensors
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeedForwardConfig(LayeredConfig):
+    """Feed-forward layers."""
+
+    kind: str = "feedforward"
+
 
 class FeedForwardCore(BaselineCore):
     """The transformer without its attention: pre-norm residual feed-forward layers."""
 
+    Config = FeedForwardConfig
     has_memory = False
 
-    def __init__(self, dim: int, depth: int):
+    def __init__(self, config: FeedForwardConfig):
         super().__init__()
-        self.output_dim = dim
+        self.output_dim = dim = config.dim
         self.layers = nn.ModuleList(
             nn.Sequential(nn.LayerNorm(dim), FeedForward(dim, use_glu=False, dropout=0.0))
-            for _ in range(depth)
+            for _ in range(config.depth)
         )
+        init_weights(self)
 
     def initial_state(self, batch_size: int) -> TensorState:
         return TensorState()
@@ -130,6 +171,7 @@ class ResidualCore(BaselineCore):
             nn.Sequential(nn.LayerNorm(dim), FeedForward(dim, use_glu=False, dropout=0.0))
             for _ in recurrences
         )
+        init_weights(self)
 
     def initial_state(self, batch_size: int) -> TensorState:
         weights = next(self.parameters())

@@ -5,25 +5,34 @@ Shapes: B envs, T steps, D width.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
-from typing import Annotated, Any, Literal, Protocol, runtime_checkable
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import MISSING, fields
+from types import UnionType
+from typing import (
+    Any,
+    ClassVar,
+    Literal,
+    Protocol,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    runtime_checkable,
+)
 
-import tyro
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from agents.cores.baseline_cores import FeedForwardCore, ResidualCore
-from agents.cores.delta_net import DeltaNet
-from agents.cores.initialization import init_chrono, init_weights
-from agents.cores.memory_core import MemoryCore
-from agents.cores.min_gru import MinGRU
+from agents.cores.baseline_cores import FeedForwardCore
+from agents.cores.core_config import CoreConfig
+from agents.cores.delta_net import DeltaNetCore
+from agents.cores.memory_core import GTrXLCore, MemoryCore
+from agents.cores.min_gru import MinGRUCore
 from agents.cores.rnn_cores import GRUCore, LSTMCore
+from agents.named import find_named
 from agents.trees import named_tensors
-from mtxl_rl import MemoryTransformerXL
-from mtxl_rl.core.gating import Gate
-from mtxl_rl.core.transformer import MemWrite
 
 
 @runtime_checkable
@@ -48,6 +57,11 @@ class Acting(Protocol):
     @property
     def state(self) -> Any: ...
 
+    @property
+    def position(self) -> int:
+        """Steps taken in the segment in progress."""
+        ...
+
     def step(self, x: Float[Tensor, "B D"], reset: Bool[Tensor, " B"]) -> Float[Tensor, "B D"]: ...
 
     def peek(self, x: Float[Tensor, "B D"], reset: Bool[Tensor, " B"]) -> Float[Tensor, "B D"]: ...
@@ -57,12 +71,33 @@ class Acting(Protocol):
 class Core(Protocol):
     """A recurrent module; `reset` is True at a step that starts an episode, a state a `CoreState`.
 
-    `__call__` and the steps of `acting` compute one function. What `acting` returns does not
-    outlive a change of the weights, and leaves the state that it starts from as it is.
+    `__call__`, the steps of `acting` and `step_tensors` compute one function. What `acting` returns
+    does not outlive a change of the weights, and leaves the state that it starts from as it is.
+    `BaselineCore` has all but `initial_state` and `forward`.
+
+    Attributes:
+        Config: the class of its options; the core is made with one of these.
+        output_dim: width of the output.
+        has_memory: whether anything of earlier steps is seen.
+        segment_len: steps from one change of the memories to the next; 1 without segments.
+        memories: which of them interventions can take away. For "short" a state is a dataclass
+            with the mask `short_valid` (B, M), for "long" with the slots `long` (B, S, D) and their
+            mask `long_valid` (B,).
+        description: of the memory, a line for people; "" for none.
     """
 
+    Config: ClassVar[type[Any]]
     output_dim: int
     has_memory: bool
+
+    @property
+    def segment_len(self) -> int: ...
+
+    @property
+    def memories(self) -> Sequence[Literal["short", "long"]]: ...
+
+    @property
+    def description(self) -> str: ...
 
     def initial_state(self, batch_size: int) -> Any: ...
 
@@ -78,218 +113,189 @@ class Core(Protocol):
         """Return scalars about the memory over a sequence, to be logged."""
         ...
 
+    def compile_(self) -> None:
+        """Compile what is worth it.
+
+        Raises:
+            ValueError: where there is nothing.
+        """
+        ...
+
+    def uncompile_(self) -> None:
+        """Take `compile_` back."""
+        ...
+
+    def first_tensors(self) -> dict[str, Tensor]:
+        """Return the state of one env that has seen nothing as named tensors, for export."""
+        ...
+
+    def step_tensors(
+        self, x: Float[Tensor, "1 D"], reset: Bool[Tensor, " 1"], tensors: Sequence[Tensor]
+    ) -> tuple[Float[Tensor, "1 D"], tuple[Tensor, ...]]:
+        """Take a step from a state of `first_tensors`' form, without branches on what they hold."""
+        ...
+
 
 CoreKind = Literal["mtxl", "gtrxl", "gru", "lstm", "mingru", "deltanet", "feedforward"]
-
-
-COMMON_OPTIONS = ("kind", "dim", "depth", "past_action", "image_size", "norm_observations")
-"""Options that every core has."""
-RECURRENT_OPTIONS: dict[CoreKind, tuple[str, ...]] = {
-    "gru": ("chrono",),
-    "lstm": ("chrono",),
-    "mingru": ("chrono",),
-    "deltanet": ("heads",),
-    "feedforward": (),
+CORES: dict[CoreKind, type[Any]] = {
+    "mtxl": MemoryCore,
+    "gtrxl": GTrXLCore,
+    "gru": GRUCore,
+    "lstm": LSTMCore,
+    "mingru": MinGRUCore,
+    "deltanet": DeltaNetCore,
+    "feedforward": FeedForwardCore,
 }
-"""Those that a core without attention has beside them."""
 
 
-def has_option(kind: CoreKind, name: str) -> bool:
-    """Return whether an option of CoreConfig has an effect on some core of this kind."""
-    if kind in RECURRENT_OPTIONS:
-        return name in (*COMMON_OPTIONS, *RECURRENT_OPTIONS[kind])
-    return name != "chrono"
+def find_core(kind: str) -> type[Any]:
+    """Return the class of a core: one of `CORES` by its name, any other as "module:Class".
 
-
-@dataclass(frozen=True, kw_only=True)
-class CoreConfig:
-    """The recurrent core.
-
-    Cores other than mtxl and gtrxl have dim, depth, past_action, image_size and norm_observations;
-    gru, lstm and mingru have chrono, and deltanet has heads.
+    Raises:
+        ValueError: for what is not there, or is no core.
     """
-
-    kind: CoreKind = "mtxl"
-    """mtxl: short and long memory. Controls: gtrxl (short memory only, GRU gates), gru, lstm,
-    mingru (gates that do not see the state), deltanet (Gated DeltaNet: a matrix of each head, time
-    constants of 10 to 10,000 steps at the start), feedforward (no memory)."""
-    dim: int = 64
-    """Width of the core and of its input."""
-    depth: int = 2
-    """Number of layers."""
-    chrono: int | None = None
-    """Of gru, lstm and mingru: largest time constant in steps at the start, 3 or more; that of each
-    unit is drawn from 2 up to it. Left out: gates of about one half; of an lstm, .73."""
-    past_action: bool = True
-    """See the previous action and reward. An agent can keep a memory in its own actions: without
-    them it needs that of the core."""
-    image_size: Annotated[int, tyro.conf.arg(aliases=["--image-size"])] = 84
-    """Longest side of a picture, in pixels; larger ones are made smaller, in proportion."""
-    norm_observations: bool = False
-    """Standardise vectors in the observation by their running mean and deviation, which checkpoints
-    hold. It pays where their numbers are of very different size, or lie far from 0."""
-    heads: int = 4
-    """Heads of attention, or of deltanet; must divide dim."""
-    seq_len: int = 16
-    """Steps of a segment: attended at once, with a memory write after each."""
-    mem_len: int = 16
-    """Steps of short memory per layer; 0 for none."""
-    lmem_len: int | None = None
-    """Slots of long memory; 0 for none. Left out: 4, and 0 for gtrxl."""
-    gate: Gate = "gru"
-    """Gate of the residual connections: gru (near the identity at the start), nbrc (that of Memory
-    Transformer-XL) or residual (none)."""
-    memory_layers: tuple[int, ...] | None = None
-    """Layers, from 1, that see and feed the memories. Left out: all."""
-    num_mem_kv: int = 0
-    """Learned persistent key-value slots."""
-    mem_write: MemWrite = "gated"
-    """How a segment is written to the slots. gated: each step by a gate that can be closed, so that
-    a slot holds for as long as nothing is written to it. first: the same, but the gate sees a
-    step's own input only, and a write costs: what holds for a hundred steps holds for ten thousand,
-    and segments are trained at once. seed: by the memory network of Memory
-    Transformer-XL, which rewrites all slots."""
-    mem_write_iters: int = 2
-    """Refinements of the slots in one write of the seed's memory network."""
-    mem_write_gain: float | None = 4.0
-    """Size of the seed's memory network's keys at the start: how sharply a write picks what it
-    stores. None: the start of Memory Transformer-XL, small and even."""
-    mogrify: bool = False
-    """Let the inputs of each gate scale each other first."""
-    ff_glu: bool = False
-    """Use gated feed-forward layers."""
-    one_kv_head: bool = False
-    """Share one head of keys and values among all heads."""
-    bptt_segments: int | None = None
-    """Segments between cuts of the gradient through the long memory. Left out: the rollout."""
-
-    def __post_init__(self) -> None:
-        if self.image_size < 1:
-            raise ValueError(
-                f"image_size={self.image_size} must be 1 pixel or more; set --image-size"
-            )
-        if self.chrono is not None and self.chrono < 3:
-            raise ValueError(
-                f"chrono={self.chrono} must be 3 or more; it is a number of steps, such as 1000"
-            )
-        if self.has_attention:
-            if self.chrono is not None:
-                raise ValueError(
-                    f"chrono={self.chrono} has no effect on the core {self.kind}; leave it out, or "
-                    "set --core.kind gru, lstm or mingru"
-                )
-            if self.bptt_segments is not None and self.bptt_segments < 1:
-                raise ValueError(
-                    f"bptt_segments={self.bptt_segments} must be 1 or more; leave it out for no cut"
-                )
-            gain = self.mem_write_gain
-            if gain is not None and not 0 < gain < math.inf:
-                raise ValueError(f"mem_write_gain={gain} must be above 0, or None")
-            has_long_memory = self.kind == "mtxl" and self.lmem_len != 0
-            if not has_long_memory and self.mem_write != "gated":
-                raise ValueError(
-                    f"mem_write={self.mem_write} has no effect without a long memory; leave it "
-                    "out, or set --core.lmem-len"
-                )
-            for name in ("mem_write_iters", "mem_write_gain"):
-                value = getattr(self, name)
-                if self.mem_write != "seed" and value != LONG_MEMORY_OPTIONS[name]:
-                    remedy = "set --core.mem-write seed" if has_long_memory else "add a long memory"
-                    raise ValueError(
-                        f"{name}={value} has an effect on the seed's write only; leave it out, or "
-                        f"{remedy}"
-                    )
-            if self.kind == "gtrxl" and self.lmem_len:
-                raise ValueError(
-                    f"lmem_len={self.lmem_len} must be 0 for the core gtrxl, which has no long "
-                    "memory; set --core.kind mtxl"
-                )
-            return
-        for field in fields(self):
-            if not has_option(self.kind, field.name):
-                value = getattr(self, field.name)
-                if value != field.default:
-                    others = {"chrono": "gru, lstm or mingru", "heads": "mtxl or deltanet"}
-                    kinds = others.get(field.name, "mtxl")
-                    raise ValueError(
-                        f"{field.name}={value} has no effect on the core {self.kind}; leave it "
-                        f"out, or set --core.kind {kinds}"
-                    )
-
-    @property
-    def resolved(self) -> CoreConfig:
-        """The same core with what was left out written out."""
-        if not self.has_attention:
-            return self
-        is_gtrxl = self.kind == "gtrxl"
-        return replace(
-            self,
-            lmem_len=(0 if is_gtrxl else 4) if self.lmem_len is None else self.lmem_len,
-            memory_layers=self.memory_layers or tuple(range(1, self.depth + 1)),
+    if kind in CORES:
+        return CORES[kind]
+    if ":" not in kind:
+        near = difflib.get_close_matches(kind, list(CORES), n=1)
+        hint = f"; did you mean {near[0]}?" if near else ";"
+        raise ValueError(
+            f"core.kind={kind!r} is no core{hint} Allowed: {', '.join(CORES)}, or module:Class for "
+            "one of your own"
         )
+    found = find_named(kind, "core.kind")
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise ValueError(
+            f"core.kind={kind!r} is {found!r}; name a class of torch.nn.Module, such as a subclass "
+            "of agents.cores.BaselineCore"
+        )
+    _check_config(kind, getattr(found, "Config", None))
+    return found
 
-    @property
-    def has_attention(self) -> bool:
-        """Whether the core is a memory transformer."""
-        return self.kind in ("mtxl", "gtrxl")
+
+def _check_config(kind: str, config: Any) -> None:
+    is_config = isinstance(config, type) and issubclass(config, CoreConfig)
+    if not is_config or "__dataclass_fields__" not in vars(config):
+        raise ValueError(
+            f"core.kind={kind!r} has Config={config!r}, which must be a dataclass of its options, "
+            "a subclass of agents.cores.CoreConfig under @dataclass(frozen=True, kw_only=True)"
+        )
+    types = get_type_hints(config)
+    for option in fields(config):
+        if option.default is MISSING:
+            raise ValueError(
+                f"core.kind={kind!r} has the option {option.name} without a default; give it one"
+            )
+        if not _is_plain(types[option.name]):
+            raise ValueError(
+                f"core.kind={kind!r} has the option {option.name} of {types[option.name]}, which "
+                "config.json does not hold; use bool, int, float, str, Literal, a tuple of one of "
+                "them, or None beside it"
+            )
 
 
-LONG_MEMORY_OPTIONS = {
-    name: getattr(CoreConfig, name) for name in ("mem_write", "mem_write_iters", "mem_write_gain")
-}
-"""Options, with their defaults, that must be left out where there is no long memory."""
+def _is_plain(kind: Any) -> bool:
+    if get_origin(kind) is Literal:
+        return True
+    if get_origin(kind) in (tuple, Union, UnionType):
+        return all(_is_plain(part) for part in get_args(kind) if part is not Ellipsis)
+    return kind in (bool, int, float, str, type(None))
+
+
+def core_config(kind: str = "mtxl", **options: Any) -> CoreConfig:
+    """Return the configuration of a core of some kind: see `find_core`.
+
+    Raises:
+        ValueError: for a core that there is not, an option that it does not have, or a value that
+            it rejects.
+    """
+    config_class = find_core(kind).Config
+    check_options(kind, options)
+    return config_class(kind=kind, **options)
+
+
+def as_kind(core: CoreConfig, kind: str) -> CoreConfig:
+    """Return the configuration of another kind, with those options of `core` that it has, too."""
+    if core.kind == kind:
+        return core
+    names = option_names(kind)
+    given = {option.name: getattr(core, option.name) for option in fields(core)
+             if option.name in names and getattr(core, option.name) != option.default}  # fmt: skip
+    return core_config(**(given | {"kind": kind}))
+
+
+def option_names(kind: str) -> list[str]:
+    """Return the names of a core's options."""
+    return [option.name for option in fields(find_core(kind).Config)]
+
+
+def check_options(kind: str, names: Iterable[str]) -> None:
+    """Raise ValueError for a name that is no option of the core, saying which cores have it."""
+    known = option_names(kind)
+    for name in names:
+        if name in known:
+            continue
+        *others, last = ["", *(other for other in CORES if name in option_names(other))]
+        if last:
+            kinds = " or ".join(filter(None, (", ".join(others[1:]), last)))
+            raise ValueError(
+                f"core.{name} has no effect on the core {kind}; leave it out, or set --core.kind "
+                f"{kinds}"
+            )
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean core.{near[0]}?" if near else ";"
+        raise ValueError(
+            f"core.{name} is not an option of the core {kind}{hint} Allowed: {', '.join(known)}"
+        )
 
 
 def make_core(config: CoreConfig) -> Core:
     """Build the core; its input has width `config.dim`.
 
     Raises:
-        ValueError: for a configuration that cannot be built.
+        ValueError: for a configuration that cannot be built, or a class that is no core.
     """
-    core = CORES[config.kind](config)
-    assert isinstance(core, nn.Module)
-    if not isinstance(core, MemoryCore):
-        init_weights(core)
-    if config.chrono is not None:
-        init_chrono(core, config.chrono)
+    core_class = find_core(config.kind)
+    if type(config) is not core_class.Config:
+        raise ValueError(
+            f"core.kind={config.kind!r} has options of {core_class.Config.__name__}, and these are "
+            f"of {type(config).__name__}; make them by agents.cores.core_config"
+        )
+    core = core_class(config)
+    if not isinstance(core, Core):
+        wanted = [name for name in {**vars(Core), **Core.__annotations__} if name[0] != "_"]
+        missing = [name for name in wanted if not hasattr(core, name)]
+        raise ValueError(
+            f"core.kind={config.kind!r} has no {', '.join(missing)}; add what is missing "
+            "(agents/cores/core.py says what it is), or make it a subclass of "
+            "agents.cores.BaselineCore"
+        )
+    if config.kind not in CORES and torch.get_default_device().type != "meta":
+        _check_runs(core, config)
     return core
+
+
+def _check_runs(core: Core, config: CoreConfig) -> None:
+    """Raise ValueError for a core that does not take or return what `Core` says."""
+    x, reset = torch.zeros(2, 3, config.dim), torch.zeros(2, 3, dtype=torch.bool)
+    where = f"core.kind={config.kind!r} was given x (2, 3, {config.dim}), its first state and reset"
+    try:
+        with torch.no_grad():
+            y, state = core(x, core.initial_state(2), reset)
+            shape = tuple(y.shape)
+    except Exception as error:
+        raise ValueError(
+            f"{where}, and fails with {type(error).__name__}: {error}; mend its forward"
+        ) from error
+    if shape != (2, 3, core.output_dim) or not isinstance(state, CoreState):
+        raise ValueError(
+            f"{where}, and returns y {shape} and a {type(state).__name__}; return y (2, 3, "
+            f"output_dim={core.output_dim}) and a state that can be indexed by env, such as "
+            "agents.cores.TensorState"
+        )
 
 
 def state_size(core: Core) -> int:
     """Return how many floats a core carries for each env: no masks, nothing that is derived."""
     tensors = named_tensors(core.initial_state(1), "state").values()
     return sum(tensor.numel() for tensor in tensors if tensor.is_floating_point())
-
-
-def _memory_transformer(config: CoreConfig) -> MemoryCore:
-    config = config.resolved
-    assert config.lmem_len is not None
-    transformer = MemoryTransformerXL(
-        dim=config.dim,
-        depth=config.depth,
-        seq_len=config.seq_len,
-        mem_len=config.mem_len,
-        lmem_len=config.lmem_len,
-        heads=config.heads,
-        memory_layers=config.memory_layers,
-        num_mem_kv=config.num_mem_kv,
-        mem_write=config.mem_write,
-        mem_write_iters=config.mem_write_iters,
-        mem_write_gain=config.mem_write_gain,
-        gate=config.gate,
-        mogrify=config.mogrify,
-        ff_glu=config.ff_glu,
-        one_kv_head=config.one_kv_head,
-    )
-    return MemoryCore(transformer, config.bptt_segments)
-
-
-CORES: dict[CoreKind, Callable[[CoreConfig], Core]] = {
-    "mtxl": _memory_transformer,
-    "gtrxl": _memory_transformer,
-    "gru": lambda c: GRUCore(nn.GRU(c.dim, c.dim, c.depth, batch_first=True)),
-    "lstm": lambda c: LSTMCore(nn.LSTM(c.dim, c.dim, c.depth, batch_first=True)),
-    "mingru": lambda c: ResidualCore(c.dim, [MinGRU(c.dim) for _ in range(c.depth)]),
-    "deltanet": lambda c: ResidualCore(c.dim, [DeltaNet(c.dim, c.heads) for _ in range(c.depth)]),
-    "feedforward": lambda c: FeedForwardCore(c.dim, c.depth),
-}

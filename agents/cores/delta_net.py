@@ -14,13 +14,15 @@ Shapes: B envs, T steps, H heads, K key width, V value width, D width.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from agents.cores.baseline_cores import Recurrence
+from agents.cores.baseline_cores import Recurrence, ResidualCore
+from agents.cores.core_config import LayeredConfig
 from mtxl_rl.core.transformer import check_heads
 
 MIN_TIME_CONSTANT, MAX_TIME_CONSTANT = 10.0, 10_000.0
@@ -187,3 +189,22 @@ def spread_time_constants(heads: int) -> Float[Tensor, " H"]:
 
 def _inverse_softplus(y: Tensor) -> Tensor:
     return torch.log(torch.expm1(y))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeltaNetConfig(LayeredConfig):
+    """A stack of Gated DeltaNets."""
+
+    kind: str = "deltanet"
+    heads: int = 4
+    """Matrices that a layer keeps; must divide dim."""
+
+
+class DeltaNetCore(ResidualCore):
+    """A stack of Gated DeltaNets."""
+
+    Config = DeltaNetConfig
+
+    def __init__(self, config: DeltaNetConfig):
+        layers = [DeltaNet(config.dim, config.heads) for _ in range(config.depth)]
+        super().__init__(config.dim, layers)

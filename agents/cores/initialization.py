@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from agents.cores.min_gru import MinGRU
 from mtxl_rl.core.initialization import init_orthogonal
 
 SMALL_GAIN = 0.4
@@ -37,27 +36,23 @@ def _init_rnn(rnn: nn.GRU | nn.LSTM) -> None:
                 nn.init.orthogonal_(gate)
 
 
-def init_chrono(module: nn.Module, max_time: int) -> None:
-    """Spread the time constants of every GRU, LSTM and MinGRU over 1 to `max_time` - 1 steps.
+def init_chrono(rnn: nn.GRU | nn.LSTM, max_time: int) -> None:
+    """Spread the time constants of the units over 1 to `max_time` - 1 steps.
 
     Chrono initialisation (Tallec and Ollivier 2018, arXiv 1804.11188): what a unit keeps in a step
     is at the start sigmoid(log U(1, T - 1)), for each unit drawn anew.
     """
-    for layer in module.modules():
-        if isinstance(layer, MinGRU):
-            bias = layer.gate.bias.data
-            bias.copy_(-_log_times(bias, max_time))
-        elif isinstance(layer, nn.GRU | nn.LSTM):
-            for name, parameter in layer.named_parameters():
-                if name.startswith("bias_ih"):
-                    gates = parameter.data.split(layer.hidden_size)
-                    keeps = gates[1]  # of the GRU (r, z, n) z, of the LSTM (i, f, g, o) f
-                    keeps.copy_(_log_times(keeps, max_time))
-                    if isinstance(layer, nn.LSTM):
-                        gates[0].copy_(-keeps)
+    for name, parameter in rnn.named_parameters():
+        if name.startswith("bias_ih"):
+            gates = parameter.data.split(rnn.hidden_size)
+            keeps = gates[1]  # of the GRU (r, z, n) z, of the LSTM (i, f, g, o) f
+            keeps.copy_(log_times(keeps, max_time))
+            if isinstance(rnn, nn.LSTM):
+                gates[0].copy_(-keeps)
 
 
-def _log_times(like: torch.Tensor, max_time: int) -> torch.Tensor:
+def log_times(like: torch.Tensor, max_time: int) -> torch.Tensor:
+    """Return logarithms of time constants, drawn from 1 to `max_time` - 1 steps."""
     return torch.empty_like(like).uniform_(1, max_time - 1).log()
 
 

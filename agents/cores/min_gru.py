@@ -8,11 +8,15 @@ Shapes: B envs, T steps, D width.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from agents.cores.baseline_cores import Recurrence
+from agents.cores.baseline_cores import Recurrence, ResidualCore
+from agents.cores.core_config import GatedConfig
+from agents.cores.initialization import log_times
 
 
 class MinGRU(Recurrence):
@@ -36,3 +40,24 @@ class MinGRU(Recurrence):
             state = torch.lerp(state, candidate_t, update_t)
             outputs.append(state)
         return torch.stack(outputs, dim=1).to(x.dtype), state
+
+
+@dataclass(frozen=True, kw_only=True)
+class MinGRUConfig(GatedConfig):
+    """A stack of minimal GRUs."""
+
+    kind: str = "mingru"
+
+
+class MinGRUCore(ResidualCore):
+    """A stack of minimal GRUs."""
+
+    Config = MinGRUConfig
+
+    def __init__(self, config: MinGRUConfig):
+        layers = [MinGRU(config.dim) for _ in range(config.depth)]
+        super().__init__(config.dim, layers)
+        if config.chrono is not None:
+            for layer in layers:
+                bias = layer.gate.bias.data
+                bias.copy_(-log_times(bias, config.chrono))

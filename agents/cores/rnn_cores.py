@@ -10,6 +10,7 @@ Shapes: B envs, T steps, L layers, D width, G = 3 D for three gates.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,17 +20,36 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from agents.cores.baseline_cores import BaselineCore, TensorState
+from agents.cores.core_config import GatedConfig
+from agents.cores.initialization import init_chrono, init_weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class GRUConfig(GatedConfig):
+    """A GRU."""
+
+    kind: str = "gru"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LSTMConfig(GatedConfig):
+    """An LSTM."""
+
+    kind: str = "lstm"
 
 
 class RNNCore(BaselineCore):
     """What GRU and LSTM have in common: the state, and the step by torch's module."""
 
-    def __init__(self, rnn: nn.GRU | nn.LSTM):
+    def __init__(self, rnn: nn.GRU | nn.LSTM, chrono: int | None):
         super().__init__()
         assert rnn.batch_first
         self.rnn = rnn
         self.output_dim = rnn.hidden_size
         self.num_tensors = 2 if isinstance(rnn, nn.LSTM) else 1
+        init_weights(self)
+        if chrono is not None:
+            init_chrono(rnn, chrono)
 
     def initial_state(self, batch_size: int) -> TensorState:
         weights = next(self.rnn.parameters())
@@ -63,6 +83,12 @@ class LSTMCore(RNNCore):
     An episode is cut by the binary digits of its length, so that pieces of equal length run at
     once, nothing is padded, and no piece is run before the one that it goes on from.
     """
+
+    Config = LSTMConfig
+
+    def __init__(self, config: LSTMConfig):
+        rnn = nn.LSTM(config.dim, config.dim, config.depth, batch_first=True)
+        super().__init__(rnn, config.chrono)
 
     def forward(
         self, x: Float[Tensor, "B T D"], state: TensorState, reset: Bool[Tensor, "B T"]
@@ -109,6 +135,12 @@ class LSTMCore(RNNCore):
 
 class GRUCore(RNNCore):
     """Layer by layer, each over all steps."""
+
+    Config = GRUConfig
+
+    def __init__(self, config: GRUConfig):
+        rnn = nn.GRU(config.dim, config.dim, config.depth, batch_first=True)
+        super().__init__(rnn, config.chrono)
 
     def forward(
         self, x: Float[Tensor, "B T D"], state: TensorState, reset: Bool[Tensor, "B T"]

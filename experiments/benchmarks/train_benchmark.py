@@ -34,7 +34,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import envs
 from agents.acceleration import Trainer, accelerate
 from agents.actor_critic import ActorCritic
-from agents.cores.core import CoreConfig
+from agents.cores.core import core_config
 from agents.ppo import PPO, PPOConfig, ppo_loss, take_envs
 from agents.rollout import collect, start
 from experiments.tables.markdown import table_head, table_row
@@ -304,9 +304,9 @@ def make_trainer(env_id: str, setting: Setting, device: torch.device) -> Trainer
     env = envs.make(env_id, setting.num_envs, device)
     core = {name: getattr(setting, name)
             for name in ("dim", "depth", "seq_len", "mem_len", "lmem_len", "heads")}  # fmt: skip
-    core_config = CoreConfig(**core)
-    agent = ActorCritic(env.observation_space, env.action_space, core_config).to(device)
-    agent.precision = pick_precision(setting.precision, device, core_config, agent.action_space)
+    config_of_core = core_config(**core)
+    agent = ActorCritic(env.observation_space, env.action_space, config_of_core).to(device)
+    agent.precision = pick_precision(setting.precision, device, config_of_core, agent.action_space)
     config = PPOConfig(
         rollout_len=setting.rollout_len,
         num_minibatches=setting.num_minibatches,

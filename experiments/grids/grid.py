@@ -18,24 +18,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import tyro
-
-from agents.cores.core import (
-    CORES,
-    LONG_MEMORY_OPTIONS,
-    CoreConfig,
-    CoreKind,
-    has_option,
-    make_core,
-)
+from agents.cores.core import as_kind, make_core
 from envs.registry import choose
 from experiments.grids.widths import Size, describe, with_equal
 from mtxl_rl.config import TrainConfig, differences, flat, num_cores, short_name, to_json
+from mtxl_rl.options import read
 from mtxl_rl.runs.run_directory import load_config
 
 PLACES = ("run_dir", "num_threads")
@@ -89,8 +81,12 @@ def make_cells(
     """
     if num_seeds < 1:
         raise ValueError(f"seeds={num_seeds} must be 1 or more; set --seeds")
+    kinds = axes.get("core.kind") or [base.core.kind]
+    options = {
+        name for kind in kinds for name in flat(replace(base, core=as_kind(base.core, kind)))
+    }
     for name, values in axes.items():
-        _check_axis(base, name, values, after)
+        _check_axis(options, name, values, after)
     if equal and "core.dim" in axes:
         raise ValueError(f"core.dim cannot be varied with equal={equal!r}, which sets it")
     combinations = {}
@@ -213,8 +209,9 @@ def _last_line(job: _Job) -> str:
     return f"exit code {job.process.returncode}: {said} (all of it: {job.cell.notes('.log')})"
 
 
-def _check_axis(base: TrainConfig, name: str, values: Sequence[str], after: Path | None) -> None:
-    options = flat(base)
+def _check_axis(
+    options: Collection[str], name: str, values: Sequence[str], after: Path | None
+) -> None:
     if name not in options and not name.startswith(ENV_KWARGS):
         near = difflib.get_close_matches(name, list(options), n=1)
         hint = f"; did you mean {near[0]}?" if near else ";"
@@ -242,9 +239,7 @@ def _check_alike(cell: Cell) -> None:
 
 def _changed(base: TrainConfig, options: Mapping[str, str]) -> TrainConfig:
     """Return `base` with some options as the command line of training reads them."""
-    kind = options.get("core.kind", base.core.kind)
-    if kind in CORES and kind != base.core.kind:
-        base = replace(base, core=_as_control(base.core, kind))
+    base = replace(base, core=as_kind(base.core, options.get("core.kind", base.core.kind)))
     env_kwargs = {name.removeprefix(ENV_KWARGS): _typed(name, text)
                   for name, text in options.items() if name.startswith(ENV_KWARGS)}  # fmt: skip
     base = replace(base, env_kwargs=base.env_kwargs | env_kwargs)
@@ -255,13 +250,13 @@ def _changed(base: TrainConfig, options: Mapping[str, str]) -> TrainConfig:
         if name == "wrap" or name.startswith(ENV_KWARGS):
             continue
         flag = f"--{name.replace('_', '-')}"
-        if isinstance(flat(base)[name], bool) and text in ("True", "False"):
+        if isinstance(flat(base).get(name), bool) and text in ("True", "False"):
             before, dot, last = flag.removeprefix("--").rpartition(".")
             arguments.append(flag if text == "True" else f"--{before}{dot}no-{last}")
         else:
             arguments += [flag, *text.split()]
     try:
-        config = tyro.cli(TrainConfig, default=base, args=arguments)
+        config = read(base, arguments)
     except SystemExit:  # it has said why
         raise ValueError("see above") from None
     choose(config.env, config.backend, config.env_kwargs, config.wrap)  # or says why not
@@ -277,19 +272,6 @@ def _typed(name: str, text: str) -> Any:
         return json.loads(text)
     except json.JSONDecodeError:
         return text
-
-
-def _as_control(core: CoreConfig, kind: CoreKind) -> CoreConfig:
-    """Return a core of another kind, without those options that this kind does not have."""
-    kept: dict[str, Any] = {
-        field.name: getattr(core, field.name)
-        for field in fields(core)
-        if has_option(kind, field.name)
-    }
-    if kind == "gtrxl":
-        kept.update(lmem_len=None, **LONG_MEMORY_OPTIONS)
-    kept["kind"] = kind
-    return CoreConfig(**kept)
 
 
 def _plain(text: str) -> str:

@@ -13,7 +13,7 @@ from gymnasium import spaces
 
 import envs
 from agents.actor_critic import ActorCritic
-from agents.cores.core import CoreConfig, has_option
+from agents.cores.core_config import CoreConfig
 from envs import Backend
 from mtxl_rl.config import TrainConfig
 
@@ -40,7 +40,7 @@ def width_for(target: int, core: CoreConfig, size: Callable[[CoreConfig], int]) 
     Raises:
         ValueError: where it does not grow.
     """
-    unit = core.heads if has_option(core.kind, "heads") else 1
+    unit = getattr(core, "heads", 1)
 
     def size_at(units: int) -> int:
         return size(replace(core, dim=units * unit))

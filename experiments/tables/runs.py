@@ -214,7 +214,13 @@ def varying_options(runs: Sequence[Run]) -> list[str]:
     """Return the options that differ between runs, but for seeds and places."""
     # not all have the same: those of environments are there where they are given
     names = dict.fromkeys(name for run in runs for name in run.options if name not in NOT_COMPARED)
-    return [name for name in names if len({str(run.options.get(name)) for run in runs}) > 1]
+
+    def values(name: str) -> set[str]:
+        # a core may have options that the others do not
+        having = [run for run in runs if name in run.options or not name.startswith("core.")]
+        return {str(run.options.get(name)) for run in having}
+
+    return [name for name in names if len(values(name)) > 1]
 
 
 def grouped(runs: Sequence[Run], by: Sequence[str]) -> dict[tuple[str, ...], list[Run]]:

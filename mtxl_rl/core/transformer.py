@@ -624,6 +624,25 @@ class MemoryTransformerXL(nn.Module):
         return torch.stack([inputs[:, layer - 1] for layer in self.memory_layers], dim=1)
 
     @property
+    def _parts(self) -> list[nn.Module]:
+        return [*self.layers, *([self.long_memory] if self.long_memory else [])]
+
+    def compile_parts_(self, **options: Any) -> None:
+        """Compile each layer, the write, and a step of acting, with options of `torch.compile`.
+
+        They are so small that each is compiled once for all layers, segments and steps.
+        """
+        for part in self._parts:
+            part.compile(**options)
+        self.advance_ = torch.compile(self.advance_, **options)
+
+    def uncompile_parts_(self) -> None:
+        """Run as written again after `compile_parts_`."""
+        for part in self._parts:
+            part._compiled_call_impl = None  # what nn.Module.compile sets, and has no way back
+        self.__dict__.pop("advance_", None)
+
+    @property
     def _has_scan(self) -> bool:
         return self.is_scanned and self.long_memory is not None
 

@@ -12,7 +12,6 @@ import torch
 
 import envs
 from agents.actor_critic import ActorCritic
-from agents.cores.memory_core import MemoryCore
 from agents.finite import FiniteWatch
 from agents.rollout import act, start
 from agents.uncompiled import uncompiled
@@ -174,7 +173,7 @@ def _evaluate_all_starts(
     check_spaces(agent, one, env_id)
     shares = one.start_shares.cpu().numpy()
     num_starts = len(shares)
-    num_places = agent.core.transformer.seq_len if isinstance(agent.core, MemoryCore) else 1
+    num_places = agent.core.segment_len
     played = []
     for place in range(num_places):
         env = make(num_starts)
@@ -192,11 +191,9 @@ def start_places(agent: ActorCritic, episodes: int) -> list[int]:
 
     There are fewer where there are few episodes, so that each has two or more.
     """
-    if not isinstance(agent.core, MemoryCore):
-        return [0]
-    seq_len = agent.core.transformer.seq_len
-    num_places = max(1, min(MAX_START_PLACES, seq_len, episodes // 2))
-    return [seq_len * index // num_places for index in range(num_places)]
+    segment_len = agent.core.segment_len
+    num_places = max(1, min(MAX_START_PLACES, segment_len, episodes // 2))
+    return [segment_len * index // num_places for index in range(num_places)]
 
 
 def check_bound(max_steps: int, env: BatchedEnv) -> None:

@@ -13,9 +13,8 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from agents.actor_critic import ActorCritic, Player
-from agents.cores.memory_core import MemoryCore
 from agents.rollout import Carry
-from mtxl_rl import Acting, MemoryState
+from mtxl_rl import MemoryState
 from mtxl_rl.config import Memory
 
 MEMORIES: tuple[Memory, ...] = get_args(Memory)
@@ -33,11 +32,10 @@ def fitting_interventions(agent: ActorCritic) -> list[Memory]:
     if not core.has_memory:
         return []
     fitting: list[Memory] = ["cleared"]
-    if isinstance(core, MemoryCore):
-        if core.transformer.mem_len:
-            fitting.append("without-short")
-        if core.transformer.lmem_len:
-            fitting.extend(("without-long", "swapped-long"))
+    if "short" in core.memories:
+        fitting.append("without-short")
+    if "long" in core.memories:
+        fitting.extend(("without-long", "swapped-long"))
     return fitting
 
 
@@ -102,9 +100,8 @@ class Intervention:
             return replace(carry, inputs=self._agent.without_past(carry.inputs))
         if self._memory == "swapped-long":
             self._has_received = self._has_received & ~carry.inputs.reset
-        acting = player.acting
-        if isinstance(acting, Acting) and acting.position == 0:  # memories change here
-            state = acting.state
+        if self._memory != "kept" and player.acting.position == 0:  # memories change here
+            state = player.state
             if self._memory == "without-short":
                 player.state = replace(state, short_valid=torch.zeros_like(state.short_valid))
             if self._memory == "without-long":

@@ -18,7 +18,7 @@ from agents.actor_critic import ActorCritic
 from agents.rollout import act, start
 from envs import BatchedEnv
 from mtxl_rl import MemoryState
-from mtxl_rl.inspector.recording import memory_of, transformer_of
+from mtxl_rl.inspector.recording import memory_of
 
 RIDGE = 0.1
 """Of features with deviation 1, beside their mean square."""
@@ -69,8 +69,7 @@ def collect_samples(
         max_steps: after which episodes are left.
         usual_length: steps of an episode.
     """
-    transformer = transformer_of(agent)
-    period = transformer.seq_len if transformer else 1
+    period = agent.core.segment_len
     stride = max(1, usual_length // MAX_SAMPLES // period) * period
     carry = start(agent, env)
     player = agent.player(carry.state)

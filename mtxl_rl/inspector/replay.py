@@ -18,7 +18,7 @@ from torch import Tensor
 from agents.actor_critic import ActorCritic
 from agents.trees import map_tensors
 from mtxl_rl import MemoryState
-from mtxl_rl.inspector.recording import Recording, transformer_of
+from mtxl_rl.inspector.recording import Recording
 from mtxl_rl.policy import numbers_of
 
 CHUNK = 64
@@ -42,9 +42,8 @@ def replay(
         donor: whose slots after as many writes take the place of its own; the last ones where its
             episode was shorter.
     """
-    transformer = transformer_of(agent)
-    has_slots = transformer is not None and transformer.lmem_len > 0
-    length = transformer.seq_len if transformer else CHUNK
+    has_slots = "long" in agent.core.memories
+    length = agent.core.segment_len if agent.core.memories else CHUNK
     state = agent.initial_state(1)
     policies = []
     for start in range(0, len(recording), length):

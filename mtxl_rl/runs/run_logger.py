@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, get_type_hints
 
 import numpy as np
 
+from agents.cores.core import CORES, core_config
 from mtxl_rl.config import Memory, TrainConfig, to_json
 from mtxl_rl.runs.metrics import RETURN_TAG, SUCCESS_TAG, Episodes, Evaluation
 from mtxl_rl.runs.tags import COMPARED, TAGS
@@ -158,7 +159,9 @@ def _put_before_now(run_dir: Path) -> None:
 def _columns(config: TrainConfig) -> dict[str, bool | int | float | str]:
     """Return the options as columns of HPARAMS: the same of every run, each of one type."""
     columns: dict[str, bool | int | float | str] = {}
-    for prefix, part in (("", config), ("core.", config.core), ("ppo.", config.ppo)):
+    # what a core does not have is as another core has it left out
+    cores = [("core.", core_config(kind)) for kind in CORES]
+    for prefix, part in (("", config), *cores, ("core.", config.core), ("ppo.", config.ppo)):
         for name, kind in get_type_hints(type(part)).items():
             value = getattr(part, name)
             if not is_dataclass(value):

@@ -1,4 +1,4 @@
-"""From observation, previous action and previous reward to the core's input.
+"""What reads one part of an observation, by its space.
 
 Shapes: *N leading axes (B, or B T), E width of the features.
 """
@@ -292,7 +292,7 @@ def _network(
     return nn.Sequential(*layers)
 
 
-def _field_encoder(
+def part_encoder(
     name: str, space: spaces.Space, dim: int, image_size: int
 ) -> tuple[nn.Module, str]:
     """Return the encoder of one part of the observation, and in words how it reads it."""
@@ -330,57 +330,3 @@ def _field_encoder(
 def _listed(sizes: list[int]) -> str:
     shown = ", ".join(map(str, sizes[:6]))
     return shown if len(sizes) <= 6 else f"{shown}, ..."
-
-
-class Encoder(nn.Module):
-    """Sums the features of every part of the observation, the previous action and reward.
-
-    Args:
-        space: a flat Dict of Box, Discrete and MultiDiscrete spaces.
-        dim: width E of the features.
-        image_size: longest side of a picture; larger ones are made smaller.
-
-    Attributes:
-        reads: how each part of the observation is read, in words.
-
-    Raises:
-        ValueError: for a space that cannot be encoded.
-    """
-
-    def __init__(self, space: spaces.Dict, dim: int, image_size: int = 84):
-        super().__init__()
-        self.names = list(space.spaces)
-        fields = [
-            _field_encoder(name, field, dim, image_size) for name, field in space.spaces.items()
-        ]
-        self.fields = nn.ModuleList(encoder for encoder, _ in fields)
-        self.reads = {name: words for name, (_, words) in zip(self.names, fields, strict=True)}
-        self.reward = nn.Linear(1, dim)
-        self.out = nn.Sequential(nn.LayerNorm(dim), nn.GELU(), init_orthogonal(nn.Linear(dim, dim)))
-
-    def see(self, observation: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return an environment's observation as `forward` takes it: pictures made smaller."""
-        pictures = {
-            name: encoder.see(observation[name])
-            for name, encoder in zip(self.names, self.fields, strict=True)
-            if isinstance(encoder, PixelEncoder)
-        }
-        return observation | pictures
-
-    def forward(
-        self,
-        observation: dict[str, Tensor],
-        prev_action: Float[Tensor, "*N E"],
-        prev_reward: Float[Tensor, "*N"],
-    ) -> Float[Tensor, "*N E"]:
-        """Encode what `see` returned; `prev_action` is already embedded."""
-        features = prev_action + self.reward(symlog(prev_reward).unsqueeze(-1))
-        for name, encoder in zip(self.names, self.fields, strict=True):
-            features = features + encoder(observation[name])
-        return self.out(features)
-
-    def observe_(self, observation: dict[str, Tensor]) -> None:
-        """Take observations into the running statistics; `forward` is another function then."""
-        for name, encoder in zip(self.names, self.fields, strict=True):
-            if isinstance(encoder, GridEncoder):
-                encoder.observe_(observation[name])

@@ -1,0 +1,73 @@
+"""What the configurations of cores have in common; each core has its own beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import tyro
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoreConfig:
+    """Options of every core; a subclass adds its own, each with a default."""
+
+    has_attention: ClassVar[bool] = False
+    """Whether it is made of large matrix products, so that by default it is compiled in long runs,
+    and in bfloat16 where a CPU has it."""
+
+    kind: str = ""
+    """mtxl: short and long memory. Controls: gtrxl (short memory only, GRU gates), gru, lstm,
+    mingru (gates that do not see the state), deltanet (Gated DeltaNet: a matrix of each head, time
+    constants of 10 to 10,000 steps at the start), feedforward (no memory). One of your own:
+    module:Class, see docs/your_own_core.md. Each has options of its own: --core.kind gru --help."""
+    dim: int = 64
+    """Width of the core and of its input."""
+    past_action: bool = True
+    """See the previous action and reward. An agent can keep a memory in its own actions: without
+    them it needs that of the core."""
+    image_size: Annotated[int, tyro.conf.arg(aliases=["--image-size"])] = 84
+    """Longest side of a picture, in pixels; larger ones are made smaller, in proportion."""
+    encoder: Annotated[
+        tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(aliases=["--encoder"])
+    ] = ()
+    """What reads the observation instead of ours: module:Class for all of it, or PART=module:Class
+    for one part; once for each. See docs/your_own_encoder.md."""
+    norm_observations: bool = False
+    """Standardise vectors in the observation by their running mean and deviation, which checkpoints
+    hold. It pays where their numbers are of very different size, or lie far from 0."""
+
+    def __post_init__(self) -> None:
+        if self.image_size < 1:
+            raise ValueError(
+                f"image_size={self.image_size} must be 1 pixel or more; set --image-size"
+            )
+
+    @property
+    def resolved(self) -> CoreConfig:
+        """The same core with what was left out written out."""
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayeredConfig(CoreConfig):
+    """Options of cores that are made of layers."""
+
+    depth: int = 2
+    """Number of layers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatedConfig(LayeredConfig):
+    """Options of recurrences whose gates have biases."""
+
+    chrono: int | None = None
+    """Largest time constant in steps at the start, 3 or more; that of each unit is drawn from 2 up
+    to it. Left out: gates of about one half; of an lstm, .73."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.chrono is not None and self.chrono < 3:
+            raise ValueError(
+                f"chrono={self.chrono} must be 3 or more; it is a number of steps, such as 1000"
+            )

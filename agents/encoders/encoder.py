@@ -1,0 +1,161 @@
+"""From observation, previous action and previous reward to the core's input.
+
+Shapes: *N leading axes (B, or B T), E width of the features.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium import spaces
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from agents.encoders.parts import part_encoder, symlog
+from agents.named import find_named
+from mtxl_rl.core.initialization import init_orthogonal
+
+WHOLE = ""
+"""The name of all of an observation among its parts."""
+
+
+class Encoder(nn.Module):
+    """Sums the features of every part of the observation, the previous action and reward.
+
+    Args:
+        space: a flat Dict of Box, Discrete and MultiDiscrete spaces.
+        dim: width E of the features.
+        image_size: longest side of a picture; larger ones are made smaller.
+        own: what reads the observation instead of ours: "module:Class" for all of it, or
+            "PART=module:Class". It is made with its space and `dim`, and makes (*N, E) of its part,
+            or of the dict of all. Its `see` and `observe_`, if it has them, are used as below.
+
+    Attributes:
+        reads: how each part of the observation is read, in words.
+
+    Raises:
+        ValueError: for a space that cannot be encoded, or for what is not an encoder.
+    """
+
+    def __init__(self, space: spaces.Dict, dim: int, image_size: int = 84, own: Sequence[str] = ()):
+        super().__init__()
+        named = _named_by_part(own, space)
+        parts: dict[str, spaces.Space] = {WHOLE: space} if WHOLE in named else {**space.spaces}
+        self.names = list(parts)
+        fields = [
+            _own_encoder(named[name], part, dim)
+            if name in named
+            else part_encoder(name, part, dim, image_size)
+            for name, part in parts.items()
+        ]
+        self.fields = nn.ModuleList(encoder for encoder, _ in fields)
+        self.reads = {name or "all of it": words
+                      for name, (_, words) in zip(self.names, fields, strict=True)}  # fmt: skip
+        self.reward = nn.Linear(1, dim)
+        self.out = nn.Sequential(nn.LayerNorm(dim), nn.GELU(), init_orthogonal(nn.Linear(dim, dim)))
+
+    def see(self, observation: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return an environment's observation as `forward` takes it: pictures made smaller."""
+        seen = {
+            name: see(_part(observation, name))
+            for name, encoder in zip(self.names, self.fields, strict=True)
+            if (see := getattr(encoder, "see", None)) is not None
+        }
+        return seen[WHOLE] if WHOLE in seen else observation | seen
+
+    def forward(
+        self,
+        observation: dict[str, Tensor],
+        prev_action: Float[Tensor, "*N E"],
+        prev_reward: Float[Tensor, "*N"],
+    ) -> Float[Tensor, "*N E"]:
+        """Encode what `see` returned; `prev_action` is already embedded."""
+        features = prev_action + self.reward(symlog(prev_reward).unsqueeze(-1))
+        for name, encoder in zip(self.names, self.fields, strict=True):
+            features = features + encoder(_part(observation, name))
+        return self.out(features)
+
+    def observe_(self, observation: dict[str, Tensor]) -> None:
+        """Take observations into the running statistics; `forward` is another function then."""
+        for name, encoder in zip(self.names, self.fields, strict=True):
+            if (observe_ := getattr(encoder, "observe_", None)) is not None:
+                observe_(_part(observation, name))
+
+
+def _part(observation: dict[str, Tensor], name: str) -> Any:
+    return observation[name] if name else observation
+
+
+def _named_by_part(own: Sequence[str], space: spaces.Dict) -> dict[str, str]:
+    """Return the names of a user's encoders, by the parts that they read."""
+    named: dict[str, str] = {}
+    for text in own:
+        part, equals, name = text.rpartition("=")
+        if equals and part not in space.spaces:
+            near = difflib.get_close_matches(part, list(space.spaces), n=1)
+            hint = f"; did you mean {near[0]}?" if near else "."
+            raise ValueError(
+                f"encoder={text!r} is for {part!r}, which the observation does not have{hint} It "
+                f"must be one of {', '.join(space.spaces)}"
+            )
+        if part in named:
+            raise ValueError(
+                f"encoder={list(own)} names two for {part or 'all of the observation'}; leave one "
+                "out"
+            )
+        named[part] = name
+    if WHOLE in named and len(named) > 1:
+        raise ValueError(
+            f"encoder={list(own)} names one for all of the observation, and one for a part; leave "
+            "one out"
+        )
+    return named
+
+
+def _own_encoder(name: str, space: spaces.Space, dim: int) -> tuple[nn.Module, str]:
+    """Return a user's encoder of a part, or of all, and its name and size in words.
+
+    Raises:
+        ValueError: for what is none, cannot be made, or does not make (*N, dim) of what it reads.
+    """
+    make = find_named(name, "encoder")
+    where = f"encoder={name!r} for {' '.join(str(space).split())}"
+    try:
+        encoder = make(space, dim)
+        if not isinstance(encoder, nn.Module):
+            raise TypeError(f"it makes {encoder!r}, and must make a torch.nn.Module")
+        see = getattr(encoder, "see", lambda observation: observation)
+        first = see(_zeros(space, 2))
+        with torch.no_grad():
+            shapes = [tuple(encoder(_expanded(first, *shape)).shape) for shape in ((), (3,))]
+    except Exception as error:
+        raise ValueError(
+            f"{where} fails with {type(error).__name__}: {error}; it is called with its space and "
+            f"dim={dim}, and then with observations (2, ...) and (2, 3, ...)"
+        ) from error
+    if shapes != [(2, dim), (2, 3, dim)]:
+        raise ValueError(
+            f"{where} makes {shapes} of observations (2, ...) and (2, 3, ...); return features "
+            f"(2, {dim}) and (2, 3, {dim})"
+        )
+    size = sum(parameter.numel() for parameter in encoder.parameters())
+    return encoder, f"{name} ({size:,} parameters)"
+
+
+def _zeros(space: spaces.Space, batch_size: int) -> Any:
+    if isinstance(space, spaces.Dict):
+        return {name: _zeros(part, batch_size) for name, part in space.spaces.items()}
+    dtype = torch.from_numpy(np.zeros(0, space.dtype)).dtype
+    return torch.zeros((batch_size, *(space.shape or ())), dtype=dtype)
+
+
+def _expanded(observation: Any, *shape: int) -> Any:
+    """Return an observation (B, ...) as (B, *shape, ...)."""
+    if isinstance(observation, dict):
+        return {name: _expanded(part, *shape) for name, part in observation.items()}
+    batch_size, *rest = observation.shape
+    return observation.view(batch_size, *[1] * len(shape), *rest).expand(batch_size, *shape, *rest)
