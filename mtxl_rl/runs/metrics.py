@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from agents import ranks
 from agents.rollout import Rollout
 
 WINDOW = 1000
@@ -69,10 +70,14 @@ EPISODE_COLUMNS = ("success", "episode_return", "episode_length", "cue_age")
 
 
 def ended_episodes(rollout: Rollout, has_success: bool, has_cue: bool) -> Episodes:
-    """Return the episodes that ended within a rollout, in the order of time."""
+    """Return the episodes that ended within a rollout, of all ranks, in the order of time."""
     done = (rollout.terminated | rollout.truncated).cpu()
     columns = [getattr(rollout, name).cpu().double() for name in EPISODE_COLUMNS]
-    return Episodes.of(torch.stack(columns, dim=-1)[done], has_success, has_cue)
+    ended = torch.stack(columns, dim=-1)[done]
+    steps = done.nonzero()[:, 0]
+    parts = ranks.gather_objects((steps, ended))  # by envs where they ended with one step
+    order = torch.cat([steps for steps, _ in parts]).argsort(stable=True)
+    return Episodes.of(torch.cat([each for _, each in parts])[order], has_success, has_cue)
 
 
 @dataclass(frozen=True)
