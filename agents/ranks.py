@@ -28,6 +28,7 @@ import torch.distributed as dist
 from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor, nn
 from torch.distributed import ReduceOp
+from torch.distributed.rendezvous import rendezvous
 
 T = TypeVar("T")
 TIMEOUT = timedelta(minutes=30)
@@ -47,16 +48,16 @@ class RankLost(Exception):  # noqa: N818
 class Share(NamedTuple):
     """Which of the equal parts of all envs are meant."""
 
-    index: int = 0
-    number: int = 1
+    rank: int = 0
+    num_ranks: int = 1
 
     def rows(self, num_rows: int) -> slice:
         """Return where `num_rows` rows are among those of all."""
-        return slice(self.index * num_rows, (self.index + 1) * num_rows)
+        return slice(self.rank * num_rows, (self.rank + 1) * num_rows)
 
     def own(self, envs: Int64[Tensor, " E"], num_rows: int) -> Int64[Tensor, " e"]:
         """Return those of the numbers of envs that are here, counted from the first one here."""
-        if self.number == 1:
+        if self.num_ranks == 1:
             return envs
         rows = self.rows(num_rows)
         return envs[(envs >= rows.start) & (envs < rows.stop)] - rows.start
@@ -65,9 +66,9 @@ class Share(NamedTuple):
         self, like: Shaped[Tensor, "B ..."], fill_: Callable[[Tensor], Tensor]
     ) -> Shaped[Tensor, "B ..."]:
         """Return random numbers (B, ...): the rows here of those that are drawn for all envs."""
-        if self.number == 1:
+        if self.num_ranks == 1:
             return fill_(torch.empty_like(like))
-        every = like.new_empty(self.number * len(like), *like.shape[1:])
+        every = like.new_empty(self.num_ranks * len(like), *like.shape[1:])
         return fill_(every)[self.rows(len(like))]
 
 
@@ -78,7 +79,7 @@ class _Meeting(NamedTuple):
     """What this process meets the others by."""
 
     share: Share
-    store: dist.Store
+    store: dist.Store  # pyright: ignore[reportPrivateImportUsage]
     host: dist.ProcessGroup
     patient: dist.ProcessGroup
 
@@ -99,7 +100,7 @@ def share() -> Share:
 
 def size() -> int:
     """Return the number of ranks."""
-    return share().number
+    return share().num_ranks
 
 
 def num_beside() -> int:
@@ -109,7 +110,7 @@ def num_beside() -> int:
 
 def is_first() -> bool:
     """Return whether this process is the one that writes, prints and evaluates."""
-    return share().index == 0
+    return share().rank == 0
 
 
 def own_device(device: torch.device) -> torch.device:
@@ -151,18 +152,18 @@ def joined(device: torch.device) -> Iterator[None]:
     if not is_launched() or _meeting is not None:
         yield
         return
-    store, rank, number = next(iter(dist.rendezvous("env://", timeout=TIMEOUT)))
+    store, rank, number = next(iter(rendezvous("env://", timeout=TIMEOUT)))
     is_gpu = device.type == "cuda"
     with _words(rank):
         dist.init_process_group(
             "nccl" if is_gpu else "gloo",
-            store=dist.PrefixStore("ranks", store),
+            store=dist.PrefixStore("ranks", store),  # pyright: ignore[reportPrivateImportUsage]
             rank=rank,
             world_size=number,
             timeout=TIMEOUT,
             device_id=device if is_gpu else None,
         )
-        groups = [dist.new_group(backend="gloo", timeout=time) for time in (TIMEOUT, PATIENCE)]
+        groups: list[Any] = [dist.new_group(backend="gloo", timeout=t) for t in (TIMEOUT, PATIENCE)]
     _meeting = _Meeting(Share(rank, number), store, *groups)
     try:
         yield
@@ -196,7 +197,7 @@ def _reduced(x: Tensor, operation: Any) -> Tensor:
     if _meeting is None:
         return x
     x = x.clone()
-    with _words(_meeting.share.index):
+    with _words(_meeting.share.rank):
         dist.all_reduce(x, operation, None if x.device.type == "cuda" else _meeting.host)
     return x
 
@@ -273,7 +274,7 @@ def gather(x: Shaped[Tensor, "B ..."]) -> Shaped[Tensor, "N ..."]:
     if _meeting is None:
         return x
     parts = [torch.empty_like(x) for _ in range(size())]
-    with _words(_meeting.share.index):
+    with _words(_meeting.share.rank):
         dist.all_gather(parts, x.contiguous(), None if x.device.type == "cuda" else _meeting.host)
     return torch.cat(parts)
 
@@ -286,7 +287,7 @@ def gather_objects(thing: T) -> list[T]:
     if _meeting is None:
         return [thing]
     things: list[Any] = [None] * size()
-    with _words(_meeting.share.index):
+    with _words(_meeting.share.rank):
         dist.all_gather_object(things, thing, _meeting.host)
     return things
 
@@ -296,7 +297,7 @@ def on_any(flag: bool) -> bool:
     return any(gather_objects(flag))
 
 
-def gather_state(x: Shaped[Tensor, "B ..."], num_rows: int) -> Shaped[Tensor, "N ..."]:
+def gather_state(x: Tensor, num_rows: int) -> Tensor:
     """Return the rows of all ranks on the first one's host; anything on the others.
 
     Args:
@@ -309,7 +310,7 @@ def gather_state(x: Shaped[Tensor, "B ..."], num_rows: int) -> Shaped[Tensor, "N
         return x.new_empty(size() * num_rows, *x.shape[1:])
     flat = x.detach().cpu().reshape(num_rows, -1).contiguous().view(torch.uint8)
     parts = [torch.empty_like(flat) for _ in range(size())] if is_first() else None
-    with _words(_meeting.share.index):
+    with _words(_meeting.share.rank):
         dist.gather(flat, parts, group=_meeting.host, group_dst=0)
     return torch.cat(parts).view(x.dtype).view(-1, *x.shape[1:]) if parts else x
 
@@ -343,7 +344,7 @@ def from_first(do: Callable[[], T]) -> T:
             outcome = [do(), False]
         except BaseException as raised:
             error = raised
-    with _words(_meeting.share.index):
+    with _words(_meeting.share.rank):
         dist.broadcast_object_list(outcome, group=_meeting.patient, group_src=0)
     if error is not None:
         raise error
@@ -384,7 +385,7 @@ def what_differs(model: nn.Module) -> str:
     states = [torch.get_rng_state()]
     if torch.cuda.is_initialized():
         states.append(torch.cuda.get_rng_state())
-    numbers = zlib.crc32(torch.cat(states).numpy())
+    numbers = zlib.crc32(torch.cat(states).numpy().tobytes())
     weights = torch.stack([p.detach().double().sum() for p in model.parameters()]).sum()
     seen = gather_objects({"random numbers": numbers, "weights": repr(weights.item())})
     return " and ".join(name for name in seen[0] if len({each[name] for each in seen}) > 1)

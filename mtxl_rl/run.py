@@ -196,7 +196,7 @@ class Run:
             raise RunFailed(f"failed to act after {self.frames:,} frames: {error}") from error
         except EnvError as error:
             if ranks.size() > 1:
-                raise EnvError(f"rank {ranks.share().index}: {error}") from error
+                raise EnvError(f"rank {ranks.share().rank}: {error}") from error
             raise
 
     @property
@@ -323,7 +323,7 @@ class Run:
             exactly = "; all environments start fresh episodes"
         before = last_session(run_dir).get("ranks", 1)
         if before != ranks.size():
-            exactly += f"; with {ranks.size()} ranks, where it had {before}: the same to rounding"
+            exactly += f"; ranks: {ranks.size()} now, {before} before, the same run to rounding"
         say(f"Resumed:      from {self.frames:,} frames{exactly}")
         self._say_changes(saved)
 

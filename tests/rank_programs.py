@@ -104,7 +104,7 @@ def play(folder: Path, env_ids: list[str]) -> None:
                     named |= {f"agent.{k}": v.clone() for k, v in agent.state_dict().items()}
             named["end"] = torch.cat([p.detach().flatten() for p in agent.parameters()])
             env.close()
-            torch.save(named, folder / f"{number}-{ranks.share().index}-of-{ranks.size()}.pt")
+            torch.save(named, folder / f"{number}-{ranks.share().rank}-of-{ranks.size()}.pt")
 
 
 def small_config(run_dir: Path, **options: Any) -> TrainConfig:
@@ -130,7 +130,7 @@ def train_until(config: TrainConfig, rank: int, update: int, what: str) -> None:
 
     def collect_and_count(trainer: Trainer) -> Any:
         calls.append(1)
-        if len(calls) == update and ranks.share().index == rank:
+        if len(calls) == update and ranks.share().rank == rank:
             if what == "fails":
                 raise EnvError("the simulator crashed")
             os.kill(os.getpid(), getattr(signal, what))

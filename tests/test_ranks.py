@@ -96,7 +96,7 @@ def test_a_signal_to_one_stops_both_and_one_process_goes_on(
 
     resumed = dataclasses.replace(stopped, run_dir=None, resume=tmp_path / "stopped")
     train.train(resumed)
-    assert "with 1 ranks, where it had 2: the same to rounding" in capsys.readouterr().out
+    assert "; ranks: 1 now, 2 before, the same run to rounding" in capsys.readouterr().out
     train.train(small_config(tmp_path / "whole"))
     assert evaluation(tmp_path / "stopped") == evaluation(tmp_path / "whole")
     theirs, ours = curves(tmp_path / "stopped"), curves(tmp_path / "whole")
@@ -159,9 +159,9 @@ def test_minibatches_are_those_of_one_process(
     def minibatches(share: Share) -> list[torch.Tensor]:
         monkeypatch.setattr(ranks, "share", lambda: share)
         torch.manual_seed(4)
-        own_envs = num_all // share.number
+        own_envs = num_all // share.num_ranks
         assert ppo.has_equal_minibatches(own_envs) == (share == ALONE or num_all == 1024)
-        return [part + share.index * own_envs for part in ppo._minibatches(own_envs)]
+        return [part + share.rank * own_envs for part in ppo._minibatches(own_envs)]
 
     space = spaces.Dict({"x": spaces.Discrete(2)})
     agent = ActorCritic(space, spaces.Discrete(2), CoreConfig(kind="feedforward", dim=8))
@@ -188,7 +188,7 @@ def test_samples_of_a_share_are_those_of_all(space: spaces.Space) -> None:
     def sample(share: Share) -> torch.Tensor:
         torch.manual_seed(1)
         with torch.no_grad():
-            return policy(features[share.rows(6 // share.number)]).sample(share=share)
+            return policy(features[share.rows(6 // share.num_ranks)]).sample(share=share)
 
     whole = sample(ALONE)
     assert_close(torch.cat([sample(Share(rank, 3)) for rank in range(3)]), whole)

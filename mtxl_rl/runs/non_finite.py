@@ -64,7 +64,7 @@ class NonFiniteGuard:
                 f"{share}. Weights stay, memories start anew", RuntimeWarning, stacklevel=2
             )
             return
-        saved = self._save(rollout, frames, what) if ranks.share().index == rank else ""
+        saved = self._save(rollout, frames, what) if ranks.share().rank == rank else ""
         raise RunFailed(
             f"{share}, for the {self._in_a_row}th time in a row. "
             f"{ranks.gather_objects(saved)[rank]}. Look there at what the environment gives; where "
