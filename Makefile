@@ -3,6 +3,8 @@
 #              ARGS="--stop-at-success None" none; without a success rate it is the return from which
 #              on the environment is registered as solved, if it is
 # make test    runs every check: ruff, pyright, import-linter, pytest
+# make pythons runs pytest in a fresh environment of each Python from 3.11 to 3.13 that is installed,
+#              pyenv's too; ARGS="tests/test_resume.py" names tests
 #
 # Both set up .venv first. PYTHON picks the interpreter: 3.11 to 3.13. TORCH=cpu takes torch's CPU
 # build, TORCH=cuda the one of PyPI; left out, it is cpu on Linux where there is no nvidia-smi.
@@ -11,7 +13,8 @@ PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3,\
 	$(shell $(p) -c 'import sys; (3, 11) <= sys.version_info < (3, 14) and print("$(p)")' 2>/dev/null)))
 ENV ?= MiniGrid-MemoryS11-v0
 ARGS ?=
-BIN := .venv/bin
+VENV ?= .venv
+BIN := $(VENV)/bin
 TORCH ?= $(if $(and $(filter Linux,$(shell uname -s)),$(if $(shell command -v nvidia-smi),,none)),cpu,cuda)
 CPU_BUILD := https://download.pytorch.org/whl/cpu
 TORCH_VERSION := $(shell sed -n 's/^ *"\(torch>=[^"]*\)",/\1/p' pyproject.toml)
@@ -20,24 +23,35 @@ comma := ,
 SIZE := $(if $(filter cpu,$(TORCH)),about .4 GB to download$(comma) 1.3 GB on the disk,\
 	$(if $(filter Linux,$(shell uname -s)),$(CUDA_SIZE) (TORCH=cpu is a fraction),about .3 GB to download))
 
-.PHONY: train test clean
+.PHONY: train test pythons clean
 
-train: .venv/installed
+train: $(VENV)/installed
 	$(BIN)/python -m mtxl_rl.train --env $(ENV) \
 		$(if $(findstring --stop,$(ARGS)),,--stop-at-success 0.97) $(ARGS)
 
-test: .venv/installed-dev
+test: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
 	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
-.venv/installed: pyproject.toml
+pythons:
+	@for version in 3.11 3.12 3.13; do \
+		python=$$(ls -d $${PYENV_ROOT:-$$HOME/.pyenv}/versions/$$version.*/bin/python 2>/dev/null | tail -1); \
+		python=$${python:-$$(command -v python$$version)} || { echo "no Python $$version: skipped"; continue; }; \
+		echo "Python $$version: $$python"; \
+		venv=$$(mktemp -d) || exit 1; trap "rm -rf $$venv" EXIT; \
+		$(MAKE) $$venv/installed-dev VENV=$$venv PYTHON=$$python || exit 1; \
+		$$venv/bin/python -m pytest --numprocesses auto --dist worksteal $(ARGS) || exit 1; \
+		rm -rf $$venv; \
+	done
+
+$(VENV)/installed: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11 to 3.13 found; install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 2; }
 	@case "$(TORCH)" in cpu|cuda) ;; *) echo "error: TORCH=$(TORCH) must be cpu or cuda" >&2; exit 2;; esac
-	@echo "Installing torch ($(TORCH)) and what else it needs into .venv: $(SIZE)"
-	$(PYTHON) -m venv .venv
+	@echo "Installing torch ($(TORCH)) and what else it needs into $(VENV): $(SIZE)"
+	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 ifeq ($(TORCH),cpu)
 	$(BIN)/python -m pip install --retries 1 --index-url $(CPU_BUILD) "$(TORCH_VERSION)" \
@@ -46,9 +60,9 @@ endif
 	$(BIN)/python -m pip install --editable .
 	touch $@
 
-.venv/installed-dev: .venv/installed
+$(VENV)/installed-dev: $(VENV)/installed
 	$(BIN)/python -m pip install --editable ".[dev]"
 	touch $@
 
 clean:
-	rm -rf .venv
+	rm -rf $(VENV)

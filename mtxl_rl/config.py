@@ -366,19 +366,23 @@ def pick_precision(
     """Return the dtype of matrix products."""
     if precision != "auto":
         return getattr(torch, precision)
-    if device.type == "mps":
-        return torch.float32
     if isinstance(action_space, spaces.Box):
         # a policy that has become sure multiplies what is rounded: see PPO.ratio_tolerance
         return torch.float32
-    if device.type == "cuda":
-        is_faster = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        # get_capabilities is not in the oldest torch that is supported
-        features = getattr(torch.cpu, "get_capabilities", dict)()
-        is_native = any(features.get(name) for name in ("avx512_bf16", "amx_bf16"))
-        is_faster = is_native and core.has_attention and core.dim >= BFLOAT16_DIM
+    is_faster = multiplies_bfloat16(device)
+    if device.type == "cpu":
+        is_faster = is_faster and core.has_attention and core.dim >= BFLOAT16_DIM
     return torch.bfloat16 if is_faster else torch.float32
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Return whether the device multiplies matrices in bfloat16 itself, without emulation."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # get_capabilities is not in the oldest torch that is supported
+    features = getattr(torch.cpu, "get_capabilities", dict)()
+    names = ("avx512_bf16", "amx_bf16")
+    return device.type == "cpu" and any(features.get(name) for name in names)
 
 
 def pick_compile(config: TrainConfig, device: torch.device) -> bool:

@@ -17,8 +17,8 @@ import sys
 import time
 import warnings
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,17 +38,22 @@ from agents.cores.core import CoreConfig
 from agents.ppo import PPO, PPOConfig, ppo_loss, take_envs
 from agents.rollout import collect, start
 from experiments.tables.markdown import table_head, table_row
+from experiments.tables.runs import SOLVED
 from mtxl_rl.config import (
     Compile,
     Precision,
     check_threads,
+    multiplies_bfloat16,
     pick_device,
     pick_precision,
     set_threads,
 )
-from mtxl_rl.runs.metrics import ended_episodes
+from mtxl_rl.runs.metrics import EpisodeWindow, ended_episodes
 
 WARM_UP_ITERATIONS = 1
+SOLVE_ENV = "MiniGrid-MemoryS11-v0"
+SOLVE_FRAMES = 10_000_000
+"""Over which the step size would fall to 0: that of `mtxl_rl.train`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +94,7 @@ CPU_SETTINGS = (
     dataclasses.replace(LARGE, name="width 64", dim=64),
     dataclasses.replace(LARGE, name="width 256", dim=256),
     Setting(name="defaults of mtxl_rl.train", num_envs=128, rollout_len=64, num_minibatches=2,
-            num_epochs=6, dim=64, depth=2, seq_len=16, mem_len=16, lmem_len=4),
+            num_epochs=6, dim=64, depth=2, seq_len=16, mem_len=16, lmem_len=4, precision="auto"),
 )  # fmt: skip
 GPU = Setting(name="4 layers, width 128", num_envs=4096, rollout_len=64, depth=4, seq_len=16,
               mem_len=128, lmem_len=64, num_epochs=4)  # fmt: skip
@@ -117,14 +122,22 @@ class BenchmarkTrainConfig:
     """Where the network and the environments run."""
     num_threads: int | None = None
     """CPU threads of torch. Left out: all cores."""
+    solve: bool = False
+    """Train every row until .95 of the last 1,000 episodes on MemoryS11 succeed, too: minutes each,
+    within the row's limit."""
+    row_minutes: float = 4.0
+    """A row that takes longer is ended, and the next one begins."""
     peer: bool = True
     """Measure RecurrentPPO of sb3-contrib too, where it is installed."""
     profile: Path | None = None
-    """Write a trace of one iteration of the first row into this file (Chrome's JSON)."""
+    """Write a trace of one iteration of the first row into this file (Chrome's JSON), and its
+    operations by time beside it (.txt)."""
 
     def __post_init__(self) -> None:
         if self.iterations < 1:
             raise ValueError(f"iterations={self.iterations} must be 1 or more")
+        if not self.row_minutes > 0:
+            raise ValueError(f"row_minutes={self.row_minutes} must be above 0")
         check_threads(self.num_threads)
 
 
@@ -142,6 +155,7 @@ class Measured:
     update_flop: float
     peak: float  # FLOP/s of the largest matrix product in the same precision
     memory: int  # bytes
+    solved: float | None  # seconds to .95 on `SOLVE_ENV`, after the first update
 
     @property
     def update_share(self) -> float:
@@ -165,20 +179,64 @@ def measure_train(config: Annotated[BenchmarkTrainConfig, tyro.conf.OmitArgPrefi
     print(f"{config.env}, torch {torch.__version__} on {device}; times in microseconds a frame\n")
     columns = ["row", "envs x steps", "form", "frames/s", "acting", "env", "update", "rest",
                "MFLOP/frame: acting", "update", "peak, GFLOP/s", "update's share of it",
-               "memory, GB"]  # fmt: skip
+               "memory, GB", "seconds to .95 on S11"]  # fmt: skip
     print(table_head(columns))
     for number, setting in enumerate(chosen):
+        if setting.precision == "bfloat16" and not multiplies_bfloat16(device):
+            say(f"{setting.name}: left out, this machine emulates bfloat16")
+            continue
         trace = config.profile if number == 0 else None
-        measured = in_process(measure, config, setting, trace)
-        print(row(setting, measured), flush=True)
+        try:
+            measured = in_process(60 * config.row_minutes, measure, config, setting, trace)
+        except RowError as error:
+            say(f"{setting.name}: {error}")
+        else:
+            print(row(setting, measured), flush=True)
     if config.peer:
         print_peer(config)
 
 
-def in_process(fn: Callable[..., Any], *arguments: Any) -> Any:
-    """Call `fn` in a new process and return what it returns."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(fn, *arguments).result()
+def say(words: str) -> None:
+    """Print what is no part of the table."""
+    print(words, file=sys.stderr, flush=True)
+
+
+class RowError(Exception):
+    """What a row could not do."""
+
+
+def in_process(seconds: float, fn: Callable[..., Any], *arguments: Any) -> Any:
+    """Call `fn` in a new process and return what it returns.
+
+    Raises:
+        RowError: where it raises, dies, or takes longer than `seconds`.
+    """
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(theirs, fn, arguments), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        if not ours.poll(seconds):
+            raise RowError(f"ended after {seconds / 60:g} minutes; --row-minutes allows more")
+        answer = ours.recv()
+    except EOFError:
+        process.join()
+        raise RowError(f"its process died with exit code {process.exitcode}") from None
+    finally:
+        process.kill()
+        process.join()
+    if isinstance(answer, Exception):
+        raise RowError(str(answer))
+    return answer
+
+
+def _answer(pipe: Connection, fn: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    try:
+        answer = fn(*arguments)
+    except Exception as error:
+        answer = RuntimeError(f"{type(error).__name__}: {error}")  # any error can be sent so
+    pipe.send(answer)
 
 
 def row(setting: Setting, measured: Measured) -> str:
@@ -194,6 +252,7 @@ def row(setting: Setting, measured: Measured) -> str:
         f"{measured.peak / 1e9:,.0f}",
         f"{measured.update_share:.0%}",
         f"{measured.memory / 1e9:.2f}",
+        "" if measured.solved is None else f"{measured.solved:.0f}",
     ]
     return table_row(cells)
 
@@ -215,6 +274,9 @@ def measure(config: BenchmarkTrainConfig, setting: Setting, trace: Path | None) 
         with profile() as profiler:
             iterate(trainer, device)
         profiler.export_chrome_trace(str(trace))
+        order = f"self_{device.type}_time_total"
+        operations = profiler.key_averages().table(sort_by=order, row_limit=40)
+        trace.with_suffix(".txt").write_text(operations)
     # of a recorded rollout, its environments cannot be told apart
     env = math.nan if trainer.form == "captured" else env_seconds(trainer, device)
     peaks.append(matmul_peak(trainer.agent.precision, device))
@@ -232,6 +294,7 @@ def measure(config: BenchmarkTrainConfig, setting: Setting, trace: Path | None) 
         update_flop=update_flop,
         peak=max(peaks),
         memory=peak_memory(device),
+        solved=seconds_to_solve(setting, device) if config.solve else None,
     )
 
 
@@ -262,6 +325,21 @@ def iterate(trainer: Trainer, device: torch.device) -> tuple[float, float, float
     updated = now(device)
     ended_episodes(rollout, has_success=True, has_cue=True)
     return acted - started, updated - acted, now(device) - updated
+
+
+def seconds_to_solve(setting: Setting, device: torch.device) -> float:
+    """Return the seconds of training to .95 on `SOLVE_ENV`, without the first, compiled update."""
+    trainer = make_trainer(SOLVE_ENV, setting, device)
+    if setting.compile != "off":
+        trainer = accelerate(trainer)
+    window, frames, started = EpisodeWindow(), 0, 0.0
+    while not window.reaches(SOLVED, None):
+        rollout = trainer.collect()
+        trainer.update(rollout, progress=min(1.0, frames / SOLVE_FRAMES))
+        window.add(ended_episodes(rollout, has_success=True, has_cue=True))
+        started = started or now(device)
+        frames += setting.num_envs * setting.rollout_len
+    return now(device) - started
 
 
 def env_seconds(trainer: Trainer, device: torch.device) -> float:
@@ -339,7 +417,11 @@ def print_peer(config: BenchmarkTrainConfig) -> None:
     print(f"\nsb3-contrib {version}, RecurrentPPO: LSTM of width 128, 3 epochs, 8 minibatches\n")
     print(table_head(("envs x steps", "frames/s")))
     for num_envs in (16, 256):
-        speed = in_process(measure_peer, config, num_envs)
+        try:
+            speed = in_process(60 * config.row_minutes, measure_peer, config, num_envs)
+        except RowError as error:
+            say(f"{num_envs} x 128: {error}")
+            continue
         print(table_row((f"{num_envs} x 128", f"{speed:,.0f}")), flush=True)
 
 

@@ -1,0 +1,264 @@
+"""Find out in minutes what this code does on a GPU.
+
+    python -m experiments.gpu_check --minutes 8 --out gpu
+
+In order of worth: every test marked `gpu`, each in a process of its own; environments; training at
+four layers of width 128, with a trace of what takes the time; MiniGrid-MemoryS13 and S17Random to
+.98; four cues, kept for 10,000 steps. Each step is a command with a time limit. Its output goes to
+a file, its result to OUT/check.json and a line of OUT/check.md as soon as it is there; one that
+fails is recorded, and the next one begins. What the minutes do not reach is recorded as left out.
+
+It needs the packages of pyproject.toml and pytest, and a clone of this repository, in whose root it
+is started.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+import tyro
+
+from experiments.benchmarks.train_benchmark import GPU_SETTINGS
+from experiments.tables.markdown import table_head, table_row
+from mtxl_rl.command import fail_with_one_line
+
+Part = Literal["tests", "envs", "train", "minigrid", "recall"]
+PARTS: tuple[Part, ...] = ("tests", "envs", "train", "minigrid", "recall")
+KILL_SECONDS = 5.0
+"""Between the request to end and the end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckConfig:
+    """What is tried, and for how long."""
+
+    out: Path
+    """Folder for the results; it is made."""
+    minutes: float = 8.0
+    """After which nothing goes on."""
+    device: str = "cuda"
+    """`cpu` with `--small` is a rehearsal."""
+    small: bool = False
+    """Everything at sizes that a CPU does in a minute or two: what comes out says nothing of a
+    GPU, but that the commands run."""
+    parts: tuple[Part, ...] = PARTS
+    """Those that are tried, in their order."""
+
+    def __post_init__(self) -> None:
+        if not self.minutes > 0:
+            raise ValueError(f"minutes={self.minutes} must be above 0")
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ValueError(
+                "device=cuda: torch sees no GPU here; pass --device cpu --small for a rehearsal"
+            )
+
+
+@dataclass(frozen=True)
+class Step:
+    """A command, and what is taken from what it prints."""
+
+    name: str
+    arguments: list[str]  # of this Python
+    seconds: float  # its limit
+    read: Callable[[str], str]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a step."""
+
+    name: str
+    command: str
+    outcome: str  # ok, failed, out of time, left out
+    seconds: float
+    result: str
+
+
+def find_steps(config: CheckConfig) -> Iterator[Step]:
+    """Yield the steps in their order; tests are collected when their turn has come."""
+    small, device = config.small, ["--device", config.device]
+    if "tests" in config.parts:
+        for name in gpu_tests()[: 1 if small else None]:
+            yield Step(name, ["-m", "pytest", "-q", "-rs", "-p", "no:xdist", name], 90, last_line)
+    if "envs" in config.parts:
+        sizes = ("64",) if small else ("4096", "65536")
+        ids = ("MiniGrid-MemoryS13-v0", "mtxl/Recall10to160x4-v0", "MiniGrid-DoorKey-8x8-v0")
+        for env_id in ids[: 1 if small else None]:
+            yield Step(
+                f"environments, {env_id}",
+                ["-m", "experiments.benchmark", "envs", "--ids", env_id, "--num-envs", *sizes,
+                 "--turns", "1" if small else "3", *device],
+                60, table_lines,
+            )  # fmt: skip
+    if "train" in config.parts:
+        yield from _speed(config)
+    if "minigrid" in config.parts:
+        for env in ("S7",) if small else ("S13", "S17Random"):
+            yield _training(config, f"MiniGrid-Memory{env}-v0", [], 120)
+    if "recall" in config.parts:
+        name = "mtxl/Recall10to40x4-v0"
+        options = ["--core.mem-write", "first", "--core.mem-len", "2", "--core.seq-len", "8",
+                   "--core.no-past-action", "--ppo.rollout-len", "128"]  # fmt: skip
+        yield _training(config, name, options, 120)
+        lengths = ("40",) if small else ("1000", "10000")
+        yield Step(
+            "kept for",
+            ["-m", "experiments.lengths", str(_run_dir(config, name)), "--episodes", "8" if small
+             else "256", "--envs", *(f"mtxl/Recall{length}x4-v0" for length in lengths)],
+            90, table_lines,
+        )  # fmt: skip
+
+
+def _speed(config: CheckConfig) -> Iterator[Step]:
+    """Yield a step for each row of the training benchmark, the fastest one first."""
+    rows = ["defaults of mtxl_rl.train"]
+    if not config.small:
+        names = [setting.name for setting in GPU_SETTINGS]
+        rows = [*names[2:4], *names[:2], *names[4:]]
+    for number, row in enumerate(rows):
+        trace = ["--profile", str(config.out / "trace.json")] if number == 0 else []
+        iterations = "1" if config.small else "3"
+        yield Step(
+            f"training, {row}",
+            ["-m", "experiments.benchmark", "train", "--device", config.device, "--rows", row,
+             "--iterations", iterations, "--no-peer", "--row-minutes", "2", *trace],
+            130, table_lines,
+        )  # fmt: skip
+
+
+def _training(config: CheckConfig, env_id: str, options: list[str], seconds: float) -> Step:
+    """Return a training run to a success rate of .98."""
+    size = ["--num-envs", "1024", "--ppo.num-minibatches", "8", "--total-frames", "30000000"]
+    if config.small:
+        size = ["--num-envs", "16", "--total-frames", "4096", "--compile", "off",
+                "--eval-episodes", "4", "--eval-max-steps", "50"]  # fmt: skip
+    return Step(
+        f"{env_id} to .98",
+        ["-m", "mtxl_rl.train", "--env", env_id, "--device", config.device,
+         "--stop-at-success", "0.98", "--run-dir", str(_run_dir(config, env_id)), *size, *options],
+        seconds, training_lines,
+    )  # fmt: skip
+
+
+def _run_dir(config: CheckConfig, env_id: str) -> Path:
+    return config.out / "runs" / env_id.replace("/", "-")
+
+
+def gpu_tests() -> list[str]:
+    """Return the ids of the tests that need a GPU."""
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--collect-only",
+        "-q",
+        "-m",
+        "gpu",
+        "-p",
+        "no:xdist",
+    ]
+    listed = subprocess.run(command, capture_output=True, text=True, check=False)
+    tests = re.findall(r"^tests/\S+::.+$", listed.stdout, flags=re.MULTILINE)
+    if not tests:
+        raise ValueError(
+            f"no test marked gpu was found: {last_line(listed.stdout + listed.stderr)}; install "
+            "pytest, and start this in the repository's root"
+        )
+    return tests
+
+
+def last_line(output: str) -> str:
+    """Return the last line that says something."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    return lines[-1] if lines else ""
+
+
+def table_lines(output: str) -> str:
+    """Return the rows of Markdown tables, without heads."""
+    lines = [line for line in output.splitlines() if line.startswith("|")]
+    rows = [line.strip("| ").replace(" | ", ", ") for line in lines[2:]]
+    return "; ".join(rows) or last_line(output)
+
+
+def training_lines(output: str) -> str:
+    """Return what a training run says at its end."""
+    lines = re.findall(r"^(?:Trained|Success rate): *(.+)$", output, flags=re.MULTILINE)
+    return "; ".join(lines) or last_line(output)
+
+
+def run_step(step: Step, log: Path, seconds: float) -> Result:
+    """Run a step for so many seconds at most."""
+    command = [sys.executable, *step.arguments]
+    started = time.monotonic()
+    with log.open("w", encoding="utf-8") as file:
+        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+        try:
+            outcome = "ok" if process.wait(seconds) == 0 else "failed"
+        except subprocess.TimeoutExpired:
+            outcome = "out of time"
+            process.terminate()  # a run saves what it has
+            try:
+                process.wait(KILL_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+    output = log.read_text(encoding="utf-8", errors="replace")
+    result = step.read(output) if outcome == "ok" else last_line(output)
+    took = time.monotonic() - started
+    return Result(step.name, shlex.join(["python", *step.arguments]), outcome, took, result)
+
+
+def check(config: CheckConfig) -> list[Result]:
+    """Run all steps and return what came of them; it is written step by step."""
+    config.out.mkdir(parents=True, exist_ok=True)
+    until = time.monotonic() + 60 * config.minutes
+    results: list[Result] = []
+    for number, step in enumerate(find_steps(config)):
+        left = until - time.monotonic()
+        if left > KILL_SECONDS:
+            log = config.out / f"{number:02}.log"
+            results.append(run_step(step, log, min(step.seconds, left)))
+        else:
+            command = shlex.join(["python", *step.arguments])
+            results.append(Result(step.name, command, "left out", 0.0, "the minutes were over"))
+        write(config, results)
+        print(f"{results[-1].outcome}: {step.name}: {results[-1].result}", flush=True)
+    return results
+
+
+def write(config: CheckConfig, results: list[Result]) -> None:
+    """Write what there is so far, as JSON and as a table."""
+    name = torch.cuda.get_device_name() if config.device == "cuda" else config.device
+    made = {"torch": torch.__version__, "python": sys.version.split()[0], "device": name}
+    everything = {**made, "steps": [asdict(result) for result in results]}
+    (config.out / "check.json").write_text(json.dumps(everything, indent=2) + "\n")
+    rows = [
+        table_row((r.name, r.outcome, f"{r.seconds:.0f}", r.result.replace("|", "/")))
+        for r in results
+    ]
+    head = f"{name}, torch {made['torch']}, Python {made['python']}\n"
+    table = [table_head(("step", "outcome", "seconds", "result")), *rows]
+    (config.out / "check.md").write_text("\n".join([head, *table]) + "\n")
+
+
+def main() -> None:
+    """Read the options and check."""
+    with fail_with_one_line():
+        config = tyro.cli(CheckConfig, prog="python -m experiments.gpu_check")
+        results = check(config)
+        failed = [result.name for result in results if result.outcome in ("failed", "out of time")]
+        print(f"Written: {config.out / 'check.md'}; {len(failed)} of {len(results)} steps failed")
+
+
+if __name__ == "__main__":
+    main()

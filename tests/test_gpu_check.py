@@ -1,0 +1,124 @@
+"""The check of a GPU in minutes, and the rows of the training benchmark, rehearsed on the CPU."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import tyro
+
+from experiments import benchmark, gpu_check, lengths
+from experiments.benchmarks import train_benchmark
+from experiments.benchmarks.train_benchmark import BenchmarkTrainConfig, RowError, in_process
+from experiments.gpu_check import CheckConfig, Step, check, last_line
+from mtxl_rl import train
+
+
+def test_every_step_is_recorded_and_none_ends_the_check(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = {
+        "fine": "print('12 frames')",
+        "raises": "raise ValueError('no memory')",
+        "dies": "import os; os._exit(9)",
+        "hangs": "import time; print('begun', flush=True); time.sleep(60)",
+        "deaf": "import signal as s, time; s.signal(s.SIGTERM, s.SIG_IGN); time.sleep(60)",
+        "after": "print('| a |')",
+    }
+    steps = [Step(name, ["-c", code], 1.5, last_line) for name, code in programs.items()]
+    monkeypatch.setattr(gpu_check, "find_steps", lambda _: iter(steps))
+    monkeypatch.setattr(gpu_check, "KILL_SECONDS", 0.2)
+    results = check(CheckConfig(out=tmp_path / "new" / "folder", device="cpu"))
+    assert {r.name: r.outcome for r in results} == {
+        "fine": "ok", "raises": "failed", "dies": "failed", "hangs": "out of time",
+        "deaf": "out of time", "after": "ok",
+    }  # fmt: skip
+    assert results[0].result == "12 frames"
+    assert results[1].result == "ValueError: no memory"
+    written = json.loads((tmp_path / "new" / "folder" / "check.json").read_text())
+    assert [step["outcome"] for step in written["steps"]] == [r.outcome for r in results]
+    table = (tmp_path / "new" / "folder" / "check.md").read_text().splitlines()
+    assert [row.split(" | ")[1] for row in table[4:]] == [r.outcome for r in results]
+
+
+def test_what_the_minutes_do_not_reach_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = [Step(str(number), ["-c", "pass"], 60, last_line) for number in range(2)]
+    monkeypatch.setattr(gpu_check, "find_steps", lambda _: iter(steps))
+    results = check(CheckConfig(out=tmp_path, device="cpu", minutes=0.001))
+    assert [result.outcome for result in results] == ["left out", "left out"]
+
+
+def test_every_command_is_one_that_there_is(tmp_path: Path) -> None:
+    """The options of each are read by its program."""
+    config = CheckConfig(out=tmp_path, device="cpu", parts=("envs", "train", "minigrid", "recall"))
+    steps = list(gpu_check.find_steps(config))
+    assert len(steps) >= 11
+    small = CheckConfig(out=tmp_path, device="cpu", small=True)
+    assert 5 < len(list(gpu_check.find_steps(small))) < 8
+    seen = {}
+    for step in steps:
+        options = tuple(word for word in step.arguments if word.startswith("--"))
+        seen.setdefault((step.arguments[1], options), step)
+    for step in seen.values():
+        assert_parses(step.arguments)
+
+
+def assert_parses(arguments: list[str]) -> None:
+    """Raise unless the program takes the options; nothing is run."""
+    module, words = arguments[1], arguments[2:]
+    if module == "mtxl_rl.train":
+        config = train.read_options(words)
+        assert config.stop_at_success == 0.98
+    elif module == "experiments.lengths":
+        with pytest.raises(ValueError, match="runs"):  # there are none
+            tyro.cli(lengths.lengths, args=words)
+    else:
+        assert module == "experiments.benchmark"
+        kind = {"envs": benchmark.EnvsConfig, "train": BenchmarkTrainConfig}[words[0]]
+        tyro.cli(tyro.conf.OmitArgPrefixes[kind], args=words[1:])
+
+
+def test_without_a_gpu_it_says_how_to_rehearse(tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(ValueError, match="--device cpu --small"):
+        CheckConfig(out=tmp_path)
+
+
+@pytest.mark.slow
+def test_a_row_of_the_benchmark_ends_in_its_own_process() -> None:
+    assert in_process(60, math.sqrt, 4.0) == 2.0
+    with pytest.raises(RowError, match="ValueError"):
+        in_process(60, math.sqrt, -1.0)
+    with pytest.raises(RowError, match="exit code 3"):
+        in_process(60, os._exit, 3)
+    started = time.monotonic()
+    with pytest.raises(RowError, match="--row-minutes"):
+        in_process(0.2, time.sleep, 600)
+    assert time.monotonic() - started < 60
+
+
+def test_rows_that_the_machine_would_emulate_are_left_out(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = []
+
+    def refuse(seconds: float, fn: object, config: object, setting: object, trace: object) -> None:
+        asked.append(setting)
+        raise RowError("no time")
+
+    monkeypatch.setattr(train_benchmark, "multiplies_bfloat16", lambda _: False)
+    monkeypatch.setattr(train_benchmark, "in_process", refuse)
+    train_benchmark.measure_train(BenchmarkTrainConfig(device="cpu", peer=False))
+    said = capsys.readouterr().err
+    assert {setting.precision for setting in asked} == {"float32", "auto"}
+    assert "defaults of mtxl_rl.train: no time" in said
+    assert "16 envs: left out, this machine emulates bfloat16" in said
+    assert "plain: no time" in said
