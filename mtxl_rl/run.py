@@ -153,12 +153,6 @@ class Run:
     def _update(self, progress: Progress, first_frames: int, started: float) -> None:
         """Act, learn, log, and save a checkpoint where one is due."""
         rollout = ranks.together(self._collect)
-        if differs := ranks.what_differs(self.trainer.agent):
-            raise RunFailed(
-                f"after {self.frames:,} frames the {differs} of the ranks are not the same. Where "
-                "an environment draws from torch's own generator, let it draw from the seed that "
-                "it is given; else this is a defect: please report it"
-            )
         try:
             scalars = self.trainer.update(rollout, self.schedule.progress(self.frames))
         except RatioError as error:
@@ -169,8 +163,7 @@ class Run:
             raise RunFailed(f"after {self.frames:,} frames {error}. {remedy}") from error
         self.frames += self.config.frames_per_update
 
-        has_success = ranks.on_any(self.env.has_success)  # an episode's end may be the first to say
-        episodes = ended_episodes(rollout, has_success, self.env.has_cue)
+        episodes = ended_episodes(rollout, self.env.has_success, self.env.has_cue)
         self.window.add(episodes)
         speed = (self.frames - first_frames) / (time.monotonic() - started)
         scalars[SPEED_TAG] = speed
@@ -187,7 +180,17 @@ class Run:
             progress.end_at(self.schedule.end_frames)
         is_late = time.monotonic() - self._saved_at >= CHECKPOINT_SECONDS
         if self.frames >= self._next_save or ranks.on_any(is_late):
+            self._check_alike()
             self.save()
+
+    def _check_alike(self) -> None:
+        """Raise RunFailed where ranks do not go on with the same agent and random numbers."""
+        if differs := ranks.what_differs(self.trainer.agent):
+            raise RunFailed(
+                f"after {self.frames:,} frames the {differs} of the ranks are not the same. Where "
+                "an environment draws from torch's own generator, let it draw from the seed that "
+                "it is given; else this is a defect: please report it"
+            )
 
     def _collect(self) -> Rollout:
         try:

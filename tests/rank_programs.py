@@ -45,7 +45,9 @@ def run_on_ranks(folder: Path, program: Callable[..., None], *arguments: Any, **
     """
     folder.mkdir(exist_ok=True)
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    # what would take each process seconds to import
+    slow = ("torch._dynamo", "torch.utils.tensorboard.writer", "scipy.stats")
+    context.set_forkserver_preload([__name__, *slow])
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     common = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import re
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -22,8 +27,10 @@ from agents.ranks import ALONE, Share
 from experiments.benchmarks.kills import curves
 from mtxl_rl import train
 from mtxl_rl.runs import checkpoint
-from mtxl_rl.runs.run_directory import read_json
+from mtxl_rl.runs.made_by import begin_session
+from mtxl_rl.runs.run_directory import create_run, read_json
 
+ROOT = Path(__file__).parents[1]
 ENVS = [
     "MiniGrid-MemoryS7-v0",  # a table
     "MiniGrid-DoorKey-5x5-v0",  # levels of a pool
@@ -122,10 +129,58 @@ def test_a_killed_rank_ends_the_other_and_torchrun_goes_on_from_the_last_checkpo
     assert codes == [0, 0], said
     assert f"Resumed:      from {2 * FRAMES} frames\n" in said[0]
     assert evaluation(tmp_path / "run")["frames"] == 6 * FRAMES
-    other = again | {"TORCHELASTIC_RUN_ID": "another"}  # of a launch that did not make the run
-    codes, said = run_on_ranks(tmp_path / "said", train_until, config, 1, 0, "", **other)
-    assert codes == [2, 1], said
-    assert "exists and is kept as it is" in said[0]
+
+
+def test_only_the_launch_that_made_a_run_goes_on_with_it_unasked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small_config(tmp_path / "run")
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "tests")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert train.as_started_again(config).resume is None  # it died before there was a run
+    create_run(tmp_path / "run", config)
+    begin_session(tmp_path / "run", torch.device("cpu"))
+    assert train.as_started_again(config).resume == tmp_path / "run"
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "another")
+    assert train.as_started_again(config).resume is None
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "tests")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
+    assert train.as_started_again(config).resume is None
+
+
+@pytest.mark.slow
+def test_torchrun_itself_starts_again_after_a_kill_and_hands_a_signal_on(tmp_path: Path) -> None:
+    options = (
+        "--env", "MiniGrid-MemoryS7-v0", "--num-envs", "6", "--device", "cpu", "--num-threads", "1",
+        "--core.dim", "8", "--core.heads", "2", "--core.depth", "1", "--ppo.rollout-len", "20",
+        "--ppo.num-minibatches", "2", "--compile", "off", "--checkpoint-every", "240",
+        "--total-frames", "100000000", "--run-dir", str(tmp_path / "run"),
+    )  # fmt: skip
+    command = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node",
+               "2", "--max-restarts", "3", "-m", "mtxl_rl.train")  # fmt: skip
+    process = subprocess.Popen(
+        [*command, *options], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    while not process.stdout.readline().startswith("Run:"):
+        assert process.poll() is None
+    while not checkpoint.list_checkpoints(tmp_path / "run"):
+        time.sleep(0.1)
+    ranks_of = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True)
+    os.kill(int(ranks_of.stdout.split()[-1]), signal.SIGKILL)
+    while not (line := process.stdout.readline()).startswith("Resumed:"):
+        assert process.poll() is None
+    while not process.stdout.readline().startswith("Run:"):
+        assert process.poll() is None
+    assert re.match("Resumed:      from [1-9][0-9,]* frames$", line)
+    time.sleep(1)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert "stopped by SIGTERM; what was trained is in the run's last checkpoint" in err
+    sessions = read_json(tmp_path / "run" / "made_by.json")["sessions"]
+    assert len(sessions) == 2
+    assert sessions[-1]["ended"] is not None
+    assert checkpoint.newest_checkpoint(tmp_path / "run")
 
 
 def test_a_rank_that_fails_says_why_and_what_was_trained_is_saved(tmp_path: Path) -> None:

@@ -75,9 +75,10 @@ def ended_episodes(rollout: Rollout, has_success: bool, has_cue: bool) -> Episod
     columns = [getattr(rollout, name).cpu().double() for name in EPISODE_COLUMNS]
     ended = torch.stack(columns, dim=-1)[done]
     steps = done.nonzero()[:, 0]
-    parts = ranks.gather_objects((steps, ended))  # by envs where they ended with one step
-    order = torch.cat([steps for steps, _ in parts]).argsort(stable=True)
-    return Episodes.of(torch.cat([each for _, each in parts])[order], has_success, has_cue)
+    parts = ranks.gather_objects((steps, ended, has_success))
+    order = torch.cat([steps for steps, _, _ in parts]).argsort(stable=True)  # then by envs
+    is_known = any(has for _, _, has in parts)  # an episode's end may be the first to say so
+    return Episodes.of(torch.cat([each for _, each, _ in parts])[order], is_known, has_cue)
 
 
 @dataclass(frozen=True)
