@@ -18,7 +18,7 @@ import os
 import signal
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, NamedTuple, TypeVar
@@ -161,7 +161,6 @@ def joined(device: torch.device) -> Iterator[None]:
             rank=rank,
             world_size=number,
             timeout=TIMEOUT,
-            device_id=device if is_gpu else None,
         )
         groups: list[Any] = [dist.new_group(backend="gloo", timeout=t) for t in (TIMEOUT, PATIENCE)]
     _meeting = _Meeting(Share(rank, number), store, *groups)
@@ -313,6 +312,15 @@ def gather_state(x: Tensor, num_rows: int) -> Tensor:
     with _words(_meeting.share.rank):
         dist.gather(flat, parts, group=_meeting.host, group_dst=0)
     return torch.cat(parts).view(x.dtype).view(-1, *x.shape[1:]) if parts else x
+
+
+def has_same_rest(state: Mapping[str, Tensor], num_rows: int) -> bool:
+    """Return whether what has no rows of envs is the same on all ranks."""
+    if _meeting is None:
+        return True
+    rest = [t for _, t in sorted(state.items()) if t.dim() == 0 or len(t) != num_rows]
+    sums = [zlib.crc32(t.detach().cpu().contiguous().numpy().tobytes()) for t in rest]
+    return len(set(map(tuple, gather_objects(sums)))) == 1
 
 
 def own_state(saved: Tensor, like: Tensor, num_rows: int) -> Tensor:

@@ -47,7 +47,13 @@ from mtxl_rl.runs.run_directory import (
 )
 from mtxl_rl.runs.run_logger import RunLogger
 from mtxl_rl.runs.schedule import Schedule
-from mtxl_rl.runs.training_state import Stateful, has_episodes, restore_training_, training_tensors
+from mtxl_rl.runs.training_state import (
+    Stateful,
+    has_episodes,
+    restore_training_,
+    saves_episodes,
+    training_tensors,
+)
 from mtxl_rl.signals import Stopped, StopSignals
 
 MAY_CHANGE = (
@@ -304,7 +310,7 @@ class Run:
             newest, saved if is_changed else config, trainer.agent
         )
         # none where its environments were no tensors, which those of the same id may be by now
-        has_same_episodes &= has_episodes(tensors)
+        has_same_episodes &= has_episodes(tensors) and saves_episodes(trainer)
         try:
             restore_training_(trainer, self._parts, tensors, has_same_episodes)
         except ValueError as error:

@@ -6,6 +6,7 @@ import dataclasses
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,15 +16,18 @@ from typing import Any
 import pytest
 import torch
 from gymnasium import spaces
-from rank_programs import FRAMES, NUM_ENVS, play, run_on_ranks, small_config, train_until
+from rank_programs import CORE, FRAMES, NUM_ENVS, play, run_on_ranks, small_config, train_until
 from torch.testing import assert_close
 
+import envs
 from agents import ranks
+from agents.acceleration import CapturedTrainer, Trainer
 from agents.actions import ActionHead
 from agents.actor_critic import ActorCritic
 from agents.cores.core import CoreConfig
 from agents.ppo import PPO, PPOConfig
 from agents.ranks import ALONE, Share
+from agents.rollout import start
 from experiments.benchmarks.kills import curves
 from mtxl_rl import train
 from mtxl_rl.runs import checkpoint
@@ -191,6 +195,34 @@ def test_a_rank_that_fails_says_why_and_what_was_trained_is_saved(tmp_path: Path
     assert "error" not in said[0]
     (*_, newest) = checkpoint.list_checkpoints(tmp_path / "run")
     assert newest.name == f"frames_{3 * FRAMES:012d}"
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_collectives_can_be_recorded(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One rank that meets itself: on a GPU by NCCL, within CUDA graphs."""
+
+    def weights() -> torch.Tensor:
+        torch.manual_seed(1)
+        env = envs.make("MiniGrid-MemoryS7-v0", 4, device, seed=2, part=ranks.share())
+        agent = ActorCritic(env.observation_space, env.action_space, CORE).to(device)
+        ppo = PPO(agent, PPOConfig(rollout_len=8, num_minibatches=2, num_epochs=2))
+        trainer = CapturedTrainer.of(Trainer(agent, ppo, env, start(agent, env), 8))
+        for _ in range(2):
+            trainer.update(trainer.collect(), 0.0)
+        return torch.cat([p.detach().flatten() for p in agent.parameters()])
+
+    alone = weights()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    environment = {"WORLD_SIZE": 1, "RANK": 0, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    for name, value in environment.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr(ranks, "is_launched", lambda: True)
+    before = signal.getsignal(signal.SIGTERM)
+    with ranks.joined(torch.device(device, 0) if device == "cuda" else torch.device(device)):
+        together = weights()
+    signal.signal(signal.SIGTERM, before)
+    assert_close(together, alone, atol=1e-4, rtol=1e-3)
 
 
 def test_refuses_what_the_ranks_cannot_share(

@@ -42,7 +42,8 @@ def training_tensors(trainer: Trainer, parts: Mapping[str, Stateful]) -> dict[st
         for name, tensor in part.state_dict().items()
     }
     named |= _moments(trainer)
-    if isinstance(trainer.env, Stateful):
+    if saves_episodes(trainer):
+        assert isinstance(trainer.env, Stateful)
         of_envs = named_tensors(trainer.carry, "carry")
         state = trainer.env.state_dict()  # it may be what the agent has seen, which is saved too
         of_envs |= {f"env.{name}": tensor.clone() for name, tensor in state.items()}
@@ -52,6 +53,18 @@ def training_tensors(trainer: Trainer, parts: Mapping[str, Stateful]) -> dict[st
     if trainer.agent.device.type == "cuda":
         named["random.cuda"] = torch.cuda.get_rng_state()
     return named
+
+
+def saves_episodes(trainer: Trainer) -> bool:
+    """Tell whether the environments can say their state, and that of all ranks' is one.
+
+    It is not where, beside what is of single envs, there is something else on each rank, such as a
+    generator: nobody could tell how other ranks would have to share it.
+    """
+    if not isinstance(trainer.env, Stateful):
+        return False
+    num_envs = trainer.env.num_envs
+    return ranks.has_same_rest(trainer.env.state_dict(), num_envs)
 
 
 def has_episodes(tensors: Mapping[str, Tensor]) -> bool:
@@ -81,7 +94,8 @@ def restore_training_(
         for prefix, part in parts.items():
             part.load_state_dict(_under(f"{prefix}.", tensors))
         _load_moments_(trainer, tensors)
-        if with_episodes and isinstance(trainer.env, Stateful):
+        if with_episodes and saves_episodes(trainer):
+            assert isinstance(trainer.env, Stateful)
             num_envs = trainer.env.num_envs
             carry = _own(tensors, named_tensors(trainer.carry, "carry"), num_envs)
             trainer.carry = with_tensors(trainer.carry, carry, "carry")
