@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
 import signal
@@ -126,17 +127,21 @@ def small_config(run_dir: Path, **options: Any) -> TrainConfig:
     return replace(config, **options)
 
 
-def train_until(config: TrainConfig, rank: int, update: int, what: str) -> None:
-    """Train; in an update let something happen to a rank: a signal's name, or "fails"."""
+def train_until(config: TrainConfig, happens: dict[int, str]) -> None:
+    """Train; in some updates let something happen to rank 1: a signal's name, "fails" or "nan"."""
     collect, calls = Trainer.collect, []
 
     def collect_and_count(trainer: Trainer) -> Any:
         calls.append(1)
-        if len(calls) == update and ranks.share().rank == rank:
-            if what == "fails":
-                raise EnvError("the simulator crashed")
+        what = happens.get(len(calls), "") if ranks.share().rank == 1 else ""
+        if what == "fails":
+            raise EnvError("the simulator crashed")
+        if what.startswith("SIG"):
             os.kill(os.getpid(), getattr(signal, what))
-        return collect(trainer)
+        rollout = collect(trainer)
+        if what == "nan":
+            rollout.reward[5, 1] = math.nan
+        return rollout
 
     Trainer.collect = collect_and_count  # type: ignore[method-assign]
     train.evaluate_interventions = lambda *_: {}  # type: ignore[assignment]

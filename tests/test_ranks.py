@@ -97,7 +97,7 @@ def test_a_signal_to_one_stops_both_and_one_process_goes_on(
     """It ends with the evaluation of one that was never stopped, and never of two ranks."""
     monkeypatch.setattr(train, "evaluate_interventions", lambda *_: {})
     stopped = small_config(tmp_path / "stopped")
-    codes, said = run_on_ranks(tmp_path / "said", train_until, stopped, 1, 3, "SIGTERM")
+    codes, said = run_on_ranks(tmp_path / "said", train_until, stopped, {3: "SIGTERM"})
     assert codes == [143, 143], said
     assert f"{NUM_ENVS} envs: 3 on each of 2 ranks" in said[0]
     assert f"in the run's last checkpoint, of {3 * FRAMES} frames" in said[0]
@@ -123,13 +123,13 @@ def test_a_killed_rank_ends_the_other_and_torchrun_goes_on_from_the_last_checkpo
 ) -> None:
     config = small_config(tmp_path / "run")
     started = time.monotonic()
-    codes, said = run_on_ranks(tmp_path / "said", train_until, config, 1, 4, "SIGKILL")
+    codes, said = run_on_ranks(tmp_path / "said", train_until, config, {4: "SIGKILL"})
     assert codes == [1, -9], said
     assert time.monotonic() - started < 60
     assert "error: rank 0 has lost another rank" in said[0]
 
     again = {"TORCHELASTIC_RESTART_COUNT": "1", "TORCHELASTIC_MAX_RESTARTS": "3"}
-    codes, said = run_on_ranks(tmp_path / "said", train_until, config, 1, 0, "", **again)
+    codes, said = run_on_ranks(tmp_path / "said", train_until, config, {}, **again)
     assert codes == [0, 0], said
     assert f"Resumed:      from {2 * FRAMES} frames\n" in said[0]
     assert evaluation(tmp_path / "run")["frames"] == 6 * FRAMES
@@ -188,11 +188,16 @@ def test_torchrun_itself_starts_again_after_a_kill_and_hands_a_signal_on(tmp_pat
 
 
 def test_a_rank_that_fails_says_why_and_what_was_trained_is_saved(tmp_path: Path) -> None:
+    """And what is not finite on one rank is skipped on both."""
     config = small_config(tmp_path / "run")
-    codes, said = run_on_ranks(tmp_path / "said", train_until, config, 1, 4, "fails")
+    happens = {2: "nan", 4: "fails"}
+    codes, said = run_on_ranks(tmp_path / "said", train_until, config, happens)
     assert codes == [1, 1], said
-    assert said[1] == "error: rank 1: the simulator crashed\n"
+    assert said[1].splitlines()[-1] == "error: rank 1: the simulator crashed"
     assert "error" not in said[0]
+    skipped = "warning: 100% of the update to 240 frames was skipped: reward is nan in env 4, from"
+    assert (said[0] + said[1]).count(skipped) == 1
+    assert [x for _, x in curves(tmp_path / "run")["losses/skipped"]] == [0, 1, 0]
     (*_, newest) = checkpoint.list_checkpoints(tmp_path / "run")
     assert newest.name == f"frames_{3 * FRAMES:012d}"
 
