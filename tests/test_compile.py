@@ -1,4 +1,4 @@
-"""torch.compile of both forms, without a graph break.
+"""torch.compile of both forms: two graphs without a break, one for sequences and one for steps.
 
 jaxtyping's checks, which pytest switches on, are not part of the product: they run in a
 subprocess without them.
@@ -13,6 +13,7 @@ from programs import output_of
 
 PROGRAM = """
 import torch
+from torch._dynamo.testing import CompileCounterWithBackend
 from mtxl_rl import Acting, MemoryTransformerXL
 
 backend = {backend!r}
@@ -37,13 +38,25 @@ compiled_y.sum().backward()
 for parameter, grad in zip(trained, expected_grads):
     torch.testing.assert_close(parameter.grad, grad, atol=1e-4, rtol=1e-4)
 
+# whole segments from the start of one: one graph; steps at any place: another
 torch._dynamo.reset()
-core.advance_ = torch.compile(core.advance_, backend=backend, fullgraph=True)
+counter = CompileCounterWithBackend(backend)
+segments = torch.compile(core, backend=counter, fullgraph=True)
+with torch.no_grad():
+    later = core.initial_state(2)
+    for _ in range(3):
+        _, later = segments(x[:, :4], later, reset[:, :4])
+assert counter.frame_count == 1, counter.frame_count
+
+torch._dynamo.reset()
+counter = CompileCounterWithBackend(backend)
+core.advance_ = torch.compile(core.advance_, backend=counter, fullgraph=True)
 acting = Acting(core, 2)
 outputs = [acting.step(x[:, t], reset[:, t]) for t in range({num_steps})]
 torch.testing.assert_close(torch.stack(outputs, 1), y, atol=1e-5, rtol=1e-5)
 torch.testing.assert_close(acting.state.long, state.long, atol=1e-5, rtol=1e-5)
 assert acting.position == state.position == 1
+assert counter.frame_count == 1, counter.frame_count
 print("equal")
 """
 

@@ -592,7 +592,7 @@ class MemoryTransformerXL(nn.Module):
             room = self.seq_len - steps.shape[2]
             return MemoryState(
                 short=state.short,
-                short_valid=valid[:, : self.mem_len],
+                short_valid=valid[:, : self.mem_len].contiguous(),
                 long=state.long,
                 long_valid=sight.of_slots[:, -1] == lives,
                 segment=F.pad(steps, (0, 0, 0, room)),
@@ -608,8 +608,9 @@ class MemoryTransformerXL(nn.Module):
         has_written = torch.full_like(state.long_valid, self.long_memory is not None)
         short = torch.cat((state.short, hidden), dim=2)
         return MemoryState(
-            short=short[:, :, short.shape[2] - self.mem_len :].detach(),
-            short_valid=valid[:, self.seq_len :],
+            # of its own memory, so that a compiled form takes the states that it returns
+            short=short[:, :, short.shape[2] - self.mem_len :].detach().contiguous(),
+            short_valid=valid[:, self.seq_len :].contiguous(),
             long=long,
             long_valid=has_written,
             segment=torch.zeros_like(state.segment),
