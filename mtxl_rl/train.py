@@ -9,6 +9,7 @@ torchrun --standalone --nproc-per-node 8 -m mtxl_rl.train --num-envs 8192     (d
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import shlex
 import signal
@@ -162,8 +163,9 @@ def check_ranks(config: TrainConfig) -> None:
     """
     size, restarts = ranks.size(), int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0"))
     if config.num_envs % size:
-        fewer = config.num_envs // size * size
-        near = f"{fewer} or {fewer + size}" if fewer else f"{size}"
+        step = math.lcm(size, config.ppo.num_minibatches)
+        fewer = config.num_envs // step * step
+        near = f"{fewer} or {fewer + step}" if fewer else f"{step}"
         divisors = [str(n) for n in range(1, size) if config.num_envs % n == 0]
         raise ValueError(
             f"num_envs={config.num_envs} cannot be shared equally by {size} ranks; set --num-envs "
@@ -184,11 +186,8 @@ def as_started_again(config: TrainConfig) -> TrainConfig:
         is_again = launch() is not None and restarts > 0 and config.resume is None
         return is_again and run_dir is not None and last_session(run_dir).get("launch") == launch()
 
-    return (
-        dataclasses.replace(config, resume=config.run_dir)
-        if ranks.from_first(has_begun)
-        else config
-    )
+    is_again = ranks.from_first(has_begun)
+    return dataclasses.replace(config, resume=config.run_dir) if is_again else config
 
 
 def _introduce(run: Run) -> None:
