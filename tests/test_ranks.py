@@ -181,6 +181,7 @@ def test_torchrun_itself_starts_again_after_a_kill_and_hands_a_signal_on(tmp_pat
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
     assert "stopped by SIGTERM; what was trained is in the run's last checkpoint" in err
+    assert process.returncode == 1
     sessions = read_json(tmp_path / "run" / "made_by.json")["sessions"]
     assert len(sessions) == 2
     assert sessions[-1]["ended"] is not None
