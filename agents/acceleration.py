@@ -17,8 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from agents import ranks
 from agents.actor_critic import ActorCritic
-from agents.ppo import PPO, SKIPPED_TAG
+from agents.ppo import DEALT_ENVS, PPO, SKIPPED_TAG
 from agents.rollout import Carry, Env, Rollout, SplitEnv, collect, collect_on_device
 from agents.trees import map_tensors
 
@@ -111,7 +112,7 @@ def compile_(trainer: Trainer) -> Trainer:
         Exception: what the compiler raises; the core is as it was then.
     """
     core = trainer.agent.core
-    _check_whole_segments(trainer)
+    _check_fixed_shapes(trainer)
     core.compile_()
     try:
         _try_out(trainer)
@@ -121,12 +122,19 @@ def compile_(trainer: Trainer) -> Trainer:
     return replace(trainer, form="compiled")
 
 
-def _check_whole_segments(trainer: Trainer) -> None:
+def _check_fixed_shapes(trainer: Trainer) -> None:
     segment_len = trainer.agent.core.segment_len
     if trainer.num_steps % segment_len:
         raise ValueError(
             f"rollout_len={trainer.num_steps} is not a multiple of seq_len={segment_len}; set "
             "--ppo.rollout-len or --core.seq-len so that it is"
+        )
+    num_envs, num_minibatches = trainer.env.num_envs, trainer.ppo.config.num_minibatches
+    if not trainer.ppo.has_equal_minibatches(num_envs):
+        raise ValueError(
+            f"{ranks.size()} ranks with {num_envs} envs each have minibatches of changing sizes; "
+            f"set --num-envs to {DEALT_ENVS} or more, a multiple of {ranks.size()} ranks x "
+            f"num_minibatches={num_minibatches}"
         )
 
 
@@ -192,7 +200,7 @@ class CapturedTrainer(Trainer):
     @classmethod
     def of(cls, trainer: Trainer) -> CapturedTrainer:
         """Capture; whatever the warm-up changed is put back."""
-        _check_whole_segments(trainer)
+        _check_fixed_shapes(trainer)
         env = trainer.env
         assert isinstance(env, SplitEnv)
         device = trainer.agent.device

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.distributions import Categorical, Independent, Normal
 
 from agents.cores.initialization import small_embedding
+from agents.ranks import ALONE, Share
 
 NO_BOUND = 1e18
 """A bound of a Box beyond this is none: 3.4e38, the largest float32, is often meant so."""
@@ -32,12 +33,15 @@ ACTION_MASK = "action_mask"
 
 @runtime_checkable
 class ActionDistribution(Protocol):
-    """What a policy returns; log_prob and entropy are summed over an action's parts."""
+    """What a policy returns; log_prob and entropy are summed over an action's parts.
+
+    Of several ranks each samples its own envs' part of what is drawn for all: `share`.
+    """
 
     @property
     def mode(self) -> Tensor: ...
 
-    def sample(self) -> Tensor: ...
+    def sample(self, *, share: Share = ALONE) -> Tensor: ...
 
     def log_prob(self, value: Tensor, /) -> Tensor: ...
 
@@ -51,9 +55,20 @@ class RacingCategorical(Categorical):
     does the same, but reads the probabilities back first, which stops a GPU.
     """
 
-    def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
+    def sample(self, sample_shape: Sequence[int] = (), share: Share = ALONE) -> Tensor:
         probs = self.probs.expand(*sample_shape, *self.probs.shape)
-        return (probs / torch.empty_like(probs).exponential_()).argmax(dim=-1)
+        return (probs / share.draw(probs, Tensor.exponential_)).argmax(dim=-1)
+
+
+class IndependentNormal(Independent):
+    """Independent normal distributions, one for each number of an action (*N, n)."""
+
+    base_dist: Normal
+
+    def sample(self, sample_shape: Sequence[int] = (), share: Share = ALONE) -> Tensor:
+        mean = self.base_dist.loc.expand(*sample_shape, *self.base_dist.loc.shape)
+        with torch.no_grad():
+            return share.draw(mean, Tensor.normal_) * self.base_dist.scale + mean
 
 
 class MultiCategorical:
@@ -69,8 +84,8 @@ class MultiCategorical:
     def mode(self) -> Tensor:
         return torch.stack([part.mode for part in self.parts], dim=-1)
 
-    def sample(self) -> Tensor:
-        return torch.stack([part.sample() for part in self.parts], dim=-1)
+    def sample(self, *, share: Share = ALONE) -> Tensor:
+        return torch.stack([part.sample(share=share) for part in self.parts], dim=-1)
 
     def log_prob(self, value: Tensor) -> Tensor:
         values = value.unbind(dim=-1)
@@ -134,7 +149,8 @@ class ActionHead(nn.Module):
             outputs = outputs.masked_fill(~mask, torch.finfo(outputs.dtype).min)
         if not self.sizes:
             mean, deviation = self.middle + self.unit * outputs, self.unit * self.log_std.exp()
-            return Independent(Normal(mean, deviation, validate_args=False), 1, validate_args=False)
+            normal = Normal(mean, deviation, validate_args=False)
+            return IndependentNormal(normal, 1, validate_args=False)
         if self.is_scalar:
             return RacingCategorical(logits=outputs, validate_args=False)
         return MultiCategorical(outputs, self.sizes)

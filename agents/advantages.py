@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from agents import ranks
+
 
 def gae(
     reward: Float[Tensor, "T B"],
@@ -65,11 +67,12 @@ def level_error(
         advantage: from `gae`.
         per_unit: from `gae` of rewards of 0 and values of 1.
     """
-    means, num_envs = advantage.mean(dim=0), advantage.shape[1]
+    means = ranks.gather(advantage.mean(dim=0))  # of all envs
+    num_envs = len(means)
     if num_envs == 1:
         return means.new_zeros(())
     error = means.mean()
     t_square = error.square() * num_envs / means.var(correction=1)
     share = (1 - 4 / t_square).clamp(0.0, 1.0)
-    level = -share * error / per_unit.mean()
+    level = -share * error / ranks.mean(per_unit.mean())
     return torch.where(level.isfinite(), level, 0.0)

@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from agents import ranks
 from agents.rollout import Rollout
 from agents.trees import named_tensors
 
@@ -25,7 +26,8 @@ def describe(rollout: Rollout) -> str:
     """
     named = _read(rollout)
     named["next_value"] = named["next_value"][None]  # one step, not T
-    return _describe(named, 0, "the rollout")
+    first_env = ranks.share().rows(rollout.reward.shape[1]).start
+    return _describe(named, 0, "the rollout", first_env)
 
 
 class FiniteWatch:
@@ -79,14 +81,14 @@ def _wrong_envs(tensor: Tensor) -> Bool[Tensor, "T B"]:
     return wrong.flatten(2).any(-1) if wrong.dim() > 2 else wrong
 
 
-def _describe(named: dict[str, Tensor], start: int, whole: str) -> str:
+def _describe(named: dict[str, Tensor], start: int, whole: str, first_env: int = 0) -> str:
     """Return what is not finite in tensors (T, B, ...) of which the first step is `start`."""
     for name, tensor in named.items():
         wrong = _wrong_envs(tensor)
         if not wrong.any():
             continue
         value = tensor[~tensor.isfinite()][0].item()
-        envs = wrong.any(0).nonzero().squeeze(1).tolist()
+        envs = (first_env + wrong.any(0).nonzero().squeeze(1)).tolist()
         first = start + int(wrong.any(1).nonzero()[0])
         listed = ", ".join(map(str, envs[:MAX_NAMED_ENVS]))
         more = f" and {len(envs) - MAX_NAMED_ENVS} more" if len(envs) > MAX_NAMED_ENVS else ""

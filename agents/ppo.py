@@ -7,6 +7,9 @@ first minibatch's probability ratio is 1 to rounding: it is checked in every upd
 What is not finite is never learned from: such a minibatch, or every one of a rollout in which an
 observation or a reward is not finite, changes neither weights nor the optimizer's moments.
 
+On several ranks a minibatch is that of one rank, each of them with those of its envs that are in
+it: gradients are added up, and means are of all. See `PPO._minibatches`.
+
 Shapes: T steps, B envs.
 """
 
@@ -20,6 +23,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from agents import ranks
 from agents.actor_critic import ActorCritic, AgentInput
 from agents.advantages import gae, level_error
 from agents.finite import is_finite
@@ -52,6 +56,8 @@ SKIPPED_TAG = "losses/skipped"
 
 STATISTICS_ENVS = 16
 """Envs whose memory writes are measured each update."""
+DEALT_ENVS = 512
+"""From so many on minibatches are dealt out evenly: see `PPO._minibatches`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +124,7 @@ class Minibatch:
     log_prob: Float[Tensor, "B T"]
     advantage: Float[Tensor, "B T"]
     return_: Float[Tensor, "B T"]
+    weight: float = 1.0  # the share of it that is on this rank
 
 
 def check_minibatches(num_envs: int, num_minibatches: int) -> None:
@@ -133,14 +140,19 @@ def check_minibatches(num_envs: int, num_minibatches: int) -> None:
 def ppo_loss(
     agent: ActorCritic, batch: Minibatch, config: PPOConfig, ent_coef: float | Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Return the loss of a minibatch and scalars to log (detached)."""
+    """Return the loss of a minibatch and scalars to log (detached).
+
+    All but `ratio_error` are means over the envs here, with advantages normalised by those of all
+    ranks: the sum over ranks, by their weights, is that of the whole minibatch.
+    """
     policy, value, _ = agent(batch.inputs, batch.initial_state)
     log_ratio = policy.log_prob(batch.action) - batch.log_prob
     ratio = log_ratio.exp()
     scale = agent.returns.scale
     advantage = batch.advantage / scale
     if config.norm_adv:
-        advantage = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+        mean, deviation = ranks.mean_and_deviation(advantage, batch.weight)
+        advantage = (advantage - mean) / (deviation + 1e-8)
     clipped_ratio = ratio.clamp(1 - config.clip_coef, 1 + config.clip_coef)
     policy_loss = -torch.min(advantage * ratio, advantage * clipped_ratio).mean()
 
@@ -204,7 +216,7 @@ class PPO:
         """
         config = self.config
         tolerance = self.ratio_tolerance()
-        self.is_rollout_finite.copy_(is_finite(rollout))
+        self.is_rollout_finite.copy_(ranks.every(is_finite(rollout)))
         advantage = self._advantages(rollout)
         return_ = advantage + rollout.value + self.level
         self.agent.returns.observe_(return_, rollout.reward, self.is_rollout_finite)
@@ -232,17 +244,29 @@ class PPO:
         """Take one step of the optimizer on some envs and return what to log (`STATISTICS`).
 
         On a GPU nothing here synchronises, and no shape depends on the data.
+
+        Args:
+            rollout: of this rank.
+            advantage: of this rank.
+            envs: those of this rank that are in the minibatch; there may be none.
         """
-        batch = take_envs(rollout, advantage, envs)
-        batch = replace(batch, return_=batch.return_ + self.level)
+        num_all = rollout.reward.shape[1] * ranks.size() // self.config.num_minibatches
+        weight = ranks.weight(len(envs), num_all)
+        batch = take_envs(rollout, advantage, envs if weight else envs.new_zeros(1))
+        batch = replace(batch, return_=batch.return_ + self.level, weight=weight)
         loss, statistics = ppo_loss(self.agent, batch, self.config, self.ent_coef)
         self.optimizer.zero_grad()
-        loss.backward()
+        (weight * loss).backward()
+        largest = {"ratio_error": statistics.pop("ratio_error")}  # of this rank, see `_summary`
+        statistics["loss"] = loss.detach()
+        means = weight * torch.stack(list(statistics.values()))
+        means = ranks.add_gradients_(self.agent.parameters(), means)
+        statistics = largest | dict(zip(statistics, means, strict=True))
         grad_norm = nn.utils.clip_grad_norm_(self.agent.parameters(), self.config.max_grad_norm)
-        is_usable = self.is_rollout_finite & loss.isfinite() & grad_norm.isfinite()
+        is_usable = self.is_rollout_finite & statistics["loss"].isfinite() & grad_norm.isfinite()
         self._skip.copy_(~is_usable)
         self.optimizer.step()
-        statistics |= {"loss": loss.detach(), "grad_norm": grad_norm, "skipped": self._skip.clone()}
+        statistics |= {"grad_norm": grad_norm, "skipped": self._skip.clone()}
         return torch.stack([statistics[name] for name in STATISTICS])
 
     def _set_learning_rate(self, learning_rate: float) -> None:
@@ -269,9 +293,31 @@ class PPO:
         self.level.copy_(level_error(advantage, per_unit))
         return advantage + self.level * per_unit
 
-    def _minibatches(self, num_envs: int) -> tuple[Int64[Tensor, " E"], ...]:
-        order = torch.randperm(num_envs, device=self.ent_coef.device)
-        return order.chunk(self.config.num_minibatches)
+    def _minibatches(self, num_envs: int) -> list[Int64[Tensor, " E"]]:
+        """Return the envs of each minibatch of a pass: those of them that are on this rank.
+
+        The minibatches of all envs do not depend on the number of ranks: each draws the same ones
+        and takes its own, so that an update is that of one rank, to rounding. Fewer than
+        `DEALT_ENVS` are one random permutation cut in pieces, of which a rank has as many as
+        chance will have it. Of more, each minibatch gets one of every K neighbours, drawn anew
+        each time: envs know nothing of each other, so that it is as good, and ranks whose envs
+        are a multiple of K have as many in each. That is quicker than to wait for the one with
+        the most, and compiled code and CUDA graphs need it (`has_equal_minibatches`).
+        """
+        num_all, number = num_envs * ranks.size(), self.config.num_minibatches
+        device = self.ent_coef.device
+        if num_all < DEALT_ENVS or num_all % number:
+            parts = torch.randperm(num_all, device=device).chunk(number)
+        else:
+            places = torch.rand(num_all // number, number, device=device).argsort(dim=1)
+            first = torch.arange(0, num_all, number, device=device)
+            parts = (first.unsqueeze(1) + places).unbind(1)
+        return [ranks.share().own(part, num_envs) for part in parts]
+
+    def has_equal_minibatches(self, num_envs: int) -> bool:
+        """Return whether each minibatch has as many envs of each rank, which has `num_envs`."""
+        is_dealt = num_envs * ranks.size() >= DEALT_ENVS
+        return ranks.size() == 1 or (is_dealt and num_envs % self.config.num_minibatches == 0)
 
     def _summary(
         self, rollout: Rollout, advantage: Tensor, history: Float[Tensor, "steps statistics"]
@@ -279,12 +325,17 @@ class PPO:
         """Return scalars by tag, with one synchronisation."""
         scalars = {}
         for name, first, mean in zip(STATISTICS, history[0], history.mean(dim=0), strict=True):
-            if "ratio_error" in name:
+            if name == "ratio_error":
+                scalars[f"losses/first_{name}"] = ranks.largest(first)
+            elif name == "mean_ratio_error":
                 scalars[f"losses/first_{name}"] = first
             else:
                 scalars[f"losses/{name}"] = mean
-        return_ = advantage + rollout.value
-        left, all_ = advantage.var(correction=0), return_.var(correction=0)  # of one step, too
+        # correction 0: there may be one step
+        left, all_ = (
+            ranks.variance(x.mean(), x.var(correction=0))
+            for x in (advantage, advantage + rollout.value)
+        )
         scalars["losses/explained_variance"] = 1 - left / all_.clamp_min(1e-8)
         scalars |= {f"memory/{name}": x for name, x in self._memory_statistics(rollout).items()}
         values = torch.stack([scalar.float() for scalar in scalars.values()]).tolist()

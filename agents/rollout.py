@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor
 
+from agents import ranks
 from agents.actor_critic import ActorCritic, AgentInput, Player
 from agents.trees import map_tensors
 
@@ -119,15 +120,23 @@ def act(
     env_step: Callable[[Tensor], Step],
     carry: Carry,
     is_greedy: bool = False,
+    share: ranks.Share = ranks.ALONE,
 ) -> tuple[Carry, dict[str, Any]]:
     """Act once in every env, by `Env.step` or its like.
 
     Returns the next carry, but for its state, which is the player's, and what `Rollout` records of
     the step, by its field names.
+
+    Args:
+        player: who acts.
+        env_step: of these envs.
+        carry: before the step.
+        is_greedy: whether the most probable action is taken.
+        share: of all envs, which these are.
     """
     agent = player.agent
     policy, value = player.step(carry.inputs)
-    action = policy.mode if is_greedy else policy.sample()
+    action = policy.mode if is_greedy else policy.sample(share=share)
     step = env_step(action)
     done = step.terminated | step.truncated
     episode_return = carry.episode_return + step.reward
@@ -188,7 +197,7 @@ def collect_on_device(
     initial_state = carry.state
     records: list[dict[str, Any]] = []
     for _ in range(num_steps):
-        carry, record = act(player, env_step, carry)
+        carry, record = act(player, env_step, carry, share=ranks.share())
         records.append(record)
     next_value = player.peek(carry.inputs)
     stacked = map_tensors(lambda *steps: torch.stack(steps), *records)

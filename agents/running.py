@@ -1,8 +1,9 @@
 """Running statistics, so that no unit and no offset decides what is learned.
 
 They are buffers: a checkpoint holds them, and acting, training and evaluation read the same ones.
-They change between rollouts only, by sums over a rollout that processes could add up first, and
-nothing here looks at the data: on a GPU nothing synchronises.
+They change between rollouts only, by sums over a rollout, which ranks add up first (never what was
+seen before: that would count again at every rollout), and nothing here looks at the data: on a GPU
+nothing synchronises.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
+
+from agents import ranks
 
 HALF_LIFE = 2**14
 """Steps after which what was seen of returns counts half: they grow while an agent learns."""
@@ -58,13 +61,14 @@ class ReturnScale(nn.Module):
         is_usable: Bool[Tensor, ""],
     ) -> None:
         """Take a rollout's returns in, unless it is not usable."""
-        keep = 0.5 ** (return_.numel() / HALF_LIFE)
-        peak = torch.maximum(self.peak, reward.abs().max())
-        num = keep * self.num + return_.numel()
-        mean = self.mean + (return_.mean() - self.mean) * (return_.numel() / num)
+        num_new = return_.numel() * ranks.size()
+        keep = 0.5 ** (num_new / HALF_LIFE)
+        peak = torch.maximum(self.peak, ranks.largest(reward.abs().max()))
+        num = keep * self.num + num_new
+        mean = self.mean + (ranks.mean(return_.mean()) - self.mean) * (num_new / num)
         distance = return_ - mean
-        square = keep * self.square + distance.square().sum()
-        absolute = keep * self.absolute + distance.abs().sum()
+        sums = ranks.total(torch.stack((distance.square().sum(), distance.abs().sum())))
+        square, absolute = keep * self.square + sums[0], keep * self.absolute + sums[1]
         tiny = torch.finfo(absolute.dtype).tiny
         scale = (square / absolute.clamp_min(tiny)).clamp_min(MIN_SCALE * peak)
         new = {"num": num, "mean": mean, "square": square, "absolute": absolute, "peak": peak,
@@ -104,9 +108,11 @@ class Standardised(nn.Module):
     def observe_(self, x: Float[Tensor, "*N"]) -> None:
         """Take (*N, *shape) into mean and variance (Chan et al. 1979)."""
         flat = x.reshape(-1, *self.mean.shape)
-        variance, mean = torch.var_mean(flat, dim=0, correction=0)
-        total = self.num + len(flat)
-        share, delta = len(flat) / total, mean - self.mean
+        own_variance, own_mean = torch.var_mean(flat, dim=0, correction=0)
+        mean, variance = ranks.mean(own_mean), ranks.variance(own_mean, own_variance)
+        num_new = len(flat) * ranks.size()
+        total = self.num + num_new
+        share, delta = num_new / total, mean - self.mean
         within = self.variance * (1 - share) + variance * share
         self.variance.copy_(within + delta.square() * share * (1 - share))
         self.mean.add_(delta * share)

@@ -55,6 +55,13 @@ def child_seed(seed: int | np.random.SeedSequence, child: int) -> np.random.Seed
     return np.random.SeedSequence(parent.entropy, spawn_key=(*parent.spawn_key, child))
 
 
+def seed_of_part(
+    seed: int | np.random.SeedSequence, part: tuple[int, int]
+) -> np.random.SeedSequence:
+    """Return a seed for the part (k, n) of n; that of the first, k = 0, is the seed itself."""
+    return child_seed(seed, part[0]) if part[0] else sequence_of(seed)
+
+
 BITS = 31
 """Of a random number."""
 

@@ -17,6 +17,7 @@ from gymnasium.envs.registration import EnvSpec
 from envs import popgym
 from envs.batched_env import BatchedEnv
 from envs.construction import Wrap, check_kwargs, find_wraps, named, one_line_of, with_tuples
+from envs.counter_random import seed_of_part
 from envs.memory_tasks import junctions, memory, recall, t_maze
 from envs.selection import has_tensor_env, tensor_env
 from envs.specs import (
@@ -57,6 +58,7 @@ def make(
     env_kwargs: Mapping[str, Any] | None = None,
     wrap: Sequence[str] = (),
     vectorize: Vectorize = "auto",
+    part: tuple[int, int] = (0, 1),
 ) -> BatchedEnv:
     """Make `num_envs` copies of an environment as one batch.
 
@@ -84,6 +86,9 @@ def make(
         vectorize: "sync" steps single environments one after the other in this process, "async"
             each in a process of its own; "auto" takes processes where a step of the first takes
             `PROCESS_SECONDS` or more and there are two cores. To draw pictures it is "sync".
+        part: (k, n) where n processes share the envs of a run: these are the k-th part of n times
+            as many, k from 0. Its envs have the levels that they have in the whole; vector
+            environments and batches of `register` have others, with a seed of their own.
 
     Raises:
         ValueError: for an unknown id, an environment that cannot be made, a space that cannot be
@@ -98,14 +103,15 @@ def make(
     chosen = choose(env_id, backend, env_kwargs or {}, wrap)
     if chosen.backend == "tensor":
         if factory := factory_of(chosen.spec):
+            seed = seed_of_part(seed, part)
             return make_own(env_id, factory, num_envs, device, seed, level_seeds, chosen.env_kwargs)
         return tensor_env(
-            env_id, num_envs, device, seed, level_seeds, chosen.env_kwargs, render_mode
+            env_id, num_envs, device, seed, level_seeds, chosen.env_kwargs, render_mode, part
         )
-    options = (device, seed, render_mode, level_seeds, timeout, chosen.env_kwargs)
+    others = (render_mode, level_seeds, timeout, chosen.env_kwargs)
     if chosen.backend == "vector":
-        return VectorizedEnv(env_id, num_envs, *options)
-    return GymnasiumEnv(env_id, num_envs, *options, chosen.wraps, vectorize)
+        return VectorizedEnv(env_id, num_envs, device, seed_of_part(seed, part), *others)
+    return GymnasiumEnv(env_id, num_envs, device, seed, *others, chosen.wraps, vectorize, part)
 
 
 def register(env_id: str, factory: TensorFactory) -> None:

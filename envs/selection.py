@@ -44,6 +44,7 @@ def tensor_env(
     level_seeds: Sequence[int] | None = None,
     options: dict[str, Any] | None = None,
     render_mode: str | None = None,
+    part: tuple[int, int] = (0, 1),
 ) -> TensorEnv:
     """Make `num_envs` copies of an environment as tensors.
 
@@ -56,6 +57,7 @@ def tensor_env(
             their order.
         options: of the environment.
         render_mode: "rgb_array" to render pictures; they can be had without, too.
+        part: which of the equal parts of a batch they are.
 
     Raises:
         ValueError: for an id that the tensor engine does not know, options that it cannot have,
@@ -82,7 +84,7 @@ def tensor_env(
             "backend='gymnasium' for a window"
         )
     seed = np.random.SeedSequence() if seed is None else seed
-    return chosen(env_id, num_envs, device, seed, level_seeds, options)
+    return chosen(env_id, num_envs, device, seed, level_seeds, options, part)
 
 
 def _class_of(spec: EnvSpec, options: Mapping[str, Any]) -> type[TensorEnv] | None:

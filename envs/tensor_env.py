@@ -58,6 +58,8 @@ class TensorEnv(BatchedEnv, Generic[GymEnv]):
             k-th episode of env i has the level of number i + k B, from the start again after the
             last.
         options: of the environment.
+        part: (k, n): these are the k-th of n equal parts of a batch, k from 0, and have the levels
+            that its envs have there.
 
     Raises:
         ValueError: for options with which it cannot be made.
@@ -77,6 +79,7 @@ class TensorEnv(BatchedEnv, Generic[GymEnv]):
         seed: int | np.random.SeedSequence = 0,
         level_seeds: Sequence[int] | None = None,
         options: dict[str, Any] | None = None,
+        part: tuple[int, int] = (0, 1),
     ):
         with named(env_id, options or {}):
             source = source_of(env_id, options)
@@ -91,7 +94,10 @@ class TensorEnv(BatchedEnv, Generic[GymEnv]):
         self.keeps_final = False
         self.render_fps = float(prototype.metadata.get("render_fps", self.render_fps))
         self._every_row = torch.arange(num_envs, device=self.device)
-        self._keys = torch.zeros_like(self._every_row)
+        index, num_parts = part
+        self._first_env = index * num_envs
+        self._all_keys = self._every_row.new_zeros(num_parts * num_envs)  # of the whole batch
+        self._keys = self._all_keys[self._first_env : self._first_env + num_envs]
         self._buffers: dict[str, Tensor] = {"episode": torch.zeros_like(self._every_row)}
         self._has_episodes = False
         self._num_steps = 0
@@ -113,7 +119,7 @@ class TensorEnv(BatchedEnv, Generic[GymEnv]):
 
     def seed(self, seed: int | np.random.SeedSequence) -> None:
         """Begin again: the next `reset` gives the first levels of the seed."""
-        self._keys.copy_(CounterRandom.keys(seed, self.num_envs))
+        self._all_keys.copy_(CounterRandom.keys(seed, len(self._all_keys)))
         self._buffers["episode"].zero_()
         self._has_episodes = False
         self._num_steps = 0
@@ -238,7 +244,7 @@ class TensorEnv(BatchedEnv, Generic[GymEnv]):
 
     def _state(self) -> dict[str, Tensor]:
         counts = {"num_steps": torch.tensor(self._num_steps), "kind": torch.tensor(self._kind)}
-        return self._buffers | counts | {"keys": self._keys}
+        return self._buffers | counts | {"keys": self._all_keys}
 
     def _check_started(self) -> None:
         if not self._has_episodes:
@@ -248,7 +254,7 @@ class TensorEnv(BatchedEnv, Generic[GymEnv]):
         self, rows: Int64[Tensor, " n"], episode: Int64[Tensor, "*K n"], num_levels: int
     ) -> Int64[Tensor, "*K n"]:
         """Return which of the levels of given seeds an episode of an env has."""
-        return (rows + episode * self.num_envs) % num_levels
+        return (self._first_env + rows + episode * len(self._all_keys)) % num_levels
 
     @abstractmethod
     def _prepare_episodes(self) -> None:

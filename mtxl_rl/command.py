@@ -1,6 +1,7 @@
 """How a command talks and ends.
 
-Bad input is one line on stderr and exit code 2, what fails later is 1; a warning is one line.
+Bad input is one line on stderr and exit code 2, what fails later is 1; a warning is one line. What
+all ranks of a run say is said once.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from itertools import pairwise
 
+from agents import ranks
 from envs.wrapped.guarded_env import EnvError
 from mtxl_rl.signals import Stopped
 
@@ -45,18 +47,31 @@ def fail_with_one_line(when_interrupted: str = "") -> Iterator[None]:
         if os.environ.get("MTXL_RL_TRACEBACK"):
             raise
         # spaces, and what others raise, have lines of their own
-        print(f"error: {_joined(str(error))}", file=sys.stderr)
+        _say_once(f"error: {_joined(str(error))}")
         sys.exit(2 if isinstance(error, ValueError) else 1)
     except Stopped as stopped:
-        print(stopped, file=sys.stderr)
+        if ranks.is_first():  # all ranks stop together
+            print(stopped, file=sys.stderr)
         sys.exit(stopped.exit_code)
+    except ranks.RankFailed:  # which says why
+        sys.exit(1)
+    except ranks.RankLost as error:
+        if ranks.is_first_to_say("a rank is lost"):
+            print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         print("; ".join(filter(None, ("interrupted", when_interrupted))), file=sys.stderr)
         sys.exit(130)
 
 
 def _one_line(message: Warning | str, *_: object, **__: object) -> str:
-    return f"warning: {_joined(str(message))}\n"
+    line = f"warning: {_joined(str(message))}\n"
+    return line if ranks.is_first_to_say(line) else ""
+
+
+def _say_once(line: str) -> None:
+    if ranks.is_first_to_say(line):
+        print(line, file=sys.stderr, flush=True)
 
 
 def _joined(text: str) -> str:

@@ -146,7 +146,7 @@ class TrainConfig:
     total_frames: Count = 10_000_000
     """Environment steps to train for, over all envs: 1000000, 1e6 or 1M."""
     num_envs: int = 128
-    """Environments that act at once."""
+    """Environments that act at once; of several ranks (torchrun) all together."""
     seed: int = 1
     """Of weights, actions and levels."""
     device: str = "auto"
@@ -163,7 +163,8 @@ class TrainConfig:
     strict: bool = False
     """Fail where compiling or recording fails, instead of going on without."""
     num_threads: int | None = None
-    """CPU threads of torch. Left out: all cores. Give each of several runs at once its own."""
+    """CPU threads of torch. Left out: all cores, which the ranks of a machine share. Give each of
+    several runs at once its own."""
     run_dir: Place | None = None
     """Where to write; must not exist. Left out: runs/ENV__CORE__sSEED__TIME."""
     init_from: Place | None = None
@@ -412,9 +413,10 @@ def check_timeout(seconds: float | None) -> None:
         )
 
 
-def set_threads(num_threads: int | None) -> None:
-    """Set the CPU threads of torch; None: the cores that this process may use."""
-    torch.set_num_threads(num_cores() if num_threads is None else num_threads)
+def set_threads(num_threads: int | None, num_sharing: int = 1) -> None:
+    """Set the CPU threads of torch; None: its share of the cores that this process may use."""
+    own = max(1, num_cores() // num_sharing)
+    torch.set_num_threads(own if num_threads is None else num_threads)
 
 
 def to_json(config: TrainConfig) -> dict[str, Any]:

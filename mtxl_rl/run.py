@@ -10,20 +10,23 @@ import warnings
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
+from typing import IO
 
 import torch
+from torch import Tensor
 
+from agents import ranks
 from agents.acceleration import Trainer, accelerate
 from agents.actor_critic import ActorCritic
 from agents.ppo import PPO, RatioError
-from agents.rollout import start
+from agents.rollout import Rollout, start
 from envs import BatchedEnv
 from envs.wrapped.guarded_env import EnvError
 from mtxl_rl.command import RunFailed
 from mtxl_rl.config import TrainConfig, differences, flat, from_json, pick_compile
 from mtxl_rl.runs import checkpoint
 from mtxl_rl.runs.gradient_watch import GradientWatch
-from mtxl_rl.runs.made_by import begin_session, end_session
+from mtxl_rl.runs.made_by import begin_session, end_session, last_session
 from mtxl_rl.runs.metrics import (
     RETURN_WINDOW_TAG,
     SPEED_TAG,
@@ -44,7 +47,13 @@ from mtxl_rl.runs.run_directory import (
 )
 from mtxl_rl.runs.run_logger import RunLogger
 from mtxl_rl.runs.schedule import Schedule
-from mtxl_rl.runs.training_state import Stateful, has_episodes, restore_training_, training_tensors
+from mtxl_rl.runs.training_state import (
+    Stateful,
+    has_episodes,
+    restore_training_,
+    saves_episodes,
+    training_tensors,
+)
 from mtxl_rl.signals import Stopped, StopSignals
 
 MAY_CHANGE = (
@@ -75,14 +84,8 @@ class Run:
         self.env = env
         self.window = EpisodeWindow()
         self.schedule = Schedule(config.total_frames, config.frames_per_update)
-        self.run_dir = config.resume or config.run_dir or default_run_dir(config)
-        check_place(self.run_dir, "resume" if config.resume else "run_dir")
-        if config.resume is None:  # before a minute is spent on compiling
-            if config.run_dir is None:
-                self.run_dir = create_free_run(self.run_dir, config)
-            else:
-                create_run(self.run_dir, config)
-        self._lock = lock_run(self.run_dir)
+        self._lock: IO[str] | None = None
+        self.run_dir = ranks.from_first(self._take_directory)
         self._guard = NonFiniteGuard(self.run_dir)
         self._gradients = GradientWatch(config.ppo.max_grad_norm)
         try:
@@ -90,21 +93,40 @@ class Run:
             trainer = Trainer(agent, ppo, env, start(agent, env), config.ppo.rollout_len)
             if config.resume is not None:
                 self._restore(trainer)
-            self.trainer = make_trainer(config, trainer)
-            if config.resume and of_run(config) != load_config(self.run_dir):
-                write_config(self.run_dir, of_run(config))
-            begin_session(self.run_dir, agent.device)
+            self.trainer = ranks.together(lambda: make_trainer(config, trainer))
+            ranks.from_first(self._write_down)
         except BaseException:
-            self._lock.close()
-            if config.resume is None:
-                shutil.rmtree(self.run_dir, ignore_errors=True)
+            if self._lock is not None:
+                self._lock.close()
+                if config.resume is None:
+                    shutil.rmtree(self.run_dir, ignore_errors=True)
             raise
         self._saved_frames = self.frames
         self._next_save = self.frames + config.checkpoint_every
         self._saved_at = time.monotonic()
-        self._save_error: Exception | None = None
+        self._save_error = ""
         go_on_from = self.frames if config.resume else None
         self.logger = RunLogger(self.run_dir, config, go_on_from)
+
+    def _take_directory(self) -> Path:
+        """Return the run directory, which is there and has no other run, and lock it."""
+        config = self.config
+        run_dir = config.resume or config.run_dir or default_run_dir(config)
+        check_place(run_dir, "resume" if config.resume else "run_dir")
+        if config.resume is None:  # before a minute is spent on compiling
+            if config.run_dir is None:
+                run_dir = create_free_run(run_dir, config)
+            else:
+                create_run(run_dir, config)
+        self._lock = lock_run(run_dir)
+        return run_dir
+
+    def _write_down(self) -> None:
+        """Write what trains the run from now on, and with which options."""
+        config = self.config
+        if config.resume and of_run(config) != load_config(self.run_dir):
+            write_config(self.run_dir, of_run(config))
+        begin_session(self.run_dir, self.trainer.agent.device)
 
     def learn(self) -> None:
         """Run the training loop and save the last checkpoint.
@@ -114,6 +136,7 @@ class Run:
             RunFailed: when too much was not finite, acting and training were not one function, or
                 the last checkpoint could not be saved after a signal.
             EnvError: when an environment has failed.
+            RankFailed: when another rank has.
         """
         first_frames, started = self.frames, time.monotonic()
         with Progress(self.schedule.end_frames) as progress, StopSignals() as signals:
@@ -121,7 +144,7 @@ class Run:
                 while not self._is_done:
                     signals.check()
                     self._update(progress, first_frames, started)
-            except (Stopped, EnvError, RunFailed):
+            except (Stopped, EnvError, RunFailed, ranks.RankFailed):
                 self._save_last()  # between two updates; any other error may have torn one
                 raise
             self._save_last()
@@ -135,10 +158,7 @@ class Run:
 
     def _update(self, progress: Progress, first_frames: int, started: float) -> None:
         """Act, learn, log, and save a checkpoint where one is due."""
-        try:
-            rollout = self.trainer.collect()
-        except ValueError as error:  # not one of an update, which it may have torn: this is saved
-            raise RunFailed(f"failed to act after {self.frames:,} frames: {error}") from error
+        rollout = ranks.together(self._collect)
         try:
             scalars = self.trainer.update(rollout, self.schedule.progress(self.frames))
         except RatioError as error:
@@ -165,8 +185,28 @@ class Run:
             self.schedule.wind_down(self.frames)
             progress.end_at(self.schedule.end_frames)
         is_late = time.monotonic() - self._saved_at >= CHECKPOINT_SECONDS
-        if self.frames >= self._next_save or is_late:
+        if self.frames >= self._next_save or ranks.on_any(is_late):
+            self._check_alike()
             self.save()
+
+    def _check_alike(self) -> None:
+        """Raise RunFailed where ranks do not go on with the same agent and random numbers."""
+        if differs := ranks.what_differs(self.trainer.agent):
+            raise RunFailed(
+                f"after {self.frames:,} frames the {differs} of the ranks are not the same. Where "
+                "an environment draws from torch's own generator, let it draw from the seed that "
+                "it is given; else this is a defect: please report it"
+            )
+
+    def _collect(self) -> Rollout:
+        try:
+            return self.trainer.collect()
+        except ValueError as error:  # not one of an update, which it may have torn: this is saved
+            raise RunFailed(f"failed to act after {self.frames:,} frames: {error}") from error
+        except EnvError as error:
+            if ranks.size() > 1:
+                raise EnvError(f"rank {ranks.share().rank}: {error}") from error
+            raise
 
     @property
     def _is_at_target(self) -> bool:
@@ -190,6 +230,19 @@ class Run:
         self._saved_at = time.monotonic()
         tensors = training_tensors(self.trainer, self._parts)
         self.logger.flush()
+        self._save_error = ranks.from_first(lambda: self._write_checkpoint(tensors))
+        if self._save_error:
+            warnings.warn(
+                f"no checkpoint after {self.frames:,} frames: {self._save_error}. The ones before "
+                "it are kept, and it is tried again at the next",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+            return
+        self._saved_frames = self.frames
+
+    def _write_checkpoint(self, tensors: dict[str, Tensor]) -> str:
+        """Save a checkpoint; return why that failed, if it did."""
         try:
             self._check_place()
             checkpoint.save_checkpoint(
@@ -197,15 +250,8 @@ class Run:
                 self.config.keep,
             )  # fmt: skip
         except (OSError, ValueError) as error:
-            self._save_error = error
-            warnings.warn(
-                f"no checkpoint after {self.frames:,} frames: {error}. The ones before it are "
-                "kept, and it is tried again at the next",
-                RuntimeWarning,
-                stacklevel=2,
-            )
-            return
-        self._saved_frames = self.frames
+            return str(error) or type(error).__name__
+        return ""
 
     def _check_place(self) -> None:
         """Raise OSError where the run directory is no longer there, rather than make it anew."""
@@ -243,18 +289,19 @@ class Run:
     def close(self) -> None:
         """End the curves, and let other processes have the run directory."""
         self.logger.close()
-        end_session(self.run_dir)
-        self._lock.close()
+        if self._lock is not None:
+            end_session(self.run_dir)
+            self._lock.close()
 
     def _restore(self, trainer: Trainer) -> None:
         """Put everything back that the last checkpoint holds."""
         run_dir, config = self.run_dir, self.config
         check_changes(config)
-        if not checkpoint.list_checkpoints(run_dir):
+        newest = ranks.from_first(self._newest_checkpoint)
+        if newest is None:
             say("Resumed:      from the start: it had no checkpoint yet")
             self._say_changes(load_config(run_dir))
             return
-        newest = checkpoint.newest_checkpoint(run_dir, sets_aside=True)
         # that of the checkpoint: options may have changed since
         saved = from_json(checkpoint.read_header(newest)["config"])
         has_same_episodes = not differences(flat(saved), flat(config), "", "", _is_of_episodes)
@@ -263,7 +310,7 @@ class Run:
             newest, saved if is_changed else config, trainer.agent
         )
         # none where its environments were no tensors, which those of the same id may be by now
-        has_same_episodes &= has_episodes(tensors)
+        has_same_episodes &= has_episodes(tensors) and saves_episodes(trainer)
         try:
             restore_training_(trainer, self._parts, tensors, has_same_episodes)
         except ValueError as error:
@@ -283,8 +330,16 @@ class Run:
             )
         elif not has_same_episodes:
             exactly = "; all environments start fresh episodes"
+        before = last_session(run_dir).get("ranks", 1)
+        if before != ranks.size():
+            exactly += f"; ranks: {ranks.size()} now, {before} before, the same run to rounding"
         say(f"Resumed:      from {self.frames:,} frames{exactly}")
         self._say_changes(saved)
+
+    def _newest_checkpoint(self) -> Path | None:
+        if not checkpoint.list_checkpoints(self.run_dir):
+            return None
+        return checkpoint.newest_checkpoint(self.run_dir, sets_aside=True)
 
     def _say_changes(self, saved: TrainConfig) -> None:
         changed = changes(saved, self.config)

@@ -8,6 +8,8 @@ import signal
 import threading
 from types import FrameType
 
+from agents import ranks
+
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 
 _STOPPING = b"stopping: the update in progress is finished and saved; a second one ends at once\n"
@@ -36,7 +38,9 @@ class Stopped(Exception):  # noqa: N818
 class StopSignals:
     """While it is entered, the first signal is remembered for `check`; a second exits at once.
 
-    But not a second SIGHUP: a terminal that is closed sends one, and so does its shell.
+    But not a second SIGHUP: a terminal that is closed sends one, and so does its shell. Nor one to
+    one of several ranks, to which torchrun hands on what its group has got already; it kills them
+    by itself.
     """
 
     def __init__(self) -> None:
@@ -49,19 +53,23 @@ class StopSignals:
                 self._before[number] = signal.signal(number, self._receive)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        # torchrun ends all ranks with the first that ends, and each has last words
+        is_ending = kind is not None and ranks.size() > 1
         for number, handler in self._before.items():
-            signal.signal(number, handler)  # type: ignore[arg-type]
+            signal.signal(number, signal.SIG_IGN if is_ending else handler)  # type: ignore[arg-type]
 
     def check(self) -> None:
-        """Raise Stopped if a signal has come."""
-        if self._received is not None:
-            raise Stopped(self._received)
+        """Raise Stopped if a signal has come, to any rank."""
+        for received in ranks.gather_objects(self._received):
+            if received is not None:
+                raise Stopped(received)
 
     def _receive(self, number: int, _: FrameType | None) -> None:
         if self._received is None:
             self._received = number
-            with contextlib.suppress(OSError):  # print is not for handlers of signals
-                os.write(2, _STOPPING)
-        elif number != signal.SIGHUP:
+            if ranks.is_first():
+                with contextlib.suppress(OSError):  # print is not for handlers of signals
+                    os.write(2, _STOPPING)
+        elif number != signal.SIGHUP and ranks.size() == 1:
             os._exit(Stopped(number).exit_code)

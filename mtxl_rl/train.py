@@ -3,11 +3,14 @@
 python -m mtxl_rl.train --env MiniGrid-MemoryS13-v0
 python -m mtxl_rl.train --env my_module:MyEnv-v0 --env-kwargs '{"memory_length": 10}'
 python -m mtxl_rl.train --help
+torchrun --standalone --nproc-per-node 8 -m mtxl_rl.train --num-envs 8192     (docs/scale.md)
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
+import os
 import shlex
 import signal
 import sys
@@ -19,10 +22,13 @@ from pathlib import Path
 import mtxl_rl.siblings  # noqa: F401
 
 # isort: split
+import numpy as np
 import torch
 
 import envs
+from agents import ranks
 from agents.actor_critic import ActorCritic
+from envs import BatchedEnv
 from mtxl_rl.command import RunFailed, fail_with_one_line, fill_help
 from mtxl_rl.config import (
     EvaluateConfig,
@@ -45,6 +51,7 @@ from mtxl_rl.evaluations.interventions import RECEIVERS, fitting_interventions
 from mtxl_rl.options import given, read
 from mtxl_rl.run import Run, check_changes
 from mtxl_rl.runs import checkpoint
+from mtxl_rl.runs.made_by import last_session, launch
 from mtxl_rl.runs.metrics import Evaluation
 from mtxl_rl.runs.progress import say
 from mtxl_rl.runs.run_directory import load_config, write_json
@@ -75,32 +82,27 @@ def train(config: TrainConfig) -> Evaluation:
         RunFailed: when it has failed later: out of memory, too much that is not finite, or a last
             checkpoint that could not be saved.
         EnvError: when an environment has failed; what was trained is saved.
+        RankFailed, RankLost: when another rank has, or is gone.
     """
-    device = pick_device(config.device)
-    set_threads(config.num_threads)
-    torch.manual_seed(config.seed)
-    with _out_of_memory_words(config):
-        return _train(config, device)
+    device = ranks.own_device(pick_device(config.device))
+    with ranks.joined(device):
+        check_ranks(config)
+        config = as_started_again(config)
+        set_threads(config.num_threads, ranks.num_beside())
+        torch.manual_seed(config.seed)
+        with _out_of_memory_words(config):
+            return _train(config, device)
 
 
 def _train(config: TrainConfig, device: torch.device) -> Evaluation:
     # a run that goes on draws new levels, where its environments cannot go on themselves
-    frames = checkpoint.newest_frames(config.resume) if config.resume else 0
+    frames = ranks.from_first(
+        lambda: checkpoint.newest_frames(config.resume) if config.resume else 0
+    )
     seeds = level_seeds(config.seed, TRAINING_STREAM, frames)
-    seed_generators(seeds)
-    env = envs.make(
-        config.env, config.num_envs, device, seeds, backend=config.backend,
-        timeout=config.env_timeout, env_kwargs=config.env_kwargs, wrap=config.wrap,
-        vectorize=config.vectorize,
-    )  # fmt: skip
+    env = ranks.together(lambda: _make_env(config, device, seeds))
     try:
-        if config.eval_max_steps is not None:
-            check_bound(config.eval_max_steps, env)
-        agent = ActorCritic(env.observation_space, env.action_space, config.core).to(device)
-        if config.init_from is not None and not has_checkpoint(config.resume):
-            checkpoint.load_start(config.init_from, config, agent)
-        agent.precision = pick_precision(config.precision, device, config.core, agent.action_space)
-        run = Run(config, agent, env)
+        run = Run(config, ranks.together(lambda: _make_agent(config, env)), env)
     except BaseException:
         env.close()
         raise
@@ -114,7 +116,7 @@ def _train(config: TrainConfig, device: torch.device) -> Evaluation:
             raise
         finally:
             env.close()
-        evaluation = _evaluate(run)
+        evaluation = ranks.from_first(lambda: _evaluate(run))
     except KeyboardInterrupt:  # where it does not train
         raise Stopped(signal.SIGINT, run.left) from None
     except ValueError as error:  # it is no refusal any more: something has been written
@@ -130,13 +132,73 @@ def _train(config: TrainConfig, device: torch.device) -> Evaluation:
     return evaluation
 
 
+def _make_env(
+    config: TrainConfig, device: torch.device, seeds: np.random.SeedSequence
+) -> BatchedEnv:
+    """Make the environments of this rank."""
+    seed_generators(envs.seed_of_part(seeds, ranks.share()))
+    return envs.make(
+        config.env, config.num_envs // ranks.size(), device, seeds, backend=config.backend,
+        timeout=config.env_timeout, env_kwargs=config.env_kwargs, wrap=config.wrap,
+        vectorize=config.vectorize, part=ranks.share(),
+    )  # fmt: skip
+
+
+def _make_agent(config: TrainConfig, env: BatchedEnv) -> ActorCritic:
+    """Make the agent, the same on every rank."""
+    if config.eval_max_steps is not None:
+        check_bound(config.eval_max_steps, env)
+    agent = ActorCritic(env.observation_space, env.action_space, config.core).to(env.device)
+    if config.init_from is not None and not has_checkpoint(config.resume):
+        checkpoint.load_start(config.init_from, config, agent)
+    agent.precision = pick_precision(config.precision, env.device, config.core, agent.action_space)
+    return agent
+
+
+def check_ranks(config: TrainConfig) -> None:
+    """Raise ValueError for envs that the ranks cannot share equally, or a run not to be found.
+
+    Torchrun starts all again, with the same command, where one has failed: it names the run then.
+    """
+    size, restarts = ranks.size(), int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0"))
+    if config.num_envs % size:
+        step = math.lcm(size, config.ppo.num_minibatches)
+        fewer = config.num_envs // step * step
+        near = f"{fewer} or {fewer + step}" if fewer else f"{step}"
+        divisors = [str(n) for n in range(1, size) if config.num_envs % n == 0]
+        raise ValueError(
+            f"num_envs={config.num_envs} cannot be shared equally by {size} ranks; set --num-envs "
+            f"to {near}, or let torchrun start {', '.join(divisors)} processes"
+        )
+    if launch() and restarts and config.run_dir is None and config.resume is None:
+        raise ValueError(
+            f"run_dir=None cannot be with torchrun's --max-restarts {restarts}, which starts the "
+            "same command again, to go on with its run: set --run-dir"
+        )
+
+
+def as_started_again(config: TrainConfig) -> TrainConfig:
+    """Return the configuration to go on with where torchrun has started all ranks anew."""
+
+    def has_begun() -> bool:
+        run_dir, restarts = config.run_dir, int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+        is_again = launch() is not None and restarts > 0 and config.resume is None
+        return is_again and run_dir is not None and last_session(run_dir).get("launch") == launch()
+
+    is_again = ranks.from_first(has_begun)
+    return dataclasses.replace(config, resume=config.run_dir) if is_again else config
+
+
 def _introduce(run: Run) -> None:
     """Print what is trained, and where."""
     config, agent = run.config, run.trainer.agent
     sizes = agent.sizes
     precision = str(agent.precision).removeprefix("torch.")
     in_processes = f" in {run.env.num_processes} processes" * bool(run.env.num_processes)
-    say(f"{config.env}: {config.num_envs} envs{in_processes}, {run.env.backend} backend, core "
+    num_envs = f"{config.num_envs} envs"
+    if ranks.size() > 1:
+        num_envs = f"{config.num_envs:,} envs: {run.env.num_envs:,} on each of {ranks.size()} ranks"
+    say(f"{config.env}: {num_envs}{in_processes}, {run.env.backend} backend, core "
           f"{config.core.kind}, {sizes['parameters']:,} parameters, {sizes['state_floats']:,} "
           f"floats of state, {agent.device}, {precision}, {run.trainer.form}")  # fmt: skip
     for name, words in agent.encoder.reads.items():

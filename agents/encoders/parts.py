@@ -15,6 +15,7 @@ from gymnasium import spaces
 from jaxtyping import Float, Int64, Shaped
 from torch import Tensor, nn
 
+from agents import ranks
 from agents.cores.initialization import small_embedding
 from mtxl_rl.core.initialization import init_orthogonal
 
@@ -84,10 +85,10 @@ class GridEncoder(nn.Module):
     def observe_(self, grid: Shaped[Tensor, "*N R C channels"]) -> None:
         """Take grids into the running mean."""
         symbols = self._symbols(grid)
-        num_grids = symbols.numel() // symbols.shape[-1]
+        num_grids = symbols.numel() // symbols.shape[-1] * ranks.size()
         counts = torch.zeros_like(self.mean)
         ones = torch.ones_like(symbols, dtype=counts.dtype)
-        counts.index_add_(0, symbols.flatten(), ones.flatten())
+        counts = ranks.total(counts.index_add_(0, symbols.flatten(), ones.flatten()))
         self.num_observed += num_grids
         self.mean += (counts / num_grids - self.mean) * (num_grids / self.num_observed)
 

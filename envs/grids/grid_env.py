@@ -74,7 +74,8 @@ class GridEnv(MiniGridTensorEnv):
         self._pool.close()
 
     def _prepare_episodes(self) -> None:
-        self._pool.fill_(int(self._keys[0]) & (1 << 63) - 1, self._num_steps // RENEW_EVERY)
+        # of the whole batch, so that each of its parts has the same
+        self._pool.fill_(int(self._all_keys[0]) & (1 << 63) - 1, self._num_steps // RENEW_EVERY)
 
     def _prepare_step(self) -> None:
         if self._num_steps % RENEW_EVERY == RENEW_EVERY // 2:

@@ -67,6 +67,7 @@ class GymnasiumEnv(BatchedEnv):
         env_kwargs: arguments of the constructor, over those of the id.
         wraps: from `find_wraps`, the innermost first.
         vectorize: see `envs.make`.
+        part: see `envs.make`.
 
     Raises:
         ValueError: for an environment that cannot be made, copies whose spaces differ, a space
@@ -89,6 +90,7 @@ class GymnasiumEnv(BatchedEnv):
         env_kwargs: Mapping[str, Any] | None = None,
         wraps: Sequence[tuple[str, Wrap]] = (),
         vectorize: Vectorize = "sync",
+        part: tuple[int, int] = (0, 1),
     ):
         env_kwargs = env_kwargs or {}
         if render_mode is not None:
@@ -99,7 +101,9 @@ class GymnasiumEnv(BatchedEnv):
         self._watchdog = Watchdog(timeout)
         seeds = sequence_of(seed)
         self._has_started = False
-        self._seeds = [int(value) for value in seeds.generate_state(num_envs)]
+        index, num_parts = part
+        values = seeds.generate_state(num_parts * num_envs)[index * num_envs :][:num_envs]
+        self._seeds = [int(value) for value in values]
         self._cue: Tensor | None = None
         may_fork = vectorize != "sync" and num_envs > 1 and render_mode is None
         first = make_single(env_id, env_kwargs, wraps, render_mode)

@@ -11,7 +11,9 @@ import importlib
 import itertools
 import math
 import multiprocessing
+import os
 import resource
+import signal
 import statistics
 import sys
 import time
@@ -28,10 +30,13 @@ import tyro
 from gymnasium import spaces
 from gymnasium.wrappers import FlattenObservation
 from minigrid.wrappers import ImgObsWrapper
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from torch.profiler import profile
 from torch.utils.flop_counter import FlopCounterMode
 
 import envs
+from agents import ranks
 from agents.acceleration import Trainer, accelerate
 from agents.actor_critic import ActorCritic
 from agents.cores.core import core_config
@@ -73,6 +78,8 @@ class Setting:
     num_epochs: int = 3
     compile: Compile = "on"
     precision: Precision = "bfloat16"
+    num_ranks: int = 1
+    num_threads: int | None = None  # of each rank; None: as the options say
 
 
 LARGE = Setting(name="3 layers, width 128")
@@ -121,7 +128,7 @@ class BenchmarkTrainConfig:
     device: str = "auto"
     """Where the network and the environments run."""
     num_threads: int | None = None
-    """CPU threads of torch. Left out: all cores."""
+    """CPU threads of torch. Left out: all cores. Rows of ranks have their own."""
     solve: bool = False
     """Train every row until .95 of the last 1,000 episodes on MemoryS11 succeed, too: minutes each,
     within the row's limit."""
@@ -187,7 +194,10 @@ def measure_train(config: Annotated[BenchmarkTrainConfig, tyro.conf.OmitArgPrefi
             continue
         trace = config.profile if number == 0 else None
         try:
-            measured = in_process(60 * config.row_minutes, measure, config, setting, trace)
+            if setting.num_ranks > 1:
+                measured = on_ranks(config, setting, trace)
+            else:
+                measured = in_process(60 * config.row_minutes, measure, config, setting, trace)
         except RowError as error:
             say(f"{setting.name}: {error}")
         else:
@@ -231,6 +241,30 @@ def in_process(seconds: float, fn: Callable[..., Any], *arguments: Any) -> Any:
     return answer
 
 
+def on_ranks(config: BenchmarkTrainConfig, setting: Setting, trace: Path | None) -> Measured:
+    """Measure a row of several ranks, on this machine, and return what the first one measured.
+
+    Raises:
+        RowError: where one of them raises, dies, or takes too long.
+    """
+    how = LaunchConfig(
+        min_nodes=1, max_nodes=1, nproc_per_node=setting.num_ranks, run_id="benchmark",
+        rdzv_backend="c10d", rdzv_endpoint="localhost:0", max_restarts=0,
+    )  # fmt: skip
+    try:
+        return elastic_launch(how, _measure_rank)(config, setting, trace)[0]
+    except ChildFailedError as error:
+        raise RowError(f"a rank failed: {error.get_first_failure()[1].message}") from None
+
+
+def _measure_rank(
+    config: BenchmarkTrainConfig, setting: Setting, trace: Path | None
+) -> Measured | None:
+    signal.alarm(math.ceil(60 * config.row_minutes))  # nobody else ends it
+    measured = measure(config, setting, trace)
+    return measured if os.environ["RANK"] == "0" else None
+
+
 def _answer(pipe: Connection, fn: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     try:
         answer = fn(*arguments)
@@ -259,10 +293,21 @@ def row(setting: Setting, measured: Measured) -> str:
 
 def measure(config: BenchmarkTrainConfig, setting: Setting, trace: Path | None) -> Measured:
     """Measure one row."""
-    device = pick_device(config.device)
-    set_threads(config.num_threads)
+    device = ranks.own_device(pick_device(config.device))
+    set_threads(setting.num_threads or config.num_threads)
+    flop = count_flop(config.env, setting)
+    with ranks.joined(device):
+        return _measure(config, setting, trace, device, flop)
+
+
+def _measure(
+    config: BenchmarkTrainConfig,
+    setting: Setting,
+    trace: Path | None,
+    device: torch.device,
+    flop: tuple[float, float],
+) -> Measured:
     trainer = make_trainer(config.env, setting, device)
-    acting_flop, update_flop = count_flop(config.env, setting)
     peaks = [matmul_peak(trainer.agent.precision, device)]
     if setting.compile != "off":
         trainer = accelerate(trainer)
@@ -273,10 +318,11 @@ def measure(config: BenchmarkTrainConfig, setting: Setting, trace: Path | None) 
     if trace is not None:
         with profile() as profiler:
             iterate(trainer, device)
-        profiler.export_chrome_trace(str(trace))
-        order = f"self_{device.type}_time_total"
-        operations = profiler.key_averages().table(sort_by=order, row_limit=40)
-        trace.with_suffix(".txt").write_text(operations)
+        if ranks.is_first():
+            profiler.export_chrome_trace(str(trace))
+            order = f"self_{device.type}_time_total"
+            operations = profiler.key_averages().table(sort_by=order, row_limit=40)
+            trace.with_suffix(".txt").write_text(operations)
     # of a recorded rollout, its environments cannot be told apart
     env = math.nan if trainer.form == "captured" else env_seconds(trainer, device)
     peaks.append(matmul_peak(trainer.agent.precision, device))
@@ -290,9 +336,9 @@ def measure(config: BenchmarkTrainConfig, setting: Setting, trace: Path | None) 
         env=env * unit,
         update=update * unit,
         rest=rest * unit,
-        acting_flop=acting_flop,
-        update_flop=update_flop,
-        peak=max(peaks),
+        acting_flop=flop[0],
+        update_flop=flop[1],
+        peak=setting.num_ranks * max(peaks),
         memory=peak_memory(device),
         solved=seconds_to_solve(setting, device) if config.solve else None,
     )
@@ -301,7 +347,7 @@ def measure(config: BenchmarkTrainConfig, setting: Setting, trace: Path | None) 
 def make_trainer(env_id: str, setting: Setting, device: torch.device) -> Trainer:
     """Build what a row trains."""
     torch.manual_seed(0)
-    env = envs.make(env_id, setting.num_envs, device)
+    env = envs.make(env_id, setting.num_envs // ranks.size(), device, part=ranks.share())
     core = {name: getattr(setting, name)
             for name in ("dim", "depth", "seq_len", "mem_len", "lmem_len", "heads")}  # fmt: skip
     config_of_core = core_config(**core)

@@ -1,7 +1,9 @@
 """What made a run: RUN/made_by.json, with one entry for each time that it was started or resumed.
 
 An entry has version, commit, is_clean (null where the code is in no clone), python, torch, device,
-num_threads, processor, command, started and ended (null where it was killed, or still runs).
+num_threads, processor, ranks (processes that trained together; the others are like the first),
+launch (torchrun's name of it, or null), command, started and ended (null where it was killed, or
+still runs).
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from typing import Any
 
 import torch
 
+from agents import ranks
 from mtxl_rl.runs.run_directory import read_json, write_json
 
 ROOT = Path(__file__).parents[2]
@@ -29,9 +32,23 @@ _GIT_SECONDS = 10.0
 
 def begin_session(run_dir: Path, device: torch.device) -> None:
     """Write what this process is, below those that trained the run before it."""
+    sessions = [*_sessions(run_dir), _this_process(device)]
+    write_json(run_dir / _NAME, {"sessions": sessions})
+
+
+def last_session(run_dir: Path) -> dict[str, Any]:
+    """Return what trained the run last; nothing where that is not known."""
+    return (_sessions(run_dir) or [{}])[-1]
+
+
+def launch() -> str | None:
+    """Return torchrun's name of what it has started, which stays when it starts it again."""
+    return os.environ.get("TORCHELASTIC_RUN_ID")
+
+
+def _sessions(run_dir: Path) -> list[dict[str, Any]]:
     path = run_dir / _NAME
-    sessions = read_json(path).get("sessions", []) if path.is_file() else []
-    write_json(path, {"sessions": [*sessions, _this_process(device)]})
+    return read_json(path).get("sessions", []) if path.is_file() else []
 
 
 def end_session(run_dir: Path) -> None:
@@ -61,6 +78,8 @@ def _this_process(device: torch.device) -> dict[str, Any]:
         "device": f"{device}: {torch.cuda.get_device_name(device)}" if is_gpu else str(device),
         "num_threads": torch.get_num_threads(),
         "processor": _processor(),
+        "ranks": ranks.size(),
+        "launch": launch(),
         "command": shlex.join(sys.orig_argv),
         "started": _now(),
         "ended": None,

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from agents import ranks
 from agents.rollout import Rollout
 
 WINDOW = 1000
@@ -69,10 +70,15 @@ EPISODE_COLUMNS = ("success", "episode_return", "episode_length", "cue_age")
 
 
 def ended_episodes(rollout: Rollout, has_success: bool, has_cue: bool) -> Episodes:
-    """Return the episodes that ended within a rollout, in the order of time."""
+    """Return the episodes that ended within a rollout, of all ranks, in the order of time."""
     done = (rollout.terminated | rollout.truncated).cpu()
     columns = [getattr(rollout, name).cpu().double() for name in EPISODE_COLUMNS]
-    return Episodes.of(torch.stack(columns, dim=-1)[done], has_success, has_cue)
+    ended = torch.stack(columns, dim=-1)[done]
+    steps = done.nonzero()[:, 0]
+    parts = ranks.gather_objects((steps, ended, has_success))
+    order = torch.cat([steps for steps, _, _ in parts]).argsort(stable=True)  # then by envs
+    is_known = any(has for _, _, has in parts)  # an episode's end may be the first to say so
+    return Episodes.of(torch.cat([each for _, each, _ in parts])[order], is_known, has_cue)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from agents import ranks
 from agents.finite import describe
 from agents.ppo import SKIPPED_TAG
 from agents.rollout import Rollout
@@ -54,16 +55,20 @@ class NonFiniteGuard:
             self._in_a_row = 0
             return
         self._in_a_row += 1
-        what = describe(rollout) or "the loss or its gradient is not finite"
+        # of the first rank that has some
+        described = ranks.gather_objects(describe(rollout))
+        found = [(rank, what) for rank, what in enumerate(described) if what]
+        rank, what = found[0] if found else (0, "the loss or its gradient is not finite")
         share = f"{scalars[SKIPPED_TAG]:.0%} of the update to {frames:,} frames was skipped: {what}"
         if self._in_a_row < MAX_IN_A_ROW:
             warnings.warn(
                 f"{share}. Weights stay, memories start anew", RuntimeWarning, stacklevel=2
             )
             return
+        saved = self._save(rollout, frames, what) if ranks.share().rank == rank else ""
         raise RunFailed(
             f"{share}, for the {self._in_a_row}th time in a row. "
-            f"{self._save(rollout, frames, what)}. Look there at what the environment gives; where "
+            f"{ranks.gather_objects(saved)[rank]}. Look there at what the environment gives; where "
             "it is the gradient, lower --ppo.learning-rate"
         )
 

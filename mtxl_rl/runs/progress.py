@@ -12,6 +12,8 @@ from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Column
 
+from agents import ranks
+
 LINE_SECONDS = 10.0
 
 
@@ -20,13 +22,13 @@ class Progress:
 
     def __init__(self, total_frames: int):
         self._total_frames = total_frames
-        self._console = Console()
+        self._console = Console(quiet=not ranks.is_first())
         self._last_line = time.monotonic()
         self._bar = RichProgress(
             TextColumn("{task.description}", table_column=Column(no_wrap=True)),
             BarColumn(bar_width=None),  # what the text leaves
             console=self._console,
-            disable=not self._console.is_terminal,
+            disable=not self._console.is_terminal or self._console.quiet,
             expand=True,
         )
         self._task = self._bar.add_task("starting", total=total_frames)
@@ -62,9 +64,13 @@ class Progress:
 
 
 def say(text: str) -> None:
-    """Print a line; where it cannot be written, to a full disk or a closed pipe, it is lost."""
-    with suppress(OSError):
-        print(text, flush=True)
+    """Print a line; where it cannot be written, to a full disk or a closed pipe, it is lost.
+
+    The first rank speaks for all.
+    """
+    if ranks.is_first():
+        with suppress(OSError):
+            print(text, flush=True)
 
 
 def count(number: int) -> str:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, get_type_hints
 
 import numpy as np
 
+from agents import ranks
 from agents.cores.core import CORES, core_config
 from mtxl_rl.config import Memory, TrainConfig, to_json
 from mtxl_rl.runs.metrics import RETURN_TAG, SUCCESS_TAG, Episodes, Evaluation
@@ -29,7 +30,8 @@ _EVENTS = "events.out.tfevents"
 class RunLogger:
     """Writes TensorBoard events into a run directory.
 
-    Where that fails there is one warning, and nothing more is written.
+    Where that fails there is one warning, and nothing more is written; by ranks but the first
+    nothing is.
 
     Args:
         run_dir: where.
@@ -43,6 +45,8 @@ class RunLogger:
         self._writer: SummaryWriter | None = None
         self._hook = threading.excepthook
         threading.excepthook = self._pass_over_writers
+        if not ranks.is_first():
+            return
         from torch.utils.tensorboard.summary import hparams
         from torch.utils.tensorboard.writer import SummaryWriter
 

@@ -3,6 +3,9 @@
 The optimizer's moments, the memories and the episodes in progress, the environments with their
 random numbers, torch's generators, the last episodes and the schedule. It is taken between two
 updates: nothing is in flight then.
+
+It is of all ranks' envs, by their numbers, whatever the number of ranks: what has as many rows as
+there are envs is of the envs, and of it each rank takes its own.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
+from agents import ranks
 from agents.acceleration import Trainer
 from agents.trees import named_tensors, with_tensors
 
@@ -29,7 +33,8 @@ class Stateful(Protocol):
 def training_tensors(trainer: Trainer, parts: Mapping[str, Stateful]) -> dict[str, Tensor]:
     """Return the state of a run between two updates; `parts` by the names they are saved under.
 
-    Where environments cannot say their state, theirs and the episodes in progress are left out.
+    Where environments cannot say their state, theirs and the episodes in progress are left out. Of
+    several ranks the first has the whole.
     """
     named = {
         f"{prefix}.{name}": tensor
@@ -37,14 +42,29 @@ def training_tensors(trainer: Trainer, parts: Mapping[str, Stateful]) -> dict[st
         for name, tensor in part.state_dict().items()
     }
     named |= _moments(trainer)
-    if isinstance(trainer.env, Stateful):
-        named |= named_tensors(trainer.carry, "carry")
+    if saves_episodes(trainer):
+        assert isinstance(trainer.env, Stateful)
+        of_envs = named_tensors(trainer.carry, "carry")
         state = trainer.env.state_dict()  # it may be what the agent has seen, which is saved too
-        named |= {f"env.{name}": tensor.clone() for name, tensor in state.items()}
+        of_envs |= {f"env.{name}": tensor.clone() for name, tensor in state.items()}
+        num_envs = trainer.env.num_envs
+        named |= {name: ranks.gather_state(t, num_envs) for name, t in of_envs.items()}
     named["random.cpu"] = torch.get_rng_state()
     if trainer.agent.device.type == "cuda":
         named["random.cuda"] = torch.cuda.get_rng_state()
     return named
+
+
+def saves_episodes(trainer: Trainer) -> bool:
+    """Tell whether the environments can say their state, and that of all ranks' is one.
+
+    It is not where, beside what is of single envs, there is something else on each rank, such as a
+    generator: nobody could tell how other ranks would have to share it.
+    """
+    if not isinstance(trainer.env, Stateful):
+        return False
+    num_envs = trainer.env.num_envs
+    return ranks.has_same_rest(trainer.env.state_dict(), num_envs)
 
 
 def has_episodes(tensors: Mapping[str, Tensor]) -> bool:
@@ -74,9 +94,13 @@ def restore_training_(
         for prefix, part in parts.items():
             part.load_state_dict(_under(f"{prefix}.", tensors))
         _load_moments_(trainer, tensors)
-        if with_episodes and isinstance(trainer.env, Stateful):
-            trainer.carry = with_tensors(trainer.carry, tensors, "carry")
-            trainer.env.load_state_dict(_under("env.", tensors))
+        if with_episodes and saves_episodes(trainer):
+            assert isinstance(trainer.env, Stateful)
+            num_envs = trainer.env.num_envs
+            carry = _own(tensors, named_tensors(trainer.carry, "carry"), num_envs)
+            trainer.carry = with_tensors(trainer.carry, carry, "carry")
+            state = _own(_under("env.", tensors), trainer.env.state_dict(), num_envs)
+            trainer.env.load_state_dict(state)
     except KeyError as error:
         raise ValueError(f"{error} is missing") from None
     try:
@@ -85,6 +109,16 @@ def restore_training_(
             torch.cuda.set_rng_state(_of(tensors, "random.cuda").cpu())
     except (TypeError, RuntimeError) as error:
         raise ValueError(f"random is no state of the generators: {error}") from None
+
+
+def _own(
+    saved: Mapping[str, Tensor], here: Mapping[str, Tensor], num_envs: int
+) -> dict[str, Tensor]:
+    """Return of a state of all envs that of this rank's; `here` is the state that it has now."""
+    return {
+        name: ranks.own_state(tensor, here[name], num_envs) if name in here else tensor
+        for name, tensor in saved.items()
+    }
 
 
 def _place(name: str, trainer: Trainer) -> torch.device:
