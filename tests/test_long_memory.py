@@ -78,14 +78,27 @@ def test_the_gradient_of_both_forms_is_one() -> None:
     assert not torch.allclose(ours[1], expected[1])
 
 
-def test_a_write_costs_what_the_mean_of_a_segments_gates_would_in_the_loss() -> None:
+def test_a_write_costs_what_the_number_of_open_gates_would_in_the_loss() -> None:
     write = make_write(cost=0.3)
     _, hidden, valid = inputs()
     parameters = [write.gate.weight, write.gate.bias, write.place]
 
     def cost(hidden: Tensor, valid: Tensor) -> Tensor:
         gates, _ = write.gates_and_values(hidden, valid)
-        return 0.3 * (gates * (gates.detach() > 0)).mean()
+        normed = torch.layer_norm(hidden, hidden.shape[-1:]).transpose(1, 2).flatten(2)
+        place = (valid.long().cumsum(1) - 1).clamp_min(0)[:, SHORT_LEN:]
+        is_valid = valid[:, SHORT_LEN:, None]
+        soft = 1.2 * write.gate(normed * is_valid + write.place[place]).sigmoid() - 0.1
+        assert_close(torch.where(is_valid, soft.clamp(0, 1), 0.0), gates)
+        soft = torch.where(is_valid, soft, -1.0)
+        number = torch.where(soft > 0, soft / (soft + 0.02), soft / 0.02)
+        open_ = soft.detach().clamp(0, 1)  # beyond 1 it counts as 1 does
+        beyond = soft * 0.02 / (open_ + 0.02) ** 2
+        number = torch.where(soft > 1, beyond, number)
+        is_near = soft.detach() > -0.06
+        assert (is_near & (soft < 0)).any()
+        assert (~is_near & is_valid).any()
+        return 0.3 * (number * is_near).sum() / soft.numel()
 
     def charged(num_envs: int) -> tuple[Tensor, ...]:
         retention, written = write(hidden, valid, num_envs)
@@ -93,19 +106,42 @@ def test_a_write_costs_what_the_mean_of_a_segments_gates_would_in_the_loss() -> 
 
     assert_close(charged(BATCH_SIZE), torch.autograd.grad(cost(hidden, valid), parameters))
     # rows may be segments of fewer envs: then it is the sum over the segments
-    both = cost(hidden[:1], valid[:1]) + cost(hidden[1:], valid[1:])
-    assert_close(charged(1), torch.autograd.grad(both, parameters))
+    once = torch.autograd.grad(cost(hidden, valid), parameters)
+    assert_close(charged(1), tuple(BATCH_SIZE * gradient for gradient in once))
 
 
-def test_what_the_task_does_not_need_is_shut_by_its_cost() -> None:
+def test_what_the_task_does_not_need_is_shut_with_a_margin() -> None:
     write = make_write(cost=1e-4).float()
     slots, hidden, valid = (tensor.float() for tensor in inputs())
+    with torch.no_grad():
+        write.gate.weight.mul_(0.2)  # a gate that is wide open is moved too little for a test
     optimizer = torch.optim.Adam(write.parameters(), lr=0.02, eps=1e-12)
     for _ in range(400):
         (0 * rewritten(write, slots, hidden, valid.bool()).sum()).backward()
         optimizer.step()
         optimizer.zero_grad()
+    near = hidden + 0.01 * torch.randn_like(hidden)
+    assert torch.equal(rewritten(write, slots, near, valid.bool()), slots)
+    with torch.no_grad():
+        write.gate.bias += 0.5  # short of the margin
     assert torch.equal(rewritten(write, slots, hidden, valid.bool()), slots)
+
+
+def test_a_gate_that_is_needed_is_pushed_less_than_one_that_leaks() -> None:
+    write = make_write(cost=1.0)
+    _, hidden, valid = inputs()
+    gates, _ = write.gates_and_values(hidden, valid)
+    pushes = []
+    write.gate.register_full_backward_hook(lambda _, given, got: pushes.append(got[0]))
+    retention, written = write(hidden, valid, BATCH_SIZE)
+    (0 * (retention.sum() + written.sum())).backward()
+    (push,) = pushes
+    assert (push >= 0).all()
+    leaking, needed = (gates > 0) & (gates < 0.1), gates > 0.5
+    assert leaking.any()
+    assert needed.any()
+    assert push[leaking].min() > 5 * push[needed].max()
+    assert not push[~valid[:, SHORT_LEN:]].any()
 
 
 def test_a_shut_gate_leaves_the_slots_as_they_are_to_the_bit() -> None:

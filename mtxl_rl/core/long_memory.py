@@ -4,13 +4,13 @@ Each step of a segment may write to each slot, through a gate that can be exactl
 A slot that no step writes to stays as it is, bit for bit, however many segments pass, and the
 gradient through it is exactly 1.
 
-What the gate sees decides what holds. If it sees the inputs of all memory layers, it knows what the
-slots hold, such as which cue of several this one is; but a gate may then leak with some contents,
-by a percent that training, which sees a few writes, does not punish, and hundreds leave nothing. If
-it sees a step's own input and place only (the inputs of the first memory layer), what does not
-write in training does not write ten thousand steps later either, the slots of many segments follow
-from one another without a look at the layers between, and a small cost of writing shuts every gate
-that the task does not need.
+A gate of a percent would cost nothing over the few writes that training sees, and empty a slot in
+hundreds. So open gates are counted, and the count, times a small cost, is a part of the loss: it
+shuts what the task does not need, with a margin, and hardly moves what is open.
+
+The gate sees the inputs of all memory layers, and so what the slots hold, such as which cue of
+several this one is; or those of the first memory layer only: then the slots of many segments follow
+from one another without a look at the layers between, and are computed at once.
 
 Memory Transformer-XL has another write, which rewrites all slots after every segment
 (`memory_network.MemoryNetwork`); what a slot holds is lost there over many writes. Writes to single
@@ -32,6 +32,22 @@ from torch import Tensor, nn
 from mtxl_rl.core.attention import init_uniform
 from mtxl_rl.core.shapes import Bool, Float
 
+PLACE_STD = 0.4
+"""Size of the vectors of places at the start, beside inputs of size 1."""
+
+GATE_BIAS = -2.0
+"""Of the gates at the start: four in ten are shut, and a step writes .15 of its value or so."""
+
+WRITE_COST = 1e-5
+"""Beside a loss whose size is about 1. Of the gate itself ten times as much is needed, and six
+times that shuts gates which the task needs (experiments/LOG.md)."""
+
+OPEN_SIZE = 0.02
+"""Gates much smaller than this are pushed fifty times as hard as those that are half open."""
+
+SHUT_MARGIN = 0.06
+"""How far below 0 the clipped gate is pushed: z from -2.4 to -3.4."""
+
 
 class GatedWrite(nn.Module):
     """Steps write to slots one after the other, each through a hard gate for each slot.
@@ -44,8 +60,13 @@ class GatedWrite(nn.Module):
         w_ji = hard(g_i . x_j + b_i), 0 where the step is not valid
         s_i <- (1 - w_ji) s_i + w_ji v_j, for j = 1 .. W
 
-    The gradient of w_ji has cost / (B W S) added to it while the gate is not shut, as if the mean
-    of a segment's gates, times the cost, were a part of the loss.
+    The cost is added to the gradient as if the loss had, for each segment, the cost times the mean
+    over envs, steps and slots of
+
+        u_ji = w_ji / (w_ji + .02), the number of open gates: about 1 for a gate of a tenth or more
+
+    and below w_ji = 0 the line that goes on from there, as far as the margin: a gate that is shut
+    by less is pushed on, so that what it has not seen in training does not open it.
 
     It is computed for all steps at once: s_i' = prod_j (1 - w_ji) s_i + sum_j w_ji prod_{k > j}
     (1 - w_ki) v_j. Places are counted from the oldest step of the episode that short memory or
@@ -56,10 +77,17 @@ class GatedWrite(nn.Module):
         num_layers: P, the first memory layers.
         lmem_len: S.
         num_positions: places that are told apart: those of the short memory and the segment.
-        cost: of a segment whose every step overwrites every slot.
+        cost: of a segment whose every step writes to every slot.
     """
 
-    def __init__(self, dim: int, num_layers: int, lmem_len: int, num_positions: int, cost: float):
+    def __init__(
+        self,
+        dim: int,
+        num_layers: int,
+        lmem_len: int,
+        num_positions: int,
+        cost: float = WRITE_COST,
+    ):
         super().__init__()
         width = num_layers * dim
         self.num_layers, self.cost = num_layers, cost
@@ -86,36 +114,32 @@ class GatedWrite(nn.Module):
                 alive.
             num_envs: B, of which the rows are segments.
         """
-        weights, values = self.gates_and_values(hidden, valid)  # (R, W, S), (R, W, D)
-        if self.cost and torch.is_grad_enabled():
-            share = len(weights) / (num_envs * weights.numel())
-            weights = _Costly.apply(weights, self.cost * share)
+        num_gates = num_envs * hidden.shape[2] * self.gate.out_features
+        weights, values = self.gates_and_values(hidden, valid, self.cost / num_gates)
         kept = _product_of_later(1 - weights)
         retention = (kept[:, 0] * (1 - weights[:, 0])).unsqueeze(-1)
         return retention, (weights * kept).transpose(1, 2) @ values.to(weights.dtype)
 
     def gates_and_values(
-        self, hidden: Float[Tensor, "R P W D"], valid: Bool[Tensor, "R MW"]
+        self, hidden: Float[Tensor, "R P W D"], valid: Bool[Tensor, "R MW"], charge: float = 0.0
     ) -> tuple[Float[Tensor, "R W S"], Float[Tensor, "R W D"]]:
-        """Return how much each step writes to each slot, and what it writes."""
+        """Return how much each step writes to each slot, and what it writes.
+
+        Args:
+            hidden: as in `forward`.
+            valid: as in `forward`.
+            charge: in the gradient, for each gate that is open.
+        """
         num_steps = hidden.shape[2]
         normed = F.layer_norm(hidden.detach(), hidden.shape[-1:]).transpose(1, 2).flatten(2)
         is_valid = valid[:, -num_steps:, None]
         x = torch.where(is_valid & normed.isfinite(), normed, 0.0)  # (R, W, P * D)
         place = (valid.long().cumsum(dim=1) - 1).clamp_min(0)[:, -num_steps:]
         x = x + F.embedding(place, self.place)
-        return torch.where(is_valid, hard_sigmoid(self.gate(x)), 0.0), self.value(x).tanh()
-
-
-PLACE_STD = 0.4
-"""Size of the vectors of places at the start, beside inputs of size 1."""
-
-GATE_BIAS = -2.0
-"""Of the gates at the start: four in ten are shut, and a step writes .15 of its value or so."""
-
-WRITE_COST = 1e-4
-"""Of the write that sees the first memory layer, beside a loss whose size is about 1. Ten times as
-much shuts gates that are needed (experiments/LOG.md)."""
+        z = self.gate(x)
+        if charge and torch.is_grad_enabled():
+            z = _Charged.apply(z, is_valid, charge)
+        return torch.where(is_valid, hard_sigmoid(z), 0.0), self.value(x).tanh()
 
 
 def hard_sigmoid(z: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
@@ -129,27 +153,31 @@ def hard_sigmoid(z: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
     return soft.detach().clamp(0, 1) + (soft - soft.detach())
 
 
-class _Costly(torch.autograd.Function):
-    """The gates as they are, with a gradient that shuts them.
+class _Charged(torch.autograd.Function):
+    """z as it is, with the gradient of a charge for each open gate.
 
-    Louizos et al. add the chance that a gate is open to the loss; this adds the gate itself.
+    Louizos et al. charge the chance that a gate is open, which their noise makes smooth.
     """
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(gates: Tensor, cost: float) -> Tensor:
-        return gates.clone()
+    def forward(z: Tensor, is_valid: Tensor, charge: float) -> Tensor:
+        return z.clone()
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:
-        gates, ctx.cost = inputs
-        ctx.save_for_backward(gates)
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, float], output: Tensor) -> None:
+        z, is_valid, ctx.charge = inputs
+        ctx.save_for_backward(z, is_valid)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        (gates,) = ctx.saved_tensors
-        return grads[0] + ctx.cost * (gates > 0), None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        z, is_valid = ctx.saved_tensors
+        sigmoid = z.to(torch.promote_types(z.dtype, torch.float32)).sigmoid()
+        gate = 1.2 * sigmoid - 0.1
+        slope = OPEN_SIZE / (gate.clamp(0, 1) + OPEN_SIZE) ** 2 * (gate > -SHUT_MARGIN)
+        push = ctx.charge * slope * 1.2 * sigmoid * (1 - sigmoid)
+        return grads[0] + torch.where(is_valid, push, 0.0).to(z.dtype), None, None
 
 
 def _product_of_later(x: Float[Tensor, "B W S"]) -> Float[Tensor, "B W S"]:

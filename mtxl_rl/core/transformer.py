@@ -36,7 +36,7 @@ from mtxl_rl.core.attention import RelativeAttention
 from mtxl_rl.core.feed_forward import FeedForward
 from mtxl_rl.core.gating import Gate, make_gate
 from mtxl_rl.core.initialization import init_memory_network, init_orthogonal
-from mtxl_rl.core.long_memory import WRITE_COST, GatedWrite
+from mtxl_rl.core.long_memory import GatedWrite
 from mtxl_rl.core.memory_network import MemoryNetwork
 from mtxl_rl.core.shapes import Bool, Float, Int64
 from mtxl_rl.core.state import MemoryState
@@ -172,8 +172,8 @@ class MemoryTransformerXL(nn.Module):
         num_mem_kv: learned persistent key-value slots N, per layer and in the seed's
             memory network.
         mem_write: gated (each step of a segment writes to slots through hard gates, which see the
-            inputs of all memory layers), first (they see those of the first one only, and a write
-            costs) or seed (the memory network of Memory Transformer-XL).
+            inputs of all memory layers), first (they see those of the first one only) or seed (the
+            memory network of Memory Transformer-XL).
         mem_write_iters: how often the seed's memory network refines the slots in one write.
         mem_write_gain: size of its keys at the start: how sharply a write picks what it stores;
             None for the start of Memory Transformer-XL, small and even.
@@ -263,8 +263,7 @@ class MemoryTransformerXL(nn.Module):
         """Whether the slots of all segments follow from the first memory layer's inputs."""
         if lmem_len and mem_write != "seed":
             num_seen = 1 if self.is_scanned else len(self.memory_layers)
-            cost = WRITE_COST if self.is_scanned else 0.0
-            self.long_memory = GatedWrite(dim, num_seen, lmem_len, mem_len + seq_len, cost)
+            self.long_memory = GatedWrite(dim, num_seen, lmem_len, mem_len + seq_len)
         elif lmem_len:
             self.long_memory = MemoryNetwork(
                 dim, heads, len(self.memory_layers), lmem_len, num_mem_kv, mem_write_iters
