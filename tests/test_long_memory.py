@@ -123,7 +123,7 @@ def test_what_the_task_does_not_need_is_shut_with_a_margin() -> None:
     near = hidden + 0.01 * torch.randn_like(hidden)
     assert torch.equal(rewritten(write, slots, near, valid.bool()), slots)
     with torch.no_grad():
-        write.gate.bias += 0.5  # short of the margin
+        write.gate.bias.add_(0.5)  # short of the margin
     assert torch.equal(rewritten(write, slots, hidden, valid.bool()), slots)
 
 
