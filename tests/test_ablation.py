@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ import imageio.v3 as iio
 import pytest
 import torch
 from recall_env import RecallEnv
+from small_grid import ROOT, ablation
 
 from agents.actor_critic import ActorCritic
 from agents.cores.core import CoreConfig
@@ -25,7 +25,6 @@ from experiments.grids.widths import sizes_for, width_for
 from mtxl_rl.config import TrainConfig
 from mtxl_rl.runs.checkpoint import list_checkpoints
 
-ROOT = Path(__file__).parents[1]
 TINY = TrainConfig(
     env="mtxl/Recall6-v0",
     total_frames=512,
@@ -43,18 +42,6 @@ OPTIONS = (
     "--core.heads", "2", "--core.depth", "1", "--core.seq-len", "4", "--ppo.rollout-len", "16",
     "--ppo.num-minibatches", "2",
 )  # fmt: skip
-
-
-def ablation(*arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "experiments.ablation", *arguments],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"},
-        process_group=0,
-    )
 
 
 def when_finished(cells: list[Cell]) -> dict[str, int]:
