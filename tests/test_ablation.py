@@ -66,7 +66,7 @@ def test_a_killed_grid_goes_on_where_it_was(tmp_path: Path) -> None:
     assert 1 <= len(finished_first) < 4
 
     second = ablation(*arguments)
-    out, err = second.communicate(timeout=100)
+    out, err = second.communicate(timeout=300)
     assert second.returncode == 0, err
     assert set(when_finished(cells)) == {cell.name for cell in cells}
     finished_second = when_finished(cells)
@@ -82,7 +82,7 @@ def test_a_killed_grid_goes_on_where_it_was(tmp_path: Path) -> None:
     assert json.loads((cells[3].run_dir / "config.json").read_text())["core"]["lmem_len"] == 2
 
     third = ablation(*arguments)  # all is there: nothing is run
-    out, _ = third.communicate(timeout=100)
+    out, _ = third.communicate(timeout=300)
     assert "4 cells, 4 finished before" in out
     assert when_finished(cells) == finished_second
 
@@ -92,7 +92,7 @@ def test_a_cell_that_fails_stays_alone(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
     process = ablation("grid", *OPTIONS, "--seeds", "1", "--folder", str(tmp_path), "--jobs", "2",
                        "--over", "env", "broken_env:Broken-v0", "mtxl/Recall6-v0")  # fmt: skip
-    out, err = process.communicate(timeout=100)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 1
     assert "failed        env=broken_env_Broken-v0,seed=1: exit code 1" in out
     assert "RuntimeError: the simulator crashed" in err

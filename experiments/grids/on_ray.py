@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -86,6 +86,7 @@ def run_cells(
 
 def _run(cells: Sequence[Cell], asks: dict[str, Any], num_jobs: int) -> dict[str, str]:
     import ray  # pyright: ignore[reportMissingImports]
+    from ray.exceptions import RayError  # pyright: ignore[reportMissingImports]
 
     # a process of its own for each: who is told to stop is not used again
     task = ray.remote(**asks, max_retries=_MAX_RETRIES, max_calls=1)(_call)
@@ -103,7 +104,7 @@ def _run(cells: Sequence[Cell], asks: dict[str, Any], num_jobs: int) -> dict[str
             cell = running.pop(done)
             try:
                 reason = ray.get(done) or why_not_seen(cell.run_dir)
-            except ray.exceptions.RayError as error:
+            except RayError as error:
                 reason = str(error).strip().splitlines()[-1]
             if reason is None:
                 say(f"finished      {cell.name}")
@@ -122,7 +123,7 @@ def _call(work: Work) -> str | None:
     return work()
 
 
-def _describe(resources: dict[str, float]) -> str:
+def _describe(resources: Mapping[str, float]) -> str:
     return f"{resources.get('CPU', 0):g} CPUs and {resources.get('GPU', 0):g} GPUs"
 
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from experiments.grids.grid import Cell
 from experiments.grids.work import Work, notes, why_not_seen
-from mtxl_rl.config import Kwargs
 from mtxl_rl.runs.progress import say
 
 if TYPE_CHECKING:
@@ -36,8 +35,8 @@ class SlurmConfig:
     cpus_per_task: int = 1
     """Also the threads of a cell, where --num-threads is left out."""
     gpus_per_node: int = 0
-    additional_parameters: Kwargs = field(default_factory=dict)
-    """Any other options of sbatch, as a JSON object: '{"account": "lab", "mem": "8G"}'."""
+    additional_parameters: dict[str, str] = field(default_factory=dict)
+    """Any other options of sbatch, each with its value: account lab mem 8G."""
 
     def __post_init__(self) -> None:
         if self.cpus_per_task < 1 or self.gpus_per_node < 0:
@@ -133,8 +132,8 @@ def wait(
             try:
                 reason = job.result() or why_not_seen(run_dirs[name])
             except Exception as error:  # of whatever the job has raised, or Slurm has done
-                lines = str(error).strip().splitlines()
-                reason = f"job {job.job_id} {lines[0]} (all of it: {job.paths.stderr})"
+                what = f"{type(error).__name__}, state {job.state}"
+                reason = f"job {job.job_id} has ended: {what} (all of it: {job.paths.stderr})"
             if reason is None:
                 say(f"finished      {name}")
             else:
