@@ -10,7 +10,7 @@ r"""Run a grid of trainings, and make its table and figures.
 Every cell is an ordinary run directory. Killed and started again with the same options, a grid
 goes on where it was: a finished cell is never run again, one that was interrupted goes on from its
 last checkpoint. A cell that fails is reported at the end and tried again the next time; the others
-go on.
+go on. --executor slurm and --executor ray run the cells on a cluster (docs/scale.md).
 """
 
 from __future__ import annotations
@@ -18,20 +18,24 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
 from agents.cores.memory_core import MTXLConfig
-from experiments.grids.grid import make_cells, parse_axes, run_cells
+from experiments.grids import local, on_ray, on_slurm
+from experiments.grids.grid import Cell, make_cells, parse_axes
+from experiments.grids.on_ray import RayConfig
+from experiments.grids.on_slurm import SlurmConfig
 from experiments.grids.widths import Size
 from experiments.plots import plot
 from mtxl_rl.command import fail_with_one_line
 from mtxl_rl.config import Place, TrainConfig, num_cores, pick_device, short_name
 from mtxl_rl.options import of_kind
+from mtxl_rl.runs.progress import say
 from mtxl_rl.signals import heeded
 
 Base = Annotated[TrainConfig, tyro.conf.arg(name="")]
@@ -43,8 +47,13 @@ class GridConfig:
 
     seeds: int = 5
     """Seeds of each combination."""
+    executor: Literal["local", "slurm", "ray"] = "local"
+    """What runs the cells: processes on this machine, an array job of Slurm, or tasks of Ray."""
     jobs: int | None = None
-    """Runs at a time. Left out: one for each core, or one on a GPU."""
+    """Runs at a time. Left out: one for each core, or one on a GPU; with another executor than
+    local as many as it has place for."""
+    dry_run: bool = False
+    """Print what would be started, and start nothing."""
     folder: Place | None = None
     """Of the grid. Left out: runs/, named by the kind of grid and the environment."""
     after: Place | None = None
@@ -52,6 +61,16 @@ class GridConfig:
     equal: Size | None = None
     """Give the agents of all cells as many parameters, or floats of state, as the one without
     --over has: each gets the width that comes nearest. Left out: --core.dim for all."""
+    slurm: SlurmConfig = field(default_factory=SlurmConfig)
+    ray: RayConfig = field(default_factory=RayConfig)
+
+    def __post_init__(self) -> None:
+        for name, given in (("slurm", self.slurm), ("ray", self.ray)):
+            if given != type(given)() and self.executor != name:
+                raise ValueError(
+                    f"options of {name} have no effect with executor={self.executor!r}; leave them "
+                    f"out, or set --executor {name}"
+                )
 
 
 Grid = Annotated[GridConfig, tyro.conf.arg(name="")]
@@ -117,9 +136,11 @@ def _run(
         raise ValueError(f"jobs={jobs} must be 1 or more; set --jobs")
     folder = config.folder or Path("runs") / f"{kind}__{base.env.replace('/', '_')}"
     cells = make_cells(folder, base, axes, config.seeds, after, config.equal)
-    failed = run_cells(cells, jobs or _num_jobs(base))
-    for cell, reason in failed:
-        print(f"error: {cell.name}: {reason}", file=sys.stderr)
+    failed = _run_cells(cells, base, config)
+    if config.dry_run:
+        return
+    for name, reason in failed.items():
+        print(f"error: {name}: {reason}", file=sys.stderr)
     if any(cell.is_finished for cell in cells):
         plot(folder, by=tuple(axes))
         print((folder / "table.md").read_text(encoding="utf-8"), end="")
@@ -127,6 +148,26 @@ def _run(
         print(f"error: {len(failed)} of {len(cells)} cells failed; the same command tries them "
               "again", file=sys.stderr)  # fmt: skip
         sys.exit(1)
+
+
+def _run_cells(cells: Sequence[Cell], base: TrainConfig, config: GridConfig) -> dict[str, str]:
+    """Run those that are not finished; return why those failed that did."""
+    waiting = [cell for cell in cells if not cell.is_finished]
+    say(f"Grid:         {len(cells)} cells, {len(cells) - len(waiting)} finished before")
+    if config.dry_run:
+        for cell in waiting:
+            say(f"{cell.what_it_does:14s}{cell.run_dir}")
+    if not waiting:
+        return {}
+    if config.executor == "local":
+        return local.run_cells(waiting, config.jobs or _num_jobs(base), dry_run=config.dry_run)
+    gpus = {"slurm": config.slurm.gpus_per_node, "ray": config.ray.num_gpus}[config.executor]
+    if base.device.startswith("cuda") and not gpus:
+        option = {"slurm": "--slurm.gpus-per-node", "ray": "--ray.num-gpus"}[config.executor]
+        raise ValueError(f"device={base.device!r}, but the cells ask for no GPU; set {option}")
+    if config.executor == "slurm":
+        return on_slurm.run_cells(waiting, config.slurm, config.jobs, dry_run=config.dry_run)
+    return on_ray.run_cells(waiting, config.ray, config.jobs, dry_run=config.dry_run)
 
 
 def _num_jobs(base: TrainConfig) -> int:

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ import imageio.v3 as iio
 import pytest
 import torch
 from recall_env import RecallEnv
+from small_grid import ROOT, ablation
 
 from agents.actor_critic import ActorCritic
 from agents.cores.core import core_config
@@ -25,7 +25,6 @@ from experiments.grids.widths import sizes_for, width_for
 from mtxl_rl.config import TrainConfig
 from mtxl_rl.runs.checkpoint import list_checkpoints
 
-ROOT = Path(__file__).parents[1]
 TINY = TrainConfig(
     env="mtxl/Recall6-v0",
     total_frames=512,
@@ -43,18 +42,6 @@ OPTIONS = (
     "--core.heads", "2", "--core.depth", "1", "--core.seq-len", "4", "--ppo.rollout-len", "16",
     "--ppo.num-minibatches", "2",
 )  # fmt: skip
-
-
-def ablation(*arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "experiments.ablation", *arguments],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"},
-        process_group=0,
-    )
 
 
 def when_finished(cells: list[Cell]) -> dict[str, int]:
@@ -79,7 +66,7 @@ def test_a_killed_grid_goes_on_where_it_was(tmp_path: Path) -> None:
     assert 1 <= len(finished_first) < 4
 
     second = ablation(*arguments)
-    out, err = second.communicate(timeout=100)
+    out, err = second.communicate(timeout=300)
     assert second.returncode == 0, err
     assert set(when_finished(cells)) == {cell.name for cell in cells}
     finished_second = when_finished(cells)
@@ -95,7 +82,7 @@ def test_a_killed_grid_goes_on_where_it_was(tmp_path: Path) -> None:
     assert json.loads((cells[3].run_dir / "config.json").read_text())["core"]["lmem_len"] == 2
 
     third = ablation(*arguments)  # all is there: nothing is run
-    out, _ = third.communicate(timeout=100)
+    out, _ = third.communicate(timeout=300)
     assert "4 cells, 4 finished before" in out
     assert when_finished(cells) == finished_second
 
@@ -105,7 +92,7 @@ def test_a_cell_that_fails_stays_alone(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
     process = ablation("grid", *OPTIONS, "--seeds", "1", "--folder", str(tmp_path), "--jobs", "2",
                        "--over", "env", "broken_env:Broken-v0", "mtxl/Recall6-v0")  # fmt: skip
-    out, err = process.communicate(timeout=100)
+    out, err = process.communicate(timeout=300)
     assert process.returncode == 1
     assert "failed        env=broken_env_Broken-v0,seed=1: exit code 1" in out
     assert "RuntimeError: the simulator crashed" in err

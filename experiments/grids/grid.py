@@ -1,23 +1,10 @@
-"""A grid of runs: several at a time, each in a process of its own, in one folder.
-
-GRID/CELL/        the run directory of a cell, such as mem_len=8,lmem_len=4,seed=1
-GRID/.cells/      of each cell what it is to train (.json), what it printed (.log) and a lock
-
-A cell is finished when its run directory has an evaluation.json. Whoever holds a cell's lock works
-on it: the lock is handed down to the process that trains, so that a grid whose own process was
-killed never starts a cell twice at the same time, and several processes can share a grid.
-"""
+"""The cells of a grid of runs: every combination of some options' values, with every seed."""
 
 from __future__ import annotations
 
 import difflib
-import fcntl
 import itertools
 import json
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,15 +13,16 @@ from typing import Any
 from agents.cores.core import as_kind, make_core
 from envs.registry import choose
 from experiments.grids.widths import Size, describe, with_equal
-from mtxl_rl.config import TrainConfig, differences, flat, num_cores, short_name, to_json
+from experiments.grids.work import is_finished
+from mtxl_rl.config import TrainConfig, differences, flat, short_name, to_json
 from mtxl_rl.options import read
+from mtxl_rl.runs.progress import say
 from mtxl_rl.runs.run_directory import load_config
 
 PLACES = ("run_dir", "num_threads")
 """Options that say where and how fast a cell runs, not what it computes."""
 ENV_KWARGS = "env_kwargs."
 """What the names of an environment's arguments begin with."""
-_POLL_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -51,11 +39,19 @@ class Cell:
 
     @property
     def is_finished(self) -> bool:
-        return (self.run_dir / "evaluation.json").is_file()
+        return is_finished(self.run_dir)
 
-    def notes(self, suffix: str) -> Path:
-        """Return a path beside the run directories."""
-        return self.run_dir.parent / ".cells" / f"{self.name}{suffix}"
+    def to_json(self, num_threads: int) -> dict[str, Any]:
+        """Return what it trains, with its own number of threads or else this one."""
+        config = to_json(self.config)
+        return config | {"num_threads": config["num_threads"] or num_threads}
+
+    @property
+    def what_it_does(self) -> str:
+        """Whether it is finished, goes on or starts, for people."""
+        if self.is_finished:
+            return "finished"
+        return "goes on" if self.run_dir.exists() else "starts"
 
 
 def make_cells(
@@ -100,7 +96,7 @@ def make_cells(
     if equal:
         for name, config in combinations.items():
             combinations[name] = with_equal(equal, base.core, config)
-            _say("Equal:", f"{name}: {describe(combinations[name])}")
+            say(f"Equal:        {name}: {describe(combinations[name])}")
     cells = []
     for seed in range(base.seed, base.seed + num_seeds):
         for combination, config in combinations.items():
@@ -111,102 +107,6 @@ def make_cells(
     for cell in cells:
         _check_alike(cell)
     return cells
-
-
-def run_cells(cells: Sequence[Cell], num_jobs: int) -> list[tuple[Cell, str]]:
-    """Run every cell that is not finished, `num_jobs` at a time; return those that failed, and why.
-
-    Ends when each cell is finished or has failed once, also those that another process works on.
-    """
-    num_threads = max(1, num_cores() // num_jobs)
-    waiting = [cell for cell in cells if not cell.is_finished]
-    _say("Grid:", f"{len(cells)} cells, {len(cells) - len(waiting)} finished before")
-    running: list[_Job] = []
-    failed: list[tuple[Cell, str]] = []
-    elsewhere: set[str] = set()
-    try:
-        while waiting or running:
-            for job in [job for job in running if job.process.poll() is not None]:
-                running.remove(job)
-                if job.cell.is_finished:
-                    _say("finished", job.cell.name)
-                else:
-                    failed.append((job.cell, _last_line(job)))
-                    _say("failed", f"{job.cell.name}: {failed[-1][1]}")
-                job.lock.close()
-            for cell in list(waiting):
-                if len(running) == num_jobs:
-                    break
-                lock = _lock(cell)
-                if lock is None:
-                    if cell.name not in elsewhere:
-                        _say("elsewhere", f"{cell.name}: another process runs it")
-                    elsewhere.add(cell.name)
-                    continue
-                waiting.remove(cell)
-                if cell.is_finished:
-                    lock.close()
-                else:
-                    running.append(_start(cell, lock, num_threads))
-            time.sleep(_POLL_SECONDS)
-    finally:
-        for job in running:
-            job.process.send_signal(signal.SIGINT)  # it saves a checkpoint
-        for job in running:
-            job.process.wait()
-    return failed
-
-
-def _say(what: str, words: str) -> None:
-    print(f"{what:14s}{words}", flush=True)
-
-
-@dataclass(frozen=True)
-class _Job:
-    cell: Cell
-    process: subprocess.Popen[bytes]
-    lock: Any  # the open file that is locked
-
-
-def _lock(cell: Cell) -> Any:
-    """Return a locked file, or None where another process holds the cell."""
-    path = cell.notes(".lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("w")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        return None
-    return file
-
-
-def _start(cell: Cell, lock: Any, num_threads: int) -> _Job:
-    config = to_json(cell.config)
-    if cell.run_dir.exists():
-        _say("goes on", f"{cell.name}: it was not finished")
-        config |= {"resume": str(cell.run_dir), "run_dir": None}
-    if config["num_threads"] is None:
-        config["num_threads"] = num_threads
-    cell.notes(".json").write_text(json.dumps(config, indent=2) + "\n")
-    _say("started", cell.name)
-    with cell.notes(".log").open("w", encoding="utf-8") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "experiments.grids.cell", str(cell.notes(".json"))],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            pass_fds=[lock.fileno()],
-            process_group=0,  # a terminal's Ctrl-C is for the grid, which hands it on once
-        )
-    return _Job(cell, process, lock)
-
-
-def _last_line(job: _Job) -> str:
-    lines = (
-        job.cell.notes(".log").read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    )
-    said = lines[-1] if lines else "it printed nothing"
-    return f"exit code {job.process.returncode}: {said} (all of it: {job.cell.notes('.log')})"
 
 
 def _check_axis(
