@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from agents.cores.baseline_cores import Recurrence, ResidualCore
 from agents.cores.core_config import LayeredConfig
-from mtxl_rl.core.transformer import check_heads
+from mtxl_rl.core.checks import check_heads
 
 MIN_TIME_CONSTANT, MAX_TIME_CONSTANT = 10.0, 10_000.0
 """Steps after which a head has forgotten all but 1/e, at the start."""

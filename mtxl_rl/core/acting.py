@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mtxl_rl.core.checks import check_reset
 from mtxl_rl.core.shapes import Bool, Float
 from mtxl_rl.core.state import MemoryState
-from mtxl_rl.core.transformer import Buffers, MemoryTransformerXL, check_reset
+from mtxl_rl.core.transformer import Buffers, MemoryTransformerXL
 
 
 class Acting:

@@ -22,10 +22,8 @@ model width, H heads, G key-value heads, J keys, C = J - N of them with a positi
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from inspect import signature
-from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast, get_args
 
 import torch
@@ -33,11 +31,20 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mtxl_rl.core.attention import RelativeAttention
+from mtxl_rl.core.checks import (
+    check_heads,
+    check_inputs,
+    check_memory_layers,
+    check_sizes,
+    check_state,
+)
 from mtxl_rl.core.feed_forward import FeedForward
 from mtxl_rl.core.gating import Gate, make_gate
 from mtxl_rl.core.initialization import init_memory_network, init_orthogonal
+from mtxl_rl.core.layer import Layer
 from mtxl_rl.core.long_memory import GatedWrite
 from mtxl_rl.core.memory_network import MemoryNetwork
+from mtxl_rl.core.pretrained import Pretrained
 from mtxl_rl.core.shapes import Bool, Float, Int64
 from mtxl_rl.core.state import MemoryState
 
@@ -46,89 +53,6 @@ MemWrite = Literal["gated", "first", "seed"]
 POSITION_STD = 0.3
 """Size of the vectors of positions at the start. From 0, as in Memory Transformer-XL, attention
 cannot tell distances apart until they have grown: recall is learned three times as slowly."""
-
-
-class Layer(nn.Module):
-    """Attention and feed-forward, each pre-normed and joined to its input by a gate."""
-
-    def __init__(
-        self, attention: RelativeAttention, feed_forward: FeedForward, gates: list[nn.Module]
-    ):
-        super().__init__()
-        dim = attention.out.out_features
-        self.attn_norm = nn.LayerNorm(dim)
-        self.attention = attention
-        self.attn_gate, self.ff_gate = gates
-        self.ff_norm = nn.LayerNorm(dim)
-        self.feed_forward = feed_forward
-
-    def key_value(self, inputs: Float[Tensor, "B J D"]) -> Float[Tensor, "2 B G J K"]:
-        """Return keys and values of raw layer inputs."""
-        return self.attention.project(self._normed(inputs))
-
-    def forward(
-        self,
-        x: Float[Tensor, "R T D"],
-        past: Float[Tensor, "R E D"] | None,
-        long: Float[Tensor, "R S D"] | None,
-        short: Float[Tensor, "B M D"] | None,
-        positions: Float[Tensor, "H C K"],
-        mask: Bool[Tensor, "R T J"],
-    ) -> Float[Tensor, "R T D"]:
-        """Run n segments of each env, or a piece of one.
-
-        Args:
-            x: the steps of each segment; envs vary slowest.
-            past: the steps of the segment before them.
-            long: the slots at each segment's start.
-            short: the short memory of each env at the first segment's start; later segments see
-                the steps before them, without a gradient.
-            positions: of the keys, as the last step sees them.
-            mask: True where a step may see a key.
-        """
-        normed = self._normed(x if past is None else torch.cat((past, x), dim=1))
-        pairs = self.attention.persistent_key_value(len(x))
-        if long is not None:
-            pairs.append(self.key_value(long))
-        if short is not None:
-            pairs.append(self._short_key_value(x, short))
-        pairs.append(self.attention.project(normed))
-        key_value = torch.cat(pairs, dim=3) if len(pairs) > 1 else pairs[0]
-        steps = normed if past is None else normed[:, past.shape[1] :]
-        return self._join(x, self.attention(steps, key_value, positions, mask))
-
-    def step(
-        self,
-        x: Float[Tensor, "B 1 D"],
-        key_value: Float[Tensor, "2 B G J K"],
-        place: Int64[Tensor, " 1"],
-        positions: Float[Tensor, "H C K"],
-        mask: Bool[Tensor, "B 1 J"],
-    ) -> Float[Tensor, "B 1 D"]:
-        """Run one step, which writes its key and value to `key_value` at `place`."""
-        normed = self._normed(x)
-        key_value.index_copy_(3, place, self.attention.project(normed))
-        return self._join(x, self.attention(normed, key_value, positions, mask))
-
-    def _short_key_value(self, x: Tensor, short: Tensor) -> Float[Tensor, "2 R G M K"]:
-        """Return keys and values of the M steps before each segment."""
-        (num_envs, mem_len, _), num_steps = short.shape, x.shape[1]
-        earlier = x.detach().view(num_envs, -1, x.shape[2])[:, :-num_steps]
-        pair = self.key_value(torch.cat((short, earlier.to(short.dtype)), dim=1))
-        windows = pair.unfold(3, mem_len, num_steps)  # (2, B, G, n, K, M)
-        return windows.permute(0, 1, 3, 2, 5, 4).flatten(1, 2)
-
-    def _normed(self, x: Tensor) -> Tensor:
-        """Return what queries, keys and values are made of: 0 where it would not be finite.
-
-        A weight of 0 does not hide a NaN from steps before it or of another episode: 0 x NaN is
-        NaN. The output of a step that is not finite is not finite, by the gate.
-        """
-        return torch.nan_to_num(self.attn_norm(x), nan=0.0, posinf=0.0, neginf=0.0)
-
-    def _join(self, x: Tensor, attended: Tensor) -> Tensor:
-        x = self.attn_gate(attended, x)
-        return self.ff_gate(self.feed_forward(self.ff_norm(x)), x)
 
 
 class Buffers(NamedTuple):
@@ -158,7 +82,7 @@ class _Sight(NamedTuple):
     of_slots: Tensor  # (B, n): at the segment's start; -1 where they are not written
 
 
-class MemoryTransformerXL(nn.Module):
+class MemoryTransformerXL(Pretrained):
     """The recurrent core: (B, T, input_dim) -> (B, T, dim), and a state that is a value.
 
     Args:
@@ -219,7 +143,7 @@ class MemoryTransformerXL(nn.Module):
         """The arguments that it was made with; `from_config` makes another one."""
         memory_layers = range(1, depth + 1) if memory_layers is None else memory_layers
         input_dim = dim if input_dim is None else input_dim
-        _check_sizes(
+        check_sizes(
             at_least_1={
                 "dim": dim,
                 "depth": depth,
@@ -241,7 +165,7 @@ class MemoryTransformerXL(nn.Module):
         self.mem_len = mem_len
         self.lmem_len = lmem_len
         self.num_mem_kv = num_mem_kv
-        self.memory_layers = _check_memory_layers(memory_layers, depth)
+        self.memory_layers = check_memory_layers(memory_layers, depth)
 
         self.input_proj = nn.Identity() if input_dim == dim else nn.Linear(input_dim, dim)
         self.positions = nn.Parameter(
@@ -269,39 +193,6 @@ class MemoryTransformerXL(nn.Module):
                 dim, heads, len(self.memory_layers), lmem_len, num_mem_kv, mem_write_iters
             )
         self.reset_parameters(mem_write_gain)
-
-    @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> MemoryTransformerXL:
-        """Return a core with the arguments `config`, and weights of its own."""
-        return cls(**config)
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write config.json and model.safetensors; needs safetensors."""
-        from safetensors.torch import save_file
-
-        path = Path(folder)
-        path.mkdir(parents=True, exist_ok=True)
-        (path / "config.json").write_text(json.dumps(self.config, indent=2) + "\n")
-        save_file(self.state_dict(), path / "model.safetensors")
-
-    @classmethod
-    def from_pretrained(cls, folder: str | Path) -> MemoryTransformerXL:
-        """Return the core that `save_pretrained` wrote to `folder`.
-
-        Raises:
-            ValueError: where there is none.
-        """
-        from safetensors.torch import load_file
-
-        path = Path(folder)
-        try:
-            core = cls.from_config(json.loads((path / "config.json").read_text()))
-            core.load_state_dict(load_file(path / "model.safetensors"))
-        except (OSError, ValueError, TypeError, RuntimeError) as error:
-            raise ValueError(
-                f"{path} holds no core: {error}; pass a folder that save_pretrained wrote"
-            ) from error
-        return core
 
     def reset_parameters(self, mem_write_gain: float | None) -> None:
         """Draw the weights of projections orthogonal, and those of the write as it wants them."""
@@ -444,7 +335,8 @@ class MemoryTransformerXL(nn.Module):
             state = self.initial_state(len(x))
         if reset is None:
             reset = torch.zeros(x.shape[:2], dtype=torch.bool, device=x.device)
-        self.check_inputs(x, state, reset)
+        self.check_state(state)
+        check_inputs(x, state, reset, self.input_dim)
         if bptt_segments is not None and bptt_segments < 1:
             raise ValueError(f"bptt_segments={bptt_segments} must be 1 or more, or None")
         outputs = []
@@ -653,72 +545,6 @@ class MemoryTransformerXL(nn.Module):
         """Return which of the memory layers a layer is."""
         return self.memory_layers.index(index + 1)
 
-    def check_inputs(self, x: Tensor, state: MemoryState, reset: Tensor) -> None:
-        """Raise ValueError where x (B, T, input_dim), state and reset (B, T) do not fit."""
-        self.check_state(state)
-        expected = (state.batch_size, reset.shape[1], self.input_dim)
-        if x.shape != expected or reset.shape[0] != state.batch_size or not x.shape[1]:
-            raise ValueError(
-                f"x is {tuple(x.shape)}, reset {tuple(reset.shape)} and the state holds "
-                f"{state.batch_size} envs; pass x (B, T, {self.input_dim}), reset (B, T) and a "
-                "state of B envs, with T >= 1 (acting takes them without T)"
-            )
-        check_reset(reset)
-
     def check_state(self, state: MemoryState) -> None:
         """Raise ValueError for the state of another core."""
-        sizes = {
-            "dim": (state.segment.shape[3], self.dim),
-            "depth": (state.segment.shape[1], len(self.layers)),
-            "seq_len": (state.segment.shape[2], self.seq_len),
-            "mem_len": (state.short.shape[2], self.mem_len),
-            "lmem_len": (state.long.shape[1], self.lmem_len),
-            "number of memory layers": (state.short.shape[1], len(self.memory_layers)),
-            "dtype": (state.segment.dtype, self.positions.dtype),
-        }
-        for name, (found, expected) in sizes.items():
-            if found != expected:
-                raise ValueError(
-                    f"the state's {name} is {found}, the core's {expected}; pass a state of this "
-                    "core, or None to start"
-                )
-        if not 0 <= state.position < self.seq_len:
-            raise ValueError(
-                f"the state's position is {state.position}; it must be from 0 to "
-                f"{self.seq_len - 1}, the steps of a segment so far"
-            )
-
-
-def check_reset(reset: Tensor) -> None:
-    """Raise ValueError for anything but truth values, of which `~` would make something else."""
-    if reset.dtype != torch.bool:
-        raise ValueError(f"reset has dtype {reset.dtype}; pass a bool tensor")
-
-
-def _check_sizes(at_least_1: dict[str, int], at_least_0: dict[str, int]) -> None:
-    for least, sizes in ((1, at_least_1), (0, at_least_0)):
-        for name, size in sizes.items():
-            if size < least:
-                raise ValueError(f"{name}={size} must be {least} or more; raise {name}")
-
-
-def check_heads(dim: int, heads: int) -> None:
-    """Raise ValueError for a number of heads that does not divide the width."""
-    if dim % heads:
-        divisors = [count for count in range(1, dim + 1) if dim % count == 0]
-        below = max(count for count in divisors if count <= heads)
-        above = min((count for count in divisors if count >= heads), default=below)
-        raise ValueError(
-            f"heads={heads} must divide dim={dim}; set heads to {below} or {above}, "
-            f"or dim to {(dim // heads + 1) * heads}"
-        )
-
-
-def _check_memory_layers(memory_layers: Sequence[int], depth: int) -> tuple[int, ...]:
-    chosen = tuple(sorted(set(memory_layers)))
-    if not chosen or chosen[0] < 1 or chosen[-1] > depth:
-        raise ValueError(
-            f"memory_layers={tuple(memory_layers)} must name layers from 1 to depth={depth}, at "
-            "least one; for no memory at all set mem_len=0 and lmem_len=0"
-        )
-    return chosen
+        check_state(state, self.initial_state(0))
