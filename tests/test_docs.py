@@ -36,7 +36,10 @@ def test_every_page_is_in_the_site_and_says_what_the_docstrings_say(site: Path) 
     shown = {
         "policy": ["mtxl_rl.load", "mtxl_rl.policy.Policy.act"],
         "core": ["mtxl_rl.core.MemoryTransformerXL.forward", "mtxl_rl.core.Acting.step"],
-        "cores": ["agents.cores.core.Core.initial_state", "agents.cores.core.CoreConfig.kind"],
+        "cores": [
+            "agents.cores.core.Core.initial_state",
+            "agents.cores.core_config.CoreConfig.kind",
+        ],
         "envs": ["envs.make", "envs.BatchedEnv.step", "envs.EnvStep.success"],
     }
     for page, names in shown.items():
