@@ -252,16 +252,23 @@ def mean_and_deviation(
 
 
 def add_gradients_(
-    parameters: Iterable[nn.Parameter], others: Float[Tensor, " n"]
+    parameters: Iterable[nn.Parameter], others: Float[Tensor, " n"], weight_: float
 ) -> Float[Tensor, " n"]:
-    """Add up the gradients of all ranks, in place, and with them the numbers `others`.
+    """Give parameters the mean gradient of all ranks, by their weights; return that of `others`.
 
-    In one buffer, by one all-reduce, which a CUDA graph can hold.
+    In one buffer, by one all-reduce, which a CUDA graph can hold. Gradients are weighted, and not
+    the loss: some are not its own, such as what a gated write charges for open gates.
+
+    Args:
+        parameters: with gradients of means over what is on this rank.
+        others: more numbers that are means over it.
+        weight_: the share of all that it is.
     """
     if _meeting is None:
         return others
     gradients = [p.grad for p in parameters if p.grad is not None]
-    flat = total(torch.cat([*(gradient.flatten() for gradient in gradients), others]))
+    flat = torch.cat([*(gradient.flatten() for gradient in gradients), others])
+    flat = total(weight_ * flat)
     *parts, others = flat.split([*(gradient.numel() for gradient in gradients), len(others)])
     for gradient, part in zip(gradients, parts, strict=True):
         gradient.copy_(part.view_as(gradient))

@@ -11,6 +11,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,7 @@ def play(folder: Path, env_ids: list[str]) -> None:
             ppo = PPO(agent, PPOConfig(rollout_len=NUM_STEPS, num_minibatches=2, num_epochs=2))
             trainer = Trainer(agent, ppo, env, start(agent, env), NUM_STEPS)
             named: dict[str, Tensor] = {}
+            ppo.train_minibatch = partial(_note_first_gradient, ppo, named)
             for update in range(2):
                 rollout = trainer.collect()
                 if update == 0:
@@ -97,17 +99,21 @@ def play(folder: Path, env_ids: list[str]) -> None:
                     named |= named_tensors(fields, "rollout")
                 scalars = trainer.update(rollout, 0.0)
                 if update == 0:
-                    named |= {
-                        f"gradient.{name}": p.grad.clone()
-                        for name, p in agent.named_parameters()
-                        if p.grad is not None
-                    }
                     numbers = {k: torch.tensor(v) for k, v in scalars.items()}
                     named |= {f"scalar.{name}": x for name, x in numbers.items()}
                     named |= {f"agent.{k}": v.clone() for k, v in agent.state_dict().items()}
             named["end"] = torch.cat([p.detach().flatten() for p in agent.parameters()])
             env.close()
             torch.save(named, folder / f"{number}-{ranks.share().rank}-of-{ranks.size()}.pt")
+
+
+def _note_first_gradient(ppo: PPO, named: dict[str, Tensor], *arguments: Any) -> Tensor:
+    """Take a step, and note what the first one of all was made of."""
+    statistics = ppo.train_minibatch_(*arguments)
+    if not any(name.startswith("gradient.") for name in named):
+        gradients = {name: p.grad for name, p in ppo.agent.named_parameters()}
+        named |= {f"gradient.{k}": g.clone() for k, g in gradients.items() if g is not None}
+    return statistics
 
 
 def small_config(run_dir: Path, **options: Any) -> TrainConfig:

@@ -75,11 +75,17 @@ def test_the_rollout_is_that_of_one_process_to_the_bit(env_id: str, played: Any)
 
 @pytest.mark.parametrize("env_id", ENVS)
 def test_an_update_is_that_of_one_process_to_rounding(env_id: str, played: Any) -> None:
+    """The gradients of its first step; Adam makes rounding of those near 0 larger in the others."""
     parts, whole = played[env_id]
+    tolerances = {"gradient.": 1e-6, "scalar.": 1e-4, "agent.": 1e-4}
     for part in parts:
         for name, tensor in whole.items():
-            if name.startswith(("gradient.", "scalar.", "agent.")) and "memory/" not in name:
-                assert_close(part[name], tensor, atol=1e-6, rtol=1e-4, msg=lambda m, n=name: n + m)
+            for kind, atol in tolerances.items():
+                if name.startswith(kind) and "memory/" not in name:
+                    words = lambda m, n=name: f"{n}: {m}"  # noqa: E731
+                    assert_close(part[name], tensor, atol=atol, rtol=1e-4, msg=words)
+            if name.startswith("agent.") and name.endswith((".mean", ".num_observed", ".num")):
+                assert_close(part[name], tensor, atol=1e-6, rtol=1e-5)
         assert_close(part["end"], whole["end"], atol=1e-4, rtol=1e-3)
         assert torch.equal(part["end"], parts[0]["end"])  # the same agent, to the bit
         for name, tensor in parts[0].items():
@@ -203,7 +209,12 @@ def test_a_rank_that_fails_says_why_and_what_was_trained_is_saved(tmp_path: Path
     assert newest.name == f"frames_{3 * FRAMES:012d}"
 
 
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+@pytest.mark.parametrize(
+    "device", ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, needs_gpu])]
+)
 def test_collectives_can_be_recorded(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One rank that meets itself: on a GPU by NCCL, within CUDA graphs."""
 
