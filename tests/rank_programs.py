@@ -91,7 +91,8 @@ def play(folder: Path, env_ids: list[str]) -> None:
             ppo = PPO(agent, PPOConfig(rollout_len=NUM_STEPS, num_minibatches=2, num_epochs=2))
             trainer = Trainer(agent, ppo, env, start(agent, env), NUM_STEPS)
             named: dict[str, Tensor] = {}
-            ppo.train_minibatch = partial(_note_first_gradient, ppo, named)
+            noting: Any = partial(_note_first_gradient, ppo, named)
+            ppo.train_minibatch = noting
             for update in range(2):
                 rollout = trainer.collect()
                 if update == 0:
