@@ -28,9 +28,13 @@ import torch.distributed as dist
 from jaxtyping import Bool, Float, Int64, Shaped
 from torch import Tensor, nn
 from torch.distributed import ReduceOp
+from torch.distributed.distributed_c10d import _set_pg_timeout
 from torch.distributed.rendezvous import rendezvous
 
 T = TypeVar("T")
+JOIN = timedelta(minutes=2)
+"""For all to connect; where it fails (gloo was seen to wait for ever, once, after a restart) the
+rank fails, and torchrun starts all again."""
 TIMEOUT = timedelta(minutes=30)
 """Between the first rank that comes to a meeting and the last."""
 PATIENCE = timedelta(days=30)
@@ -160,9 +164,11 @@ def joined(device: torch.device) -> Iterator[None]:
             store=dist.PrefixStore("ranks", store),  # pyright: ignore[reportPrivateImportUsage]
             rank=rank,
             world_size=number,
-            timeout=TIMEOUT,
+            timeout=JOIN,
         )
-        groups: list[Any] = [dist.new_group(backend="gloo", timeout=t) for t in (TIMEOUT, PATIENCE)]
+        groups: list[Any] = [dist.new_group(backend="gloo", timeout=JOIN) for _ in range(2)]
+        for group, timeout in zip((None, *groups), (TIMEOUT, TIMEOUT, PATIENCE), strict=True):
+            _set_pg_timeout(timeout, group)
     _meeting = _Meeting(Share(rank, number), store, *groups)
     try:
         yield

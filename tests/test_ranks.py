@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -172,9 +173,12 @@ def test_torchrun_itself_starts_again_after_a_kill_and_hands_a_signal_on(tmp_pat
         [*command, *options], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
+    guard = threading.Timer(300, process.kill)  # what hangs fails, and lets the others run
+    guard.start()
     while not process.stdout.readline().startswith("Run:"):
         assert process.poll() is None
     while not checkpoint.list_checkpoints(tmp_path / "run"):
+        assert process.poll() is None
         time.sleep(0.1)
     ranks_of = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True)
     os.kill(int(ranks_of.stdout.split()[-1]), signal.SIGKILL)
@@ -186,6 +190,7 @@ def test_torchrun_itself_starts_again_after_a_kill_and_hands_a_signal_on(tmp_pat
     time.sleep(1)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
+    guard.cancel()
     assert "stopped by SIGTERM; what was trained is in the run's last checkpoint" in err
     assert process.returncode == 1
     sessions = read_json(tmp_path / "run" / "made_by.json")["sessions"]
