@@ -452,7 +452,7 @@ def test_the_time_left_is_whole_in_80_columns(
 ) -> None:
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=True, width=80, color_system=None)
-    monkeypatch.setattr(progress, "Console", lambda: console)
+    monkeypatch.setattr(progress, "Console", lambda **_: console)
     monkeypatch.setattr(progress, "clock", lambda _: left)
     with progress.Progress(250_000_000) as shown:
         shown.show(frames, 123_456.0, 0.5, mean_return)

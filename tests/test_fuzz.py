@@ -42,6 +42,7 @@ OWN = {
     "seed": [-1, 0, 5, 2**32, 2**64, 10**30],
     "core.kind": [*CORES, "nonsense"],
     "core.memory_layers": [None, [], [1], [0], [2], [1, 1], [3]],
+    "core.encoder": [[], ["nope:Nope"], ["os:getcwd"], ["x=os:getcwd"]],
     "core.dim": [-4, 0, 1, 4, 6, 8],
     "core.depth": [-1, 0, 1, 2],
     "ppo.num_epochs": [-1, 0, 1, 2],

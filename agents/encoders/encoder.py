@@ -19,8 +19,8 @@ from agents.encoders.parts import part_encoder, symlog
 from agents.named import find_named
 from mtxl_rl.core.initialization import init_orthogonal
 
-WHOLE = ""
-"""The name of all of an observation among its parts."""
+WHOLE = None
+"""The name of all of an observation among its parts, of which one may be called ""."""
 
 
 class Encoder(nn.Module):
@@ -44,23 +44,25 @@ class Encoder(nn.Module):
     def __init__(self, space: spaces.Dict, dim: int, image_size: int = 84, own: Sequence[str] = ()):
         super().__init__()
         named = _named_by_part(own, space)
-        parts: dict[str, spaces.Space] = {WHOLE: space} if WHOLE in named else {**space.spaces}
+        parts: dict[str | None, spaces.Space] = (
+            {WHOLE: space} if WHOLE in named else {**space.spaces}
+        )
         self.names = list(parts)
         fields = [
             _own_encoder(named[name], part, dim)
             if name in named
-            else part_encoder(name, part, dim, image_size)
+            else part_encoder(str(name), part, dim, image_size)
             for name, part in parts.items()
         ]
         self.fields = nn.ModuleList(encoder for encoder, _ in fields)
-        self.reads = {name or "all of it": words
+        self.reads = {"all of it" if name is None else name: words
                       for name, (_, words) in zip(self.names, fields, strict=True)}  # fmt: skip
         self.reward = nn.Linear(1, dim)
         self.out = nn.Sequential(nn.LayerNorm(dim), nn.GELU(), init_orthogonal(nn.Linear(dim, dim)))
 
     def see(self, observation: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return an environment's observation as `forward` takes it: pictures made smaller."""
-        seen = {
+        seen: dict[Any, Any] = {
             name: see(_part(observation, name))
             for name, encoder in zip(self.names, self.fields, strict=True)
             if (see := getattr(encoder, "see", None)) is not None
@@ -86,26 +88,27 @@ class Encoder(nn.Module):
                 observe_(_part(observation, name))
 
 
-def _part(observation: dict[str, Tensor], name: str) -> Any:
-    return observation[name] if name else observation
+def _part(observation: dict[str, Tensor], name: str | None) -> Any:
+    return observation if name is None else observation[name]
 
 
-def _named_by_part(own: Sequence[str], space: spaces.Dict) -> dict[str, str]:
+def _named_by_part(own: Sequence[str], space: spaces.Dict) -> dict[str | None, str]:
     """Return the names of a user's encoders, by the parts that they read."""
-    named: dict[str, str] = {}
+    named: dict[str | None, str] = {}
     for text in own:
-        part, equals, name = text.rpartition("=")
-        if equals and part not in space.spaces:
-            near = difflib.get_close_matches(part, list(space.spaces), n=1)
+        before, equals, name = text.rpartition("=")
+        part = before if equals else WHOLE
+        if equals and before not in space.spaces:
+            near = difflib.get_close_matches(before, list(space.spaces), n=1)
             hint = f"; did you mean {near[0]}?" if near else "."
             raise ValueError(
-                f"encoder={text!r} is for {part!r}, which the observation does not have{hint} It "
+                f"encoder={text!r} is for {before!r}, which the observation does not have{hint} It "
                 f"must be one of {', '.join(space.spaces)}"
             )
         if part in named:
             raise ValueError(
-                f"encoder={list(own)} names two for {part or 'all of the observation'}; leave one "
-                "out"
+                f"encoder={list(own)} names two for "
+                f"{'all of the observation' if part is WHOLE else part}; leave one out"
             )
         named[part] = name
     if WHOLE in named and len(named) > 1:
