@@ -365,8 +365,12 @@ def from_first(do: Callable[[], T]) -> T:
             outcome = [do(), False]
         except BaseException as raised:
             error = raised
-    with _words(_meeting.share.rank):
-        dist.broadcast_object_list(outcome, group=_meeting.patient, group_src=0)
+    try:
+        with _words(_meeting.share.rank):
+            dist.broadcast_object_list(outcome, group=_meeting.patient, group_src=0)
+    except RankLost:
+        if error is None:  # else it is what there is to say
+            raise
     if error is not None:
         raise error
     result, has_failed = outcome
@@ -388,9 +392,15 @@ def together(do: Callable[[], T]) -> T:
         result = do()
     except Exception as raised:
         error = raised
-    failed = [rank for rank, has in enumerate(gather_objects(error is not None)) if has]
+    has_failed = [False]
+    try:
+        has_failed = gather_objects(error is not None)
+    except RankLost:
+        if error is None:  # else it is what there is to say
+            raise
     if error is not None:
         raise error
+    failed = [rank for rank, has in enumerate(has_failed) if has]
     if failed:
         raise RankFailed(f"rank {failed[0]} has failed, and says why")
     return result  # type: ignore[return-value]
@@ -414,9 +424,19 @@ def what_differs(model: nn.Module) -> str:
 
 def is_first_to_say(text: str) -> bool:
     """Return whether no other rank has said this yet: what all find is said once."""
-    if _meeting is None:
+    if not is_launched():
         return True
     try:
-        return _meeting.store.add(f"said/{zlib.crc32(text.encode())}", 1) == 1
-    except RuntimeError:  # who keeps the store is gone
+        return _common_store().add(f"said/{zlib.crc32(text.encode())}", 1) == 1
+    except (RuntimeError, ValueError):  # who keeps the store is gone, or has never come
         return True
+
+
+def _common_store() -> Any:
+    """Return what ranks can leave notes in: also before they meet, where torchrun keeps it."""
+    if _meeting is not None:
+        return _meeting.store
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        raise ValueError("there is none before they meet")
+    store, _, _ = next(iter(rendezvous("env://", timeout=timedelta(seconds=10))))
+    return store

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import time
 import warnings
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -90,7 +91,8 @@ class Run:
         self._gradients = GradientWatch(config.ppo.max_grad_norm)
         try:
             ppo = PPO(agent, config.ppo)
-            trainer = Trainer(agent, ppo, env, start(agent, env), config.ppo.rollout_len)
+            carry = ranks.together(lambda: start(agent, env))
+            trainer = Trainer(agent, ppo, env, carry, config.ppo.rollout_len)
             if config.resume is not None:
                 self._restore(trainer)
             self.trainer = ranks.together(lambda: make_trainer(config, trainer))
@@ -144,7 +146,11 @@ class Run:
                 while not self._is_done:
                     signals.check()
                     self._update(progress, first_frames, started)
-            except (Stopped, EnvError, RunFailed, ranks.RankFailed):
+            except ranks.RankFailed:
+                with suppress(ranks.RankLost):  # by an error after which it does not save
+                    self._save_last()
+                raise
+            except (Stopped, EnvError, RunFailed):
                 self._save_last()  # between two updates; any other error may have torn one
                 raise
             self._save_last()

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 import envs
+import mtxl_rl.run
 from agents import ranks
 from agents.acceleration import Trainer
 from agents.actor_critic import ActorCritic
@@ -153,4 +154,32 @@ def train_until(config: TrainConfig, happens: dict[int, str]) -> None:
     Trainer.collect = collect_and_count  # type: ignore[method-assign]
     train.evaluate_interventions = lambda *_: {}  # type: ignore[assignment]
     warnings.simplefilter("default")
+    train.train(config)
+
+
+def train_and_interrupt(config: TrainConfig) -> None:
+    """Train; interrupt both ranks in the evaluation, as a Ctrl-C does."""
+
+    def interrupt(*_: Any) -> None:
+        for pid in (int(Path(f"{config.run_dir}.pid").read_text()), os.getpid()):
+            os.kill(pid, signal.SIGINT)
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if os.environ["RANK"] == "1":
+        Path(f"{config.run_dir}.pid").write_text(str(os.getpid()))
+    train.evaluate_agent = interrupt  # type: ignore[assignment]
+    train.train(config)
+
+
+def train_and_fail(config: TrainConfig, where: str) -> None:
+    """Train; let an env of rank 1 fail in its first reset, or "defect": the program itself."""
+
+    def fail(*_: Any) -> None:
+        raise EnvError("the simulator crashed") if where == "reset" else KeyError("a defect")
+
+    if os.environ["RANK"] == "1":
+        if where == "reset":
+            mtxl_rl.run.start = fail  # type: ignore[assignment]
+        else:
+            Trainer.collect = fail  # type: ignore[method-assign]
     train.train(config)

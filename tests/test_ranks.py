@@ -16,8 +16,19 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 from gymnasium import spaces
-from rank_programs import CORE, FRAMES, NUM_ENVS, play, run_on_ranks, small_config, train_until
+from rank_programs import (
+    CORE,
+    FRAMES,
+    NUM_ENVS,
+    play,
+    run_on_ranks,
+    small_config,
+    train_and_fail,
+    train_and_interrupt,
+    train_until,
+)
 from torch.testing import assert_close
 
 import envs
@@ -32,7 +43,7 @@ from agents.rollout import start
 from experiments.benchmarks.kills import curves
 from mtxl_rl import train
 from mtxl_rl.runs import checkpoint
-from mtxl_rl.runs.made_by import begin_session
+from mtxl_rl.runs.made_by import begin_session, launch
 from mtxl_rl.runs.run_directory import create_run, read_json
 
 ROOT = Path(__file__).parents[1]
@@ -214,6 +225,38 @@ def test_a_rank_that_fails_says_why_and_what_was_trained_is_saved(tmp_path: Path
     assert newest.name == f"frames_{3 * FRAMES:012d}"
 
 
+def test_ctrl_c_in_the_evaluation_says_what_is_saved(tmp_path: Path) -> None:
+    """Though those that wait for it go first."""
+    config = small_config(tmp_path / "run", total_frames=2 * FRAMES)
+    codes, said = run_on_ranks(tmp_path / "said", train_and_interrupt, config)
+    assert codes == [130, 130], said
+    last = "stopped by SIGINT; what was trained is in the run's last checkpoint, of 240 frames."
+    assert said[0].splitlines()[-1].startswith(last)
+    assert "error" not in said[0] + said[1]
+
+
+@pytest.mark.parametrize("where", ["reset", "defect"])
+def test_one_that_fails_in_whatever_way_is_the_only_one_to_speak(
+    where: str, tmp_path: Path
+) -> None:
+    config = small_config(tmp_path / "run")
+    codes, said = run_on_ranks(tmp_path / "said", train_and_fail, config, where)
+    assert codes == [1, 1], said
+    assert "lost another rank" not in said[0]
+    reasons = {"reset": "error: the simulator crashed", "defect": "KeyError: 'a defect'"}
+    assert said[1].splitlines()[-1] == reasons[where]
+
+
+def test_torchruns_launches_that_have_no_name_are_told_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    ours = launch()
+    assert ours == launch() != "none"
+    monkeypatch.setattr(os, "getppid", lambda: 1)
+    assert launch() != ours
+
+
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
@@ -259,6 +302,22 @@ def test_refuses_what_the_ranks_cannot_share(
     train.check_ranks(config)
     with pytest.raises(ValueError, match=r"--max-restarts 3, .*: set --run-dir"):
         train.check_ranks(dataclasses.replace(config, run_dir=None))
+
+
+def test_what_all_find_before_they_meet_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a store of torchrun itself."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    assert ranks.is_first_to_say("a")
+    environment = {"WORLD_SIZE": 2, "RANK": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
+                   "TORCHELASTIC_RUN_ID": "tests"}  # fmt: skip
+    for name, value in environment.items():
+        monkeypatch.setenv(name, str(value))
+    assert ranks.is_first_to_say("a")
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+    store = dist.TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False)  # pyright: ignore[reportPrivateImportUsage]
+    assert [ranks.is_first_to_say(text) for text in ("a", "a", "b")] == [True, False, True]
+    del store
 
 
 @pytest.mark.parametrize("num_all", [24, 1024])

@@ -42,8 +42,13 @@ def last_session(run_dir: Path) -> dict[str, Any]:
 
 
 def launch() -> str | None:
-    """Return torchrun's name of what it has started, which stays when it starts it again."""
-    return os.environ.get("TORCHELASTIC_RUN_ID")
+    """Return torchrun's name of what it has started, which stays when it starts it again.
+
+    Without --standalone and --rdzv-id torchrun calls all of them "none"; the torchrun above this
+    process is then what it is known by.
+    """
+    name = os.environ.get("TORCHELASTIC_RUN_ID")
+    return f"{platform.node()}:{os.getppid()}" if name == "none" else name
 
 
 def _sessions(run_dir: Path) -> list[dict[str, Any]]:
