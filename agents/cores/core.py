@@ -158,10 +158,10 @@ def find_core(kind: str) -> type[Any]:
         return CORES[kind]
     if ":" not in kind:
         near = difflib.get_close_matches(kind, list(CORES), n=1)
-        hint = f"; did you mean {near[0]}?" if near else ";"
+        hint = f"; did you mean {near[0]}?" if near else ""
         raise ValueError(
-            f"core.kind={kind!r} is no core{hint} Allowed: {', '.join(CORES)}, or module:Class for "
-            "one of your own"
+            f"core.kind={kind!r} is no core; it must be {', '.join(CORES)}, or module:Class for one "
+            f"of your own{hint}"
         )
     found = find_named(kind, "core.kind")
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
@@ -243,9 +243,9 @@ def check_options(kind: str, names: Iterable[str]) -> None:
                 f"{kinds}"
             )
         near = difflib.get_close_matches(name, known, n=1)
-        hint = f"; did you mean core.{near[0]}?" if near else ";"
+        hint = f"; did you mean core.{near[0]}?" if near else ""
         raise ValueError(
-            f"core.{name} is not an option of the core {kind}{hint} Allowed: {', '.join(known)}"
+            f"core.{name} is not an option of the core {kind}; allowed are {', '.join(known)}{hint}"
         )
 
 
