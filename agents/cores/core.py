@@ -160,8 +160,8 @@ def find_core(kind: str) -> type[Any]:
         near = difflib.get_close_matches(kind, list(CORES), n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ValueError(
-            f"core.kind={kind!r} is no core; it must be {', '.join(CORES)}, or module:Class for one "
-            f"of your own{hint}"
+            f"core.kind={kind!r} is no core; it must be {', '.join(CORES)}, or module:Class "
+            f"for one of your own{hint}"
         )
     found = find_named(kind, "core.kind")
     if not (isinstance(found, type) and issubclass(found, nn.Module)):
