@@ -33,8 +33,7 @@ from torch.distributed.rendezvous import rendezvous
 
 T = TypeVar("T")
 JOIN = timedelta(minutes=2)
-"""For all to connect; where it fails (gloo was seen to wait for ever, once, after a restart) the
-rank fails, and torchrun starts all again."""
+"""For all to connect; where it fails the rank fails, and torchrun starts all again."""
 TIMEOUT = timedelta(minutes=30)
 """Between the first rank that comes to a meeting and the last."""
 PATIENCE = timedelta(days=30)
@@ -156,12 +155,15 @@ def joined(device: torch.device) -> Iterator[None]:
     if not is_launched() or _meeting is not None:
         yield
         return
-    store, rank, number = next(iter(rendezvous("env://", timeout=TIMEOUT)))
+    whole_store, rank, number = next(iter(rendezvous("env://", timeout=TIMEOUT)))
+    # torchrun's store outlives a restart: what the ranks of before have left there is not ours
+    attempt = f"ranks/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+    store = dist.PrefixStore(attempt, whole_store)  # pyright: ignore[reportPrivateImportUsage]
     is_gpu = device.type == "cuda"
     with _words(rank):
         dist.init_process_group(
             "nccl" if is_gpu else "gloo",
-            store=dist.PrefixStore("ranks", store),  # pyright: ignore[reportPrivateImportUsage]
+            store=store,
             rank=rank,
             world_size=number,
             timeout=JOIN,

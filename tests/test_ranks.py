@@ -229,7 +229,8 @@ def test_ctrl_c_in_the_evaluation_says_what_is_saved(tmp_path: Path) -> None:
     """Though those that wait for it go first."""
     config = small_config(tmp_path / "run", total_frames=2 * FRAMES)
     codes, said = run_on_ranks(tmp_path / "said", train_and_interrupt, config)
-    assert codes == [130, 130], said
+    assert codes[0] == 130, said
+    assert codes[1] in (1, 130), said  # 1 where it has seen the first one go
     last = "stopped by SIGINT; what was trained is in the run's last checkpoint, of 240 frames."
     assert said[0].splitlines()[-1].startswith(last)
     assert "error" not in said[0] + said[1]
