@@ -242,7 +242,7 @@ def test_observing_leaves_other_fields_alone() -> None:
     torch.manual_seed(0)
     names = ("discrete", "words", "vector", "image")
     encoder = Encoder(spaces.Dict({name: SPACES[name][0] for name in names}), 8)
-    observation = encoder.see({name: SPACES[name][1] for name in encoder.names})
+    observation = encoder.see({name: SPACES[name][1] for name in names})
     before = encoder(observation, torch.zeros(2, 3, 8), torch.zeros(2, 3))
     encoder.observe_(observation)
     assert torch.equal(encoder(observation, torch.zeros(2, 3, 8), torch.zeros(2, 3)), before)
