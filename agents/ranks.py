@@ -155,10 +155,7 @@ def joined(device: torch.device) -> Iterator[None]:
     if not is_launched() or _meeting is not None:
         yield
         return
-    whole_store, rank, number = next(iter(rendezvous("env://", timeout=TIMEOUT)))
-    # torchrun's store outlives a restart: what the ranks of before have left there is not ours
-    attempt = f"ranks/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
-    store = dist.PrefixStore(attempt, whole_store)  # pyright: ignore[reportPrivateImportUsage]
+    store, rank, number = _find_others(TIMEOUT)
     is_gpu = device.type == "cuda"
     with _words(rank):
         dist.init_process_group(
@@ -181,6 +178,17 @@ def joined(device: torch.device) -> Iterator[None]:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _meeting = None
     dist.destroy_process_group()
+
+
+def _find_others(timeout: timedelta) -> tuple[Any, int, int]:
+    """Return a store that all ranks share, the number of this one, and how many there are.
+
+    torchrun's store outlives a restart: what ranks of before have left there is not seen.
+    """
+    store, rank, number = next(iter(rendezvous("env://", timeout=timeout)))
+    attempt = f"ranks/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+    store = dist.PrefixStore(attempt, store)  # pyright: ignore[reportPrivateImportUsage]
+    return store, rank, number
 
 
 @contextmanager
@@ -352,6 +360,18 @@ def own_state(saved: Tensor, like: Tensor, num_rows: int) -> Tensor:
     return saved[share().rows(num_rows)]
 
 
+@contextmanager
+def _telling(error: BaseException | None) -> Iterator[None]:
+    """Raise this rank's error when the others have been told of it, or cannot be any more."""
+    try:
+        yield
+    except RankLost:
+        if error is None:
+            raise
+    if error is not None:
+        raise error
+
+
 def from_first(do: Callable[[], T]) -> T:
     """Let the first rank do something while the others wait, and return on each what came of it.
 
@@ -367,14 +387,8 @@ def from_first(do: Callable[[], T]) -> T:
             outcome = [do(), False]
         except BaseException as raised:
             error = raised
-    try:
-        with _words(_meeting.share.rank):
-            dist.broadcast_object_list(outcome, group=_meeting.patient, group_src=0)
-    except RankLost:
-        if error is None:  # else it is what there is to say
-            raise
-    if error is not None:
-        raise error
+    with _telling(error), _words(_meeting.share.rank):
+        dist.broadcast_object_list(outcome, group=_meeting.patient, group_src=0)
     result, has_failed = outcome
     if has_failed:
         raise RankFailed("the first rank has failed, and says why")
@@ -394,14 +408,8 @@ def together(do: Callable[[], T]) -> T:
         result = do()
     except Exception as raised:
         error = raised
-    has_failed = [False]
-    try:
+    with _telling(error):
         has_failed = gather_objects(error is not None)
-    except RankLost:
-        if error is None:  # else it is what there is to say
-            raise
-    if error is not None:
-        raise error
     failed = [rank for rank, has in enumerate(has_failed) if has]
     if failed:
         raise RankFailed(f"rank {failed[0]} has failed, and says why")
@@ -440,5 +448,4 @@ def _common_store() -> Any:
         return _meeting.store
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
         raise ValueError("there is none before they meet")
-    store, _, _ = next(iter(rendezvous("env://", timeout=timedelta(seconds=10))))
-    return store
+    return _find_others(timedelta(seconds=10))[0]

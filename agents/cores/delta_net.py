@@ -6,7 +6,7 @@ recalls is replaced by v_t, all else decays by alpha_t. Kept here is the transpo
 Deviations: no short convolution before q, k and v (one observation holds what belongs together);
 keys and values are both as wide as a head; heads start with time constants spread over 10 to 10,000
 steps, whatever the input (at the authors' start, that of Mamba-2, most forget within tens of
-steps); a loop over steps, not the parallel form over chunks.
+steps).
 
 Shapes: B envs, T steps, H heads, K key width, V value width, D width.
 """

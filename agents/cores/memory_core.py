@@ -63,8 +63,7 @@ class MTXLConfig(GTrXLConfig):
     mem_write: MemWrite = "gated"
     """How a segment is written to the slots. gated: each step by a gate that can be closed, so that
     a slot holds for as long as nothing is written to it. first: the same, but the gate sees a
-    step's own input only, and a write costs: what holds for a hundred steps holds for ten thousand,
-    and segments are trained at once. seed: by the memory network of Memory
+    step's own input only, and segments are trained at once. seed: by the memory network of Memory
     Transformer-XL, which rewrites all slots."""
     mem_write_iters: int = 2
     """Refinements of the slots in one write of the seed's memory network."""

@@ -5,7 +5,8 @@ Shapes: B envs, T steps.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,31 +26,14 @@ def check_inputs(x: Tensor, state: MemoryState, reset: Tensor, input_dim: int) -
     check_reset(reset)
 
 
-def check_state(state: MemoryState, like: MemoryState) -> None:
+def check_state(state: MemoryState, core: Mapping[str, object]) -> None:
     """Raise ValueError for the state of another core.
 
     Args:
         state: of any number of envs.
-        like: one of this core.
+        core: what tells the states of this core from others', by the names below.
     """
-    for name, size in sizes_of(like).items():
-        found = sizes_of(state)[name]
-        if found != size:
-            raise ValueError(
-                f"the state's {name} is {found}, the core's {size}; pass a state of this core, or "
-                "None to start"
-            )
-    seq_len = like.segment.shape[2]
-    if not 0 <= state.position < seq_len:
-        raise ValueError(
-            f"the state's position is {state.position}; it must be from 0 to {seq_len - 1}, the "
-            "steps of a segment so far"
-        )
-
-
-def sizes_of(state: MemoryState) -> dict[str, object]:
-    """Return what tells the states of different cores apart."""
-    return {
+    found: dict[str, Any] = {
         "dim": state.segment.shape[3],
         "depth": state.segment.shape[1],
         "seq_len": state.segment.shape[2],
@@ -58,6 +42,17 @@ def sizes_of(state: MemoryState) -> dict[str, object]:
         "number of memory layers": state.short.shape[1],
         "dtype": state.segment.dtype,
     }
+    for name, size in found.items():
+        if size != core[name]:
+            raise ValueError(
+                f"the state's {name} is {size}, the core's {core[name]}; pass a state of this "
+                "core, or None to start"
+            )
+    if not 0 <= state.position < found["seq_len"]:
+        raise ValueError(
+            f"the state's position is {state.position}; it must be from 0 to "
+            f"{found['seq_len'] - 1}, the steps of a segment so far"
+        )
 
 
 def check_reset(reset: Tensor) -> None:

@@ -547,4 +547,13 @@ class MemoryTransformerXL(Pretrained):
 
     def check_state(self, state: MemoryState) -> None:
         """Raise ValueError for the state of another core."""
-        check_state(state, self.initial_state(0))
+        sizes = {
+            "dim": self.dim,
+            "depth": len(self.layers),
+            "seq_len": self.seq_len,
+            "mem_len": self.mem_len,
+            "lmem_len": self.lmem_len,
+            "number of memory layers": len(self.memory_layers),
+            "dtype": self.positions.dtype,
+        }
+        check_state(state, sizes)
