@@ -22,9 +22,11 @@ from gymnasium import spaces
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+import envs
 from agents.actions import ActionDistribution, MultiCategorical
 from agents.actor_critic import ActorCritic, AgentInput
 from agents.trees import map_tensors
+from envs.registry import choose
 from envs.wrapped.single_form import SingleForm
 from mtxl_rl import hub
 from mtxl_rl.config import TrainConfig, pick_device
@@ -195,7 +197,7 @@ def load(run: str | Path, device: str = "auto", checkpoint: str | Path | None = 
     config = load_config(run_dir)  # says where a folder is no run
     path = newest_checkpoint(run_dir) if checkpoint is None else Path(checkpoint)
     agent, frames = load_agent(config, path, pick_device(device))
-    form = SingleForm(config.env, config.env_kwargs, config.wrap)
+    form = _form_of(config)
     if (form.observation_space, form.action_space) != (agent.observation_space, agent.action_space):
         raise ValueError(
             f"env={config.env!r} has {form.observation_space} and {form.action_space}, but the "
@@ -207,6 +209,22 @@ def load(run: str | Path, device: str = "auto", checkpoint: str | Path | None = 
     if records.get("evaluation.json", {}).get("frames") != frames:
         records.pop("evaluation.json", None)  # of another checkpoint
     return Policy(agent, form, config, frames, records)
+
+
+def _form_of(config: TrainConfig) -> SingleForm:
+    """Return the form of the run's environment: that of single ones, where it has them."""
+    chosen = choose(config.env, config.backend, config.env_kwargs, config.wrap)
+    backend = chosen.backend
+    if backend == "tensor" and chosen.spec.entry_point is not None:
+        backend = "gymnasium"
+    env = envs.make(
+        config.env, 1, backend=backend, env_kwargs=config.env_kwargs, wrap=config.wrap,
+        vectorize="sync",
+    )  # fmt: skip
+    try:
+        return SingleForm(env)
+    finally:
+        env.close()
 
 
 def as_sequence(inputs: AgentInput) -> AgentInput:

@@ -93,6 +93,24 @@ def test_actions_are_the_environments(tmp_path: Path, env_id: str, kind: str) ->
     env.close()
 
 
+@pytest.mark.parametrize("env_id", ["vector_env:Vector-SyncNext-v0", "own_tensors:own/Echo-v0"])
+def test_a_policy_of_an_environment_that_makes_batches_only(tmp_path: Path, env_id: str) -> None:
+    policy = mtxl_rl.load(small_run(tmp_path / "run", env_id, "gru"), device="cpu")
+    batch = [policy.observation_space.sample() for _ in range(3)]
+    names = policy.observation_space.spaces  # type: ignore[attr-defined]
+    arrays = {name: np.stack([each[name] for each in batch]) for name in names}
+    state = states = None
+    for _ in range(3):
+        actions, states = policy.act(arrays, states, np.zeros(3), greedy=True)
+        action, state = policy.act(batch[0], state, 0.0, greedy=True)
+        assert policy.action_space.contains(action)
+        assert action == actions[0]
+    env = envs.make(env_id, 2)
+    actions, _ = policy.act(env.reset())  # tensors
+    env.step(actions)
+    env.close()
+
+
 def test_save_writes_what_load_reads(run: Path, tmp_path: Path) -> None:
     policy = mtxl_rl.load(run, device="cpu")
     policy.save(tmp_path / "copy")

@@ -5,7 +5,6 @@ Shapes: B envs; none of them where an observation is of one env.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,11 +13,12 @@ from gymnasium import spaces
 from jaxtyping import Shaped
 from torch import Tensor
 
-from envs.construction import find_wraps
+from envs.batched_env import BatchedEnv
 from envs.observation_fields import leaves, make_flattener, pick
 from envs.wrapped.guarded_env import EnvError, check_categories
 from envs.wrapped.gymnasium_adapter import GymnasiumEnv
 from envs.wrapped.gymnasium_form import to_gymnasium
+from envs.wrapped.vectorized_env import VectorizedEnv
 
 
 class SingleForm:
@@ -28,18 +28,14 @@ class SingleForm:
     a vector environment; tensors are in the form of `envs.make(id, num_envs)`.
 
     Args:
-        env_id, env_kwargs, wrap: of `envs.make`.
-
-    Raises:
-        ValueError: for an environment that cannot be made.
+        env: of `envs.make`; it is not used later.
     """
 
-    def __init__(self, env_id: str, env_kwargs: Mapping[str, Any], wrap: Sequence[str]):
-        env = GymnasiumEnv(env_id, 1, env_kwargs=env_kwargs, wraps=find_wraps(wrap))
+    def __init__(self, env: BatchedEnv):
         self.observation_space, self.action_space = env.observation_space, env.action_space
-        self.original_space = env.original_space
+        is_tensors = not isinstance(env, GymnasiumEnv | VectorizedEnv)
+        self.original_space = env.observation_space if is_tensors else env.original_space
         self._flatten = make_flattener(self.original_space, self.observation_space)
-        env.close()
 
     def read(self, observation: Any) -> tuple[dict[str, Tensor], bool, bool]:
         """Return an observation as a batch, whether it is one already, and whether it is tensors.

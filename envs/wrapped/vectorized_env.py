@@ -133,16 +133,16 @@ class VectorizedEnv(BatchedEnv):
             )
         self._mode = _autoreset_mode(env_id, env)
         self._resets_by = _resets_by(env, self._mode)
-        self._single_space = env.single_observation_space
+        self.original_space = env.single_observation_space
         try:
             self.action_space = check_action_space(env.single_action_space)
-            flat_space(self._single_space)  # refuses before there is a first observation
+            flat_space(self.original_space)  # refuses before there is a first observation
             is_seeded = env_id.startswith(f"{ENVPOOL}:")  # when it was made, and now it would warn
             observation, info = self._reset(**({} if is_seeded else {"seed": seed}))
             is_minigrid = spec.id.startswith(("MiniGrid-", "BabyAI-", "mtxl/"))
             first = row_of(observation, 0)
-            grids = minigrid_grids(self._single_space, first) if is_minigrid else ()
-            self.observation_space = flat_space(self._single_space, grids)
+            grids = minigrid_grids(self.original_space, first) if is_minigrid else ()
+            self.observation_space = flat_space(self.original_space, grids)
         except ValueError as error:
             raise ValueError(one_line_of(f"env={env_id!r}: {error}")) from None
         if ACTION_MASK in info and ACTION_MASK not in self.observation_space.spaces:
@@ -150,7 +150,7 @@ class VectorizedEnv(BatchedEnv):
                 f"env={env_id!r} has {ACTION_MASK} in its info, where it is not read of a vector "
                 "environment; put it into the observation"
             )
-        self._flatten = make_flattener(self._single_space, self.observation_space)
+        self._flatten = make_flattener(self.original_space, self.observation_space)
         self._first: Fields | None = self._fields(observation)
         config = getattr(env, "config", {})  # EnvPool's
         limit = spec.max_episode_steps or config.get("max_episode_steps")
@@ -271,7 +271,7 @@ class VectorizedEnv(BatchedEnv):
                 )
             batch = batch_of_one(last)
             name = f"{self._where('step')}, final_obs of env {row},"
-            check_batch(name, batch, self._single_space, 1)
+            check_batch(name, batch, self.original_space, 1)
             final = with_rows(final, [row], self._fields(batch, name))
         return final
 
@@ -325,7 +325,7 @@ class VectorizedEnv(BatchedEnv):
         if not isinstance(result[-1], dict):
             raise EnvError(f"{where} returned the info {shown(result[-1])}, not a dict")
         observation = as_arrays(result[0])
-        check_batch(where, observation, self._single_space, num_rows or self.num_envs)
+        check_batch(where, observation, self.original_space, num_rows or self.num_envs)
         return (observation, *result[1:])
 
     def _where(self, what: str) -> str:
