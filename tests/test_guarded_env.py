@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from faulty_env import FAULTY_STEP, FaultyEnv
+from programs import started
 from single_envs import single_envs
 
 import envs
@@ -209,34 +210,17 @@ def test_one_that_fails_to_close_is_a_warning(register: Register) -> None:
 
 @pytest.mark.slow
 def test_one_that_never_returns_to_python_ends_the_process() -> None:
-    program = (
-        "import torch, envs; env = envs.make('faulty_env:Faulty-hangs-in-C-v0', 2, timeout=1.0)\n"
-        "env.reset()\n"
-        "while True: env.step(torch.zeros(2, dtype=torch.int64))\n"
-    )
-    path = f"import sys; sys.path[:0] = [{str(TESTS)!r}, {str(TESTS.parent)!r}]\n"
-    done = subprocess.run(
-        [sys.executable, "-c", path + program], capture_output=True, text=True, timeout=120,
-        check=False,
-    )  # fmt: skip
-    assert done.returncode == 1
-    assert "Faulty-hangs-in-C-v0, env 0 of 2: step 3 has not ended after 1 s and cannot be " in (
-        done.stderr
-    )
+    env_id = "faulty_env:Faulty-hangs-in-C-v0"
+    process = started("env_for_seconds", env_id, 100, stderr=subprocess.PIPE)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert f"{env_id}, env 0 of 2: step 3 has not ended after 1 s and cannot be " in err
 
 
 @pytest.mark.slow
 def test_a_process_that_was_stopped_does_not_hang() -> None:
     """Ctrl-Z, or a container that was paused."""
-    program = (
-        "import torch, envs; env = envs.make('CartPole-v1', 2, timeout=1.0)\n"
-        "import time; env.reset(); end = time.monotonic() + 12\n"
-        "print('ready', flush=True)\n"
-        "while time.monotonic() < end: env.step(torch.zeros(2, dtype=torch.int64))\n"
-        "print('done')\n"
-    )
-    process = subprocess.Popen([sys.executable, "-c", program], cwd=TESTS.parent, text=True,
-                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
+    process = started("env_for_seconds", "CartPole-v1", 12, stderr=subprocess.STDOUT)
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     time.sleep(1)

@@ -19,6 +19,7 @@ import torch
 from faulty_env import FAULTY_STEP
 from gymnasium import spaces
 from odd_env import OddEnv
+from programs import started
 from torch import Tensor
 
 import envs
@@ -229,12 +230,9 @@ def start(*command: str) -> subprocess.Popen[str]:
 def test_no_process_outlives_the_one_that_made_it(how: str) -> None:
     env_id = "Faulty-hangs-v0" if "hangs" in how else "Faulty-raises-v0"
     num_steps = FAULTY_STEP if "hangs" in how else 1
-    process = start("-c", (
-        f"import torch, envs; env = envs.make('faulty_env:{env_id}', 3, vectorize='async')\n"
-        "env.reset(); print('ready', flush=True)\n"
-        f"for _ in range({num_steps}): env.step(torch.zeros(3, dtype=torch.int64))\n"
-        f"{'' if 'forgets' in how else 'import time; time.sleep(600)'}"
-    ))  # fmt: skip
+    seconds = 0 if "forgets" in how else 600
+    process = started("env_until_killed", env_id, num_steps, seconds, start_new_session=True,
+                      stderr=subprocess.PIPE)  # fmt: skip
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     pids = descendants(process.pid)

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from programs import started
 
 from agents.acceleration import Trainer
 from agents.cores.core import CORES, CoreKind, core_config
@@ -174,15 +175,7 @@ def test_a_signal_saves_and_a_resumed_run_ends(
 
 def test_a_second_signal_exits_at_once() -> None:
     """Also in the middle of an update that never ends."""
-    program = (
-        "import time; from mtxl_rl.signals import StopSignals\n"
-        "with StopSignals() as signals:\n"
-        "    print('ready', flush=True)\n"
-        "    while True: time.sleep(0.01)\n"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
+    process = started("never_stops")
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     process.send_signal(signal.SIGTERM)

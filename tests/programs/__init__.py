@@ -1,0 +1,32 @@
+"""Programs that tests run in a process of their own: without jaxtyping's checks, to be killed.
+
+Each is a module with a `main`; `output_of("name")` runs it to its end, `started("name")` while the
+test goes on. Both run at the root, with the modules of tests importable.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+TESTS = Path(__file__).parents[1]
+
+
+def output_of(program: str, *arguments: Any) -> str:
+    """Return what a program prints; it must succeed."""
+    process = started(program, *arguments, stderr=subprocess.PIPE)
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    return out
+
+
+def started(program: str, *arguments: Any, **options: Any) -> subprocess.Popen[str]:
+    """Start a program, by default with stdout as a pipe; `options` are Popen's."""
+    return subprocess.Popen(
+        [sys.executable, "-m", f"programs.{program}", *map(str, arguments)],
+        **{"cwd": TESTS.parent, "text": True, "stdout": subprocess.PIPE,
+           "env": os.environ | {"PYTHONPATH": str(TESTS), "PYTHONUNBUFFERED": "1"}} | options,
+    )  # fmt: skip

@@ -1,0 +1,60 @@
+"""Both forms of the core, compiled, are what they are eager, and one graph each."""
+
+import sys
+
+import torch
+from torch._dynamo.testing import CompileCounterWithBackend
+from torch.testing import assert_close
+
+from mtxl_rl import Acting, MemoryTransformerXL
+
+NUM_STEPS = 5  # two segments with their writes, and a step more
+
+
+def main(backend: str, write: str) -> None:
+    torch.manual_seed(0)
+    core = MemoryTransformerXL(
+        dim=8, depth=1, seq_len=2, mem_len=3, lmem_len=2, heads=2, mem_write=write
+    )
+    x = torch.randn(2, NUM_STEPS, 8)
+    reset = torch.zeros(2, NUM_STEPS, dtype=torch.bool)
+    reset[1, 1] = True
+    y, state = core(x, core.initial_state(2), reset)
+    y.sum().backward()
+    trained = list(core.parameters())
+    expected_grads = [p.grad.clone() for p in trained if p.grad is not None]
+    assert len(expected_grads) == len(trained)
+    core.zero_grad()
+
+    compiled = torch.compile(core, backend=backend, fullgraph=True)
+    compiled_y, compiled_state = compiled(x, core.initial_state(2), reset)
+    assert_close(compiled_y, y, atol=1e-5, rtol=1e-5)
+    assert_close(compiled_state.long, state.long, atol=1e-5, rtol=1e-5)
+    compiled_y.sum().backward()
+    for parameter, grad in zip(trained, expected_grads, strict=True):
+        assert_close(parameter.grad, grad, atol=1e-4, rtol=1e-4)
+
+    # whole segments from the start of one: one graph; steps at any place: another
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend(backend)
+    segments = torch.compile(core, backend=counter, fullgraph=True)
+    with torch.no_grad():
+        later = core.initial_state(2)
+        for _ in range(3):
+            _, later = segments(x[:, :4], later, reset[:, :4])
+    assert counter.frame_count == 1, counter.frame_count
+
+    torch._dynamo.reset()
+    counter = CompileCounterWithBackend(backend)
+    core.advance_ = torch.compile(core.advance_, backend=counter, fullgraph=True)
+    acting = Acting(core, 2)
+    outputs = [acting.step(x[:, t], reset[:, t]) for t in range(NUM_STEPS)]
+    assert_close(torch.stack(outputs, 1), y, atol=1e-5, rtol=1e-5)
+    assert_close(acting.state.long, state.long, atol=1e-5, rtol=1e-5)
+    assert acting.position == state.position == 1
+    assert counter.frame_count == 1, counter.frame_count
+    print("equal")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
