@@ -26,3 +26,9 @@ def cuda() -> torch.device:
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
     return torch.device("cuda")
+
+
+@pytest.fixture
+def without_interventions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a run that ends be evaluated without changes of its memory, which take a while."""
+    monkeypatch.setattr("mtxl_rl.train.evaluate_interventions", lambda *_: {})
