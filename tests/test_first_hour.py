@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import io
-import json
 import math
 import os
 import shutil
 import signal
-import stat
 import subprocess
 import sys
 import warnings
@@ -20,67 +18,22 @@ import numpy as np
 import pytest
 import torch
 import tyro
+from four_updates import ROOT, make_config, refused
 from gymnasium.spaces import Discrete
 from rich.console import Console
-from tensorboard.plugins.hparams import plugin_data_pb2
-from tensorboard.util.tensor_util import make_ndarray
-from torch.utils.tensorboard.writer import SummaryWriter
 
-import envs
-from agents.actor_critic import ActorCritic
 from agents.cores.core import core_config
-from agents.ppo import PPOConfig
-from envs.grids.table_env import TableEnv
-from experiments.tables.runs import find_runs, read_curve, read_events
 from mtxl_rl import evaluate, train
 from mtxl_rl import run as run_module
 from mtxl_rl.command import fail_with_one_line, fill_help
 from mtxl_rl.config import EvaluateConfig, TrainConfig, pick_device, pick_precision, read_count
-from mtxl_rl.evaluations import evaluation
 from mtxl_rl.run import Run
-from mtxl_rl.runs import checkpoint, made_by, progress
+from mtxl_rl.runs import progress
 from mtxl_rl.runs.metrics import Episodes, Evaluation
 from mtxl_rl.runs.progress import clock, count
-from mtxl_rl.runs.run_directory import create_free_run, create_run, load_config, save_tensors
-from mtxl_rl.runs.run_logger import RunLogger
-from mtxl_rl.runs.tags import TAGS
 from mtxl_rl.signals import Stopped
 
-ROOT = Path(__file__).parents[1]
-HParamsPluginData: Any = plugin_data_pb2.HParamsPluginData  # type: ignore[attr-defined]
-
-
-def make_config(run_dir: Path | None, **options: Any) -> TrainConfig:
-    """Four updates of 4 envs x 8 steps on Recall, without interventions."""
-    options = {"env": "mtxl/Recall2-v0", "total_frames": 128} | options
-    return TrainConfig(
-        num_envs=4,
-        device="cpu",
-        num_threads=1,
-        compile="off",
-        eval_episodes=2,
-        run_dir=run_dir,
-        core=core_config(dim=8, heads=2, depth=1, seq_len=4, mem_len=2),
-        ppo=PPOConfig(rollout_len=8, num_minibatches=2, num_epochs=1),
-        **options,
-    )
-
-
-@pytest.fixture(autouse=True)
-def _without_interventions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, "evaluate_interventions", lambda *_: {})
-
-
-def refused(arguments: list[str], capsys: pytest.CaptureFixture[str], main: Any = train) -> str:
-    """Return the one line of a command that is refused."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["command", *arguments])
-        with pytest.raises(SystemExit) as stop:
-            main.main()
-    assert stop.value.code == 2
-    err = capsys.readouterr().err
-    assert err.count("\n") == 1
-    return err
+pytestmark = pytest.mark.usefixtures("without_interventions")
 
 
 @pytest.mark.parametrize(
@@ -141,96 +94,6 @@ def test_an_id_that_stands_alone_gets_a_hint(
     assert "another environment is named by --env MiniGrid-MemoryS13-v0" in err
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    run_dir = tmp_path_factory.mktemp("runs") / "läuf 2"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "evaluate_interventions", lambda *_: {})
-        train.train(make_config(run_dir))
-    return run_dir
-
-
-def test_evaluate_takes_a_checkpoint_and_names_the_runs_of_a_folder(
-    trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    newest = checkpoint.newest_checkpoint(trained)
-    arguments = [str(newest), "--json", "--episodes", "2", "--num-threads", "1"]
-    monkeypatch.setattr("sys.argv", ["evaluate", *arguments, "--backend", "gymnasium"])
-    evaluate.main()
-    assert json.loads(capsys.readouterr().out)["frames"] == 128
-    err = refused([str(trained.parent)], capsys, evaluate)
-    assert f"the runs there, the newest first: {trained}" in err
-    err = refused([str(trained.parent / "missing" / "x")], capsys, evaluate)
-    assert "it does not exist; the runs there, the newest first" in err
-    err = refused([str(newest / "model.safetensors")], capsys, evaluate)
-    assert "it is no folder" in err
-
-
-def test_a_run_directory_is_refused_before_anything_is_compiled(
-    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    compiled: list[Any] = []
-    monkeypatch.setattr(run_module, "accelerate", lambda *arguments: compiled.append(arguments))
-    (tmp_path / "file").touch()
-    with pytest.raises(ValueError, match="exists and is kept as it is"):
-        train.train(make_config(trained))
-    with pytest.raises(ValueError, match=r"cannot be made: .*; choose another"):
-        train.train(make_config(tmp_path / "file" / "run"))
-    assert not compiled
-
-
-def test_a_run_that_cannot_be_compiled_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: Any) -> None:
-        assert (tmp_path / "run" / "config.json").is_file()
-        raise ValueError("no compiler")
-
-    monkeypatch.setattr(run_module, "make_trainer", fail)
-    with pytest.raises(ValueError, match="no compiler"):
-        train.train(make_config(tmp_path / "run"))
-    assert not list(tmp_path.iterdir())
-
-
-def test_runs_of_one_second_get_names_of_their_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run_dir = tmp_path / "runs" / "x__20261128-111407"
-    made = [create_free_run(run_dir, TrainConfig()) for _ in range(3)]
-    assert [path.name.removeprefix(run_dir.name) for path in made] == ["", "-2", "-3"]
-    assert all(load_config(path) == TrainConfig() for path in made)
-    assert len(list(run_dir.parent.iterdir())) == 3
-
-    rename = Path.rename
-
-    def lose_the_race(path: Path, target: Path) -> Path:
-        if target.name.endswith("-4"):
-            target.mkdir()
-            (target / "config.json").touch()
-        return rename(path, target)
-
-    monkeypatch.setattr(Path, "rename", lose_the_race)
-    assert create_free_run(run_dir, TrainConfig()).name == f"{run_dir.name}-5"
-
-
-def test_a_run_says_what_made_it(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (session,) = json.loads((trained / "made_by.json").read_text())["sessions"]
-    assert session["torch"] == torch.__version__
-    assert session["device"] == "cpu"
-    assert session["num_threads"] == 1
-    assert session["processor"]
-    assert session["command"]
-    assert session["started"] <= session["ended"]
-    assert session["python"] == ".".join(map(str, sys.version_info[:3]))
-    if (ROOT / ".git").exists():
-        assert len(session["commit"]) == 40
-        assert session["is_clean"] in (True, False)
-    monkeypatch.setattr(made_by, "ROOT", trained)
-    made_by.begin_session(trained, torch.device("cpu"))
-    _, second = json.loads((trained / "made_by.json").read_text())["sessions"]
-    assert (second["commit"], second["is_clean"], second["ended"]) == (None, None, None)
-
-
 def test_ctrl_c_says_what_is_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -257,51 +120,6 @@ def test_ctrl_c_says_what_is_saved(
         patch.setattr(train, "_evaluate", interrupt)
         words = "is in the run's last checkpoint, of 128 frames. --resume '{}' goes on"
         assert said(make_config(run_dir)).endswith(words.format(run_dir))
-
-
-def test_a_run_without_any_checkpoint_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*_: Any) -> None:
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr(checkpoint, "save_tensors", fail)
-    with (
-        pytest.warns(RuntimeWarning, match="no checkpoint after"),
-        pytest.raises(train.RunFailed, match=r"no checkpoint of .* could be saved \(No space") as e,
-    ):
-        train.train(make_config(tmp_path / "run"))
-    assert "all of its 128 frames are lost" in str(e.value)
-
-
-def test_a_run_that_is_moved_while_it_trains_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run_dir = tmp_path / "run"
-    update = Run._update
-
-    def move_after_the_second(run: Run, *arguments: Any) -> None:
-        update(run, *arguments)
-        if run.frames == 64:
-            run_dir.rename(tmp_path / "moved")
-
-    monkeypatch.setattr(Run, "_update", move_after_the_second)
-    message = r"could be saved .*is gone: it was moved or deleted"
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        with pytest.raises(train.RunFailed, match=message):
-            train.train(make_config(run_dir))
-    assert any("is gone: it was moved or deleted while it" in str(w.message) for w in caught)
-    assert [path.name for path in tmp_path.iterdir()] == ["moved"]
-
-
-def test_files_take_the_umask(tmp_path: Path) -> None:
-    before = os.umask(0o027)
-    try:
-        save_tensors({"x": torch.zeros(3)}, tmp_path / "x.safetensors")
-    finally:
-        os.umask(before)
-    assert stat.S_IMODE((tmp_path / "x.safetensors").stat().st_mode) == 0o640
 
 
 def test_a_warning_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -359,69 +177,6 @@ for command in {commands}:
     assert said.stdout.count("usage: ") == len(commands)
 
 
-def points(run_dir: Path, tag: str) -> list[tuple[int, float]]:
-    """Return a curve as TensorBoard's own loader, without its data server, reads it."""
-    events = read_events(run_dir)
-    return [(event.step, float(make_ndarray(event.tensor_proto))) for event in events.Tensors(tag)]
-
-
-@pytest.mark.parametrize("clock_went_back", [False, True])
-def test_a_resumed_curve_shows_each_point_once(
-    clock_went_back: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is killed two updates after its checkpoint, and makes those anew."""
-    with monkeypatch.context() as patch:
-        update = Run._update
-
-        def killed(run: Run, *arguments: Any) -> None:
-            update(run, *arguments)
-            if run.frames == 96:
-                run.logger.flush()
-                raise RuntimeError("killed")
-
-        patch.setattr(Run, "_update", killed)
-        with pytest.raises(RuntimeError, match="killed"):
-            train.train(make_config(tmp_path / "run", checkpoint_every=32, total_frames=192))
-    for newer in checkpoint.list_checkpoints(tmp_path / "run")[1:]:
-        shutil.rmtree(newer)
-    first, *_ = points(tmp_path / "run", "losses/loss")
-    if clock_went_back:
-        (events,) = (tmp_path / "run").glob("events.*")
-        rest = events.name.split(".", 4)[4]
-        events.rename(events.with_name(f"events.out.tfevents.9999999999.{rest}"))
-    train.train(train.read_options(["--resume", str(tmp_path / "run")]))
-    again = points(tmp_path / "run", "losses/loss")
-    assert [step for step, _ in again] == [32, 64, 96, 128, 160, 192]
-    assert again[0] == first
-    sessions = json.loads((tmp_path / "run" / "made_by.json").read_text())["sessions"]
-    assert len(sessions) == 2
-
-
-def test_every_curve_has_a_description_and_every_run_the_same_columns(
-    trained: Path, tmp_path: Path
-) -> None:
-    other = tmp_path / "other"
-    RunLogger(other, make_config(other, env_kwargs={"x": 1}, stop_at_return=0.5)).close()
-    columns = []
-    for run_dir in (trained, other):
-        events = read_events(run_dir)
-        plugin = events.PluginTagToContent("hparams")
-        experiment = HParamsPluginData.FromString(plugin["_hparams_/experiment"]).experiment
-        columns.append([
-            [(info.name, info.type) for info in experiment.hparam_infos],
-            [info.name.tag for info in experiment.metric_infos],
-        ])  # fmt: skip
-        for tag in events.PluginTagToContent("scalars") if run_dir == trained else ():
-            assert events.SummaryMetadata(tag).summary_description == TAGS[tag]
-    assert columns[0] == columns[1]
-    assert ("core.dim", 3) in columns[0][0]  # a number
-    assert "eval/success_rate" in columns[0][1]
-    end = HParamsPluginData.FromString(
-        read_events(trained).PluginTagToContent("hparams")["_hparams_/session_end_info"]
-    )
-    assert end.session_end_info.status == 1  # a success
-
-
 @pytest.mark.parametrize(
     ("number", "text"),
     [(0, "0"), (512, "512"), (2048, "2k"), (999_400, "999k"), (999_600, "1M"), (1_310_720, "1.31M"),
@@ -461,63 +216,6 @@ def test_the_time_left_is_whole_in_80_columns(
     assert f"{count(frames)} of 250M frames" in lines[-1]
 
 
-def test_all_starts_are_played_once_for_each_step_of_the_segment(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """S7 has 4 levels x 4 starts; the mean is that of the episodes, by how often they begin so."""
-    env = envs.make("mtxl/MemoryS7to11Random-v0", 1)
-    agent = ActorCritic(
-        env.observation_space,
-        env.action_space,
-        core_config(dim=8, heads=2, depth=1, seq_len=3, mem_len=2),
-    )
-    seen: list[torch.Tensor] = []
-    places: list[int] = []
-
-    def play(_: Any, env: Any, config: EvaluateConfig, place: int) -> Episodes:
-        env.reset()
-        seen.append(env._buffers["state"].clone())
-        places.append(place)
-        success = (torch.arange(config.episodes) == 5).numpy().astype(float)
-        unknown = success * math.nan
-        return Episodes(success, success, success + 1, unknown, success > 1)
-
-    monkeypatch.setattr(evaluation, "play", play)
-    config = EvaluateConfig(all_starts=True)
-    result = evaluation.evaluate_agent(agent, "mtxl/MemoryS7to11Random-v0", config)
-    assert isinstance(env, TableEnv)
-    shares = env.start_shares
-    assert shares.sum() == pytest.approx(1)
-    assert len(set(shares.tolist())) > 1  # they are not drawn equally often
-    assert places == [0, 1, 2]
-    for states in seen:
-        assert sorted(states.tolist()) == sorted(env._table.starts.tolist())
-    assert result.success_rate == pytest.approx(float(shares[5]), rel=1e-6)
-    assert result.success_interval is None
-    assert result.return_interval is None
-    assert result.episodes == 3 * len(shares)
-
-
-def test_all_starts_are_exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A greedy agent gets the same figure whatever the seed."""
-    env = envs.make("MiniGrid-MemoryS7-v0", 1)
-    agent = ActorCritic(env.observation_space, env.action_space, core_config(kind="gru", dim=8))
-    results = [
-        evaluation.evaluate_agent(
-            agent,
-            "MiniGrid-MemoryS7-v0",
-            EvaluateConfig(all_starts=True, greedy=True, seed=seed, env_kwargs={"max_steps": 20}),
-        )
-        for seed in (1, 2)
-    ]
-    assert results[0] == results[1]
-    assert results[0].episodes == 16
-    with pytest.raises(ValueError, match="mtxl/Recall2-v0 has no known number of starts"):
-        evaluation.evaluate_agent(agent, "mtxl/Recall2-v0", EvaluateConfig(all_starts=True))
-    with pytest.raises(ValueError, match="episodes=3 has no effect with all_starts=True"):
-        EvaluateConfig(all_starts=True, episodes=3)
-
-
 def test_swapped_episodes_are_counted_in_words_and_one_has_no_interval() -> None:
     one = Episodes(*(np.array([x]) for x in (1.0, 0.5, 9.0, 3.0)), is_cut=np.array([False]))
     whole, few = Evaluation.of(Episodes.joined([one] * 20)), Evaluation.of(one)
@@ -550,46 +248,9 @@ def test_commands_work_beside_a_folder_of_the_same_name(tmp_path: Path, is_empty
     assert "'envs' is here the package of mtxl-rl itself: rename your folder" in said[1].stderr
 
 
-def test_tables_find_runs_by_links_once_and_pass_over_other_tools(
-    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = tmp_path / "runs"
-    folder.mkdir()
-    (folder / "far").symlink_to(trained)
-    (folder / "again").symlink_to(trained)
-    (folder / "up").symlink_to(folder)
-    create_run(folder / "near", make_config(None))
-    (folder / "other_tool").mkdir()
-    (folder / "other_tool" / "config.json").write_text('{"model_type": "bert"}')
-    runs = find_runs(folder)
-    assert len(runs) == 2
-    assert {run.path.resolve() for run in runs} == {trained, folder / "near"}
-    assert f"passed over {folder / 'other_tool'}: its config.json is not of a run" in (
-        capsys.readouterr().err
-    )
-
-
-def test_curves_are_by_frames_whatever_clocks_said(tmp_path: Path) -> None:
-    """Also those of before descriptions, in files without sessions."""
-    writer = SummaryWriter(str(tmp_path))
-    for wall_time, step, value in ((5, 64, 0.25), (6, 96, 0.5), (1, 96, 0.75), (0, 32, 0.125)):
-        writer.add_scalar("x", value, step, walltime=wall_time)
-    writer.close()
-    events = read_events(tmp_path)
-    expected = [(32, 0.125), (64, 0.25), (96, 0.75)]
-    assert [(point.step, point.value) for point in read_curve(events, "x")] == expected
-    assert read_curve(events, "y") == []
-
-
 def test_stopped_says_by_what() -> None:
     assert str(Stopped(signal.SIGTERM)) == "stopped by SIGTERM"
     assert str(Stopped(signal.SIGTERM, "all is saved")) == "stopped by SIGTERM; all is saved"
-
-
-def test_the_page_of_curves_has_every_tag() -> None:
-    page = (ROOT / "docs" / "curves.md").read_text().replace("\\|", "|")
-    rows = [line for line in page.splitlines() if line.startswith("| `")]
-    assert rows == [f"| `{tag}` | {text} |" for tag, text in TAGS.items()]
 
 
 @pytest.mark.parametrize(

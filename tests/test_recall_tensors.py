@@ -1,21 +1,19 @@
-"""Recall as tensors against its Gymnasium form: every step, and the draws of every episode."""
+"""Recall as tensors against its Gymnasium form, at every step; its seeds and states."""
 
 from __future__ import annotations
 
 from collections import Counter
 from functools import partial
-from itertools import product
 from typing import Any
 
 import gymnasium
 import numpy as np
 import pytest
 import torch
-from chi_squared import are_alike
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from programs import output_of
+from recall_forms import MIXED, NUM_ENVS, original, tensors
 from torch import Tensor
-from wrong_actions import refuses_wrong_actions
 
 import envs
 from envs.batched_env import EnvStep
@@ -25,7 +23,6 @@ from envs.registry import check_id
 from envs.wrapped.gymnasium_adapter import GymnasiumEnv
 from envs.wrapped.single_env import SeededEpisodes
 
-NUM_ENVS = 7
 IDS = [
     "mtxl/Recall0-v0",
     "mtxl/Recall6-v0",
@@ -39,24 +36,7 @@ IDS = [
     "mtxl/Recall2to5x3gap4shows4-v0",
     "mtxl/Recall1x63gap2shows2-v0",
 ]
-MIXED = "mtxl/Recall1to8x3gap2shows2-v0"
 KINDS = ["mtxl/Recall6-v0", "mtxl/Recall1to8x3gap2-v0", MIXED]
-
-
-class OtherRecallEnv(RecallEnv):
-    """Recall by rules of its own."""
-
-
-def tensors(env_id: str, num_envs: int = NUM_ENVS, **options: Any) -> RecallTensorEnv:
-    check_id(env_id)
-    return RecallTensorEnv(env_id, num_envs, **options)
-
-
-def original(env_id: str) -> RecallEnv:
-    check_id(env_id)
-    env = gymnasium.make(env_id, disable_env_checker=True).unwrapped
-    assert isinstance(env, RecallEnv)
-    return env
 
 
 def random_actions(num_steps: int, seed: int = 0, num_envs: int = NUM_ENVS) -> Tensor:
@@ -182,98 +162,6 @@ def test_autoreset_equals_sync_vector_env() -> None:
     assert num_episodes > 60
 
 
-# --- what is drawn
-
-
-def episodes(env_id: str, num_envs: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return cue times, cue symbols and delays of the second episode of many envs."""
-    env = tensors(env_id, num_envs, seed=1)
-    env.reset()
-    env.reset()
-    state = env.state_dict()
-    delays = state["questions_at"] - 1 - state["cue_times"][:, -1]
-    return state["cue_times"], state["cue_symbols"], delays
-
-
-def is_uniform(drawn: Tensor, outcomes: list[Any]) -> bool:
-    """Tell whether rows are drawn uniformly from all of some outcomes."""
-    counts = Counter(tuple(row) for row in drawn.tolist())
-    assert set(counts) == {tuple(outcome) for outcome in outcomes}
-    share = len(drawn) // len(outcomes)
-    return are_alike(counts, Counter({tuple(outcome): share for outcome in outcomes}))
-
-
-def test_delays_are_drawn_alike() -> None:
-    delays = episodes("mtxl/Recall10to160-v0", 20_000)[2]
-    assert is_uniform(delays.unsqueeze(1), [[10], [20], [40], [80], [160]])
-
-
-def test_gaps_are_drawn_alike_and_alone() -> None:
-    times = episodes("mtxl/Recall5x4gap2-v0", 20_000)[0]
-    assert (times[:, 0] == 0).all()
-    assert is_uniform(times.diff() - 1, list(product(range(3), repeat=3)))
-
-
-def test_values_are_drawn_alike_and_alone() -> None:
-    symbols = episodes("mtxl/Recall5x4-v0", 20_000)[1]
-    assert is_uniform(symbols, list(product(range(2), repeat=4)))
-
-
-def test_orders_and_values_of_rewriting_are_drawn_alike() -> None:
-    """Of two kinds, each shown twice: every order with every four values, 96 outcomes."""
-    symbols = episodes("mtxl/Recall5x2shows2-v0", 60_000)[1]
-    orders = [order for order in product(range(2), repeat=4) if sum(order) == 2]
-    outcomes = [
-        [2 * kind + value for kind, value in zip(order, values, strict=True)]
-        for order in orders
-        for values in product(range(2), repeat=4)
-    ]
-    assert is_uniform(symbols, outcomes)
-
-
-def test_episodes_are_distributed_as_the_gymnasium_forms() -> None:
-    """Delay, gaps, order and values together; the values of the gaps are few here."""
-    env_id = "mtxl/Recall1to2x2gap1shows2-v0"
-    times, symbols, delays = episodes(env_id, 30_000)
-    single = original(env_id)
-    expected: Counter[tuple[int, ...]] = Counter()
-    single.reset(seed=0)
-    for _ in range(30_000):
-        single.reset()
-        delay = single.questions_at - 1 - single.cue_times[-1]
-        # one of 16 gap patterns and delays, and the kinds in their order
-        expected[
-            delay, *np.diff(single.cue_times).tolist(), *(s // 2 for s in single.cue_symbols)
-        ] += 1
-    columns = torch.cat([delays.unsqueeze(1), times.diff(), symbols // 2], dim=1)
-    drawn = Counter(tuple(row) for row in columns.tolist())
-    assert len(drawn) == 2 * 2**3 * 6
-    assert are_alike(drawn, expected)
-
-
-def test_the_last_value_of_each_kind_counts() -> None:
-    env = tensors("mtxl/Recall5x3gap2shows4-v0", 500, seed=2)
-    env.reset()
-    state = env.state_dict()
-    for symbols, answers in zip(state["cue_symbols"].tolist(), state["answers"], strict=True):
-        last = {symbol // 2: symbol % 2 for symbol in symbols}
-        assert sum(value << kind for kind, value in last.items()) == answers
-
-
-def test_episodes_of_an_env_and_of_two_envs_have_nothing_in_common() -> None:
-    env = tensors("mtxl/Recall5x63-v0", 500, seed=3)
-    env.reset()
-    before = env.state_dict()["cue_symbols"].double()
-    env.reset()
-    after = env.state_dict()["cue_symbols"].double()
-    for pair in ((before, after), (before[1:], before[:-1])):
-        share = (pair[0] == pair[1]).double().mean()
-        assert abs(share - 0.5) < 4 * 0.5 / (499 * 63) ** 0.5
-
-
-# --- seeds and states
-
-
 def test_the_seed_decides_everything() -> None:
     def run(seed: int) -> Tensor:
         env = tensors(MIXED, seed=seed)
@@ -375,74 +263,6 @@ def test_a_step_has_no_graph_break(backend: str) -> None:
     """In a process of its own, without jaxtyping's checks, which are not part of the product."""
     program = GRAPH_PROGRAM.format(env_ids=KINDS, backend=backend)
     output_of(program)
-
-
-# --- errors
-
-
-def test_wrong_actions_are_named_and_change_nothing() -> None:
-    env = tensors(MIXED, 3)
-    refuses_wrong_actions(env, highest=1, named="answer 0, answer 1")
-
-
-def test_states_that_do_not_fit_are_named_and_change_nothing() -> None:
-    env = tensors(MIXED, 3)
-    with pytest.raises(ValueError, match="no episode has started; call reset"):
-        env.step(torch.zeros(3, dtype=torch.int64))
-    env.reset()
-    before = env.state_dict()
-    others = {
-        r"state\['.*'\] is \(2,.*num_envs": tensors(MIXED, 2),
-        "the state is of another environment, other options": tensors(MIXED, 3, level_seeds=[1]),
-        r"state\['cue_times'\] is \(3, 9\)": tensors("mtxl/Recall1to8x3gap2shows3-v0", 3),
-        "of another environment, other options or": tensors("mtxl/Recall1to9x3gap2shows2-v0", 3),
-    }
-    for message, other in others.items():
-        other.reset()
-        with pytest.raises(ValueError, match=message):
-            env.load_state_dict(other.state_dict())
-    assert all(torch.equal(value, before[name]) for name, value in env.state_dict().items())
-
-
-def test_load_names_what_does_not_fit() -> None:
-    env = tensors("mtxl/Recall2x2-v0", 1)
-    single = original("mtxl/Recall2x2-v0")
-    with pytest.raises(ValueError, match="an environment without an episode; reset"):
-        env.load([single])
-    single.reset(seed=0)
-    with pytest.raises(ValueError, match=r"load was given 2 environments; .*num_envs=1"):
-        env.load([single, single])
-    for _ in range(2 + 2 + 2):
-        single.step(0)
-    with pytest.raises(ValueError, match="an environment without an episode; reset"):
-        env.load([single])
-    other = original("mtxl/Recall2x3-v0")
-    other.reset(seed=0)
-    with pytest.raises(ValueError, match="with num_items=3, but this batch has num_items=2; pass"):
-        env.load([other])
-    with pytest.raises(ValueError, match="given a OtherRecallEnv, but this batch is of RecallEnv"):
-        env.load([OtherRecallEnv((2,), 2)])
-
-
-def test_it_draws_no_pictures_and_says_so() -> None:
-    with pytest.raises(
-        ValueError, match=r"'mtxl/Recall6-v0' does not draw pictures as 'rgb_array'"
-    ):
-        envs.make("mtxl/Recall6-v0", 1, render_mode="rgb_array")
-    with pytest.raises(ValueError, match="does not draw pictures as 'rgb_array'"):
-        gymnasium.make_vec("mtxl/Recall6-v0", num_envs=2, render_mode="rgb_array")
-    with pytest.raises(ValueError, match="Recall draws no pictures; use an environment that does"):
-        envs.make("mtxl/Recall6-v0", 1).render(0)
-
-
-# --- on a GPU
-
-
-@pytest.fixture
-def cuda() -> torch.device:
-    if not torch.cuda.is_available():
-        pytest.skip("needs a CUDA device")
-    return torch.device("cuda")
 
 
 @pytest.mark.gpu

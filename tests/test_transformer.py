@@ -1,9 +1,8 @@
-"""The contract of the backbone: two forms that are one function, and resets that shield."""
+"""The contract of the backbone: two forms that are one function, and what it remembers."""
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,23 +15,12 @@ from memory_configurations import (
     random_inputs,
     visible,
 )
+from step_by_step import NUM_STEPS, TOLERANCE, run_steps
 from torch import Tensor
 from torch.testing import assert_close
-from torch.utils import _pytree as pytree
 
 from mtxl_rl import Acting, MemoryState, MemoryTransformerXL
 from mtxl_rl.core.long_memory import GatedWrite
-
-NUM_STEPS = 17  # three whole segments and a part
-TOLERANCE: dict[str, Any] = {"atol": 1e-5, "rtol": 1e-5}
-
-
-def run_steps(
-    core: MemoryTransformerXL, x: Tensor, reset: Tensor, state: MemoryState | None = None
-) -> tuple[Tensor, MemoryState]:
-    acting = Acting(core, BATCH_SIZE if state is None else state)
-    steps = zip(x.unbind(1), reset.unbind(1), strict=True)
-    return torch.stack([acting.step(x_t, reset_t) for x_t, reset_t in steps], dim=1), acting.state
 
 
 def run_pieces(
@@ -96,66 +84,6 @@ def test_mixing_the_two_forms_equals_the_sequence(name: str) -> None:
     last, state = core(x[:, 12:], state, reset[:, 12:])
     assert_close(torch.cat([first, middle, last], dim=1), expected_y, **TOLERANCE)
     assert_close(visible(state), visible(expected_state), **TOLERANCE)
-
-
-@pytest.mark.parametrize("name", CONFIGURATIONS)
-def test_reset_shields_by_value_at_every_position(name: str) -> None:
-    """After a reset, outputs and memories are those of a fresh start."""
-    core = make_core(name)
-    x, reset = random_inputs(core, NUM_STEPS, reset_rate=0.1)
-    for position in range(NUM_STEPS):  # every place in a segment, and first, second, later ones
-        reset_here = reset.clone()
-        reset_here[0, position] = True
-        other = x.clone()
-        other[0, :position] = 100 * torch.randn(position, core.input_dim)
-        y, state = core(x, core.initial_state(BATCH_SIZE), reset_here)
-        other_y, other_state = core(other, core.initial_state(BATCH_SIZE), reset_here)
-        assert torch.equal(other_y[0, position:], y[0, position:])
-        for field, tensor in visible(state).items():
-            assert torch.equal(visible(other_state)[field], tensor), field
-
-
-@pytest.mark.parametrize("name", CONFIGURATIONS)
-def test_reset_shields_by_gradient_at_every_position(name: str) -> None:
-    core = make_core(name)
-    x, reset = random_inputs(core, NUM_STEPS, reset_rate=0.0)
-    x.requires_grad_()
-    for position in range(1, NUM_STEPS):
-        reset_here = reset.clone()
-        reset_here[:, position] = True
-        y, state = core(x, core.initial_state(BATCH_SIZE), reset_here)
-        loss = y[:, position:].square().sum()
-        if state.long_valid.all():
-            loss = loss + state.long.square().sum()
-        (grad,) = torch.autograd.grad(loss, x)
-        assert torch.equal(grad[:, :position], torch.zeros_like(grad[:, :position]))
-        assert (grad[:, position] != 0).any()
-
-
-@pytest.mark.parametrize("name", CONFIGURATIONS)
-def test_envs_of_any_age_do_not_touch_each_other(name: str) -> None:
-    """An env in a batch of mixed ages gives what it gives alone."""
-    core = make_core(name)
-    x, reset = random_inputs(core, NUM_STEPS, reset_rate=0.15)
-    y, state = core(x, core.initial_state(BATCH_SIZE), reset)
-    for env in range(BATCH_SIZE):
-        rows = [env]
-        alone_y, alone = core(x[rows], core.initial_state(1), reset[rows])
-        assert_close(alone_y, y[rows], **TOLERANCE)
-        assert_close(visible(alone), visible(state[rows]), **TOLERANCE)
-
-
-@pytest.mark.parametrize("name", CONFIGURATIONS)
-def test_episode_equals_itself_started_on_a_segment_boundary(name: str) -> None:
-    """What a mid-segment reset starts equals, until the segment ends, a fresh start."""
-    core = make_core(name)
-    x, reset = random_inputs(core, core.seq_len, reset_rate=0.0)
-    for position in range(core.seq_len):
-        reset_here = reset.clone()
-        reset_here[:, position] = True
-        y, _ = core(x, core.initial_state(BATCH_SIZE), reset_here)
-        fresh, _ = core(x[:, position:], core.initial_state(BATCH_SIZE), reset[:, position:])
-        assert_close(y[:, position:], fresh, **TOLERANCE)
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
@@ -241,22 +169,6 @@ def test_short_memory_holds_the_last_inputs_of_the_live_episode() -> None:
     assert_close(state.short[:, 0], core.input_proj(x)[:, -7:].detach())
 
 
-def test_neither_form_changes_the_state_it_starts_from() -> None:
-    core = make_core("mem_len above seq_len")
-    x, reset = random_inputs(core, 12, reset_rate=0.3)
-    _, state = run_steps(core, x[:, :3], reset[:, :3])
-    before = state.clone()
-    acting = Acting(core, state)
-    for t in range(3, 12):
-        acting.step(x[:, t], reset[:, t])
-    core(x[:, 3:], state, reset[:, 3:])
-    assert_close(state.to_dict(), before.to_dict(), atol=0, rtol=0)
-    taken = acting.state
-    kept = taken.clone()
-    acting.step(x[:, 0], reset[:, 0])
-    assert_close(taken.to_dict(), kept.to_dict(), atol=0, rtol=0)
-
-
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_a_peek_is_a_step_that_is_not_taken(name: str) -> None:
     core = make_core(name)
@@ -285,51 +197,6 @@ def test_a_state_and_resets_may_be_left_out() -> None:
     x, reset = random_inputs(core, 9, reset_rate=0.0)
     expected, _ = core(x, core.initial_state(BATCH_SIZE), reset)
     assert torch.equal(core(x)[0], expected)
-
-
-def test_state_is_a_pytree_of_its_tensors() -> None:
-    core = make_core("mem_len above seq_len")
-    x, reset = random_inputs(core, 8, reset_rate=0.0)
-    _, state = core(x, core.initial_state(BATCH_SIZE), reset)
-    tensors, _ = pytree.tree_flatten(state)
-    assert len(tensors) == 6
-    halved = pytree.tree_map(lambda t: t if t.dtype == torch.bool else t / 2, state)
-    assert isinstance(halved, MemoryState)
-    assert torch.equal(halved.long, state.long / 2)
-    assert halved.position == state.position
-    assert (state == state) is True
-    assert state != halved
-
-
-def test_a_states_dtype_is_that_of_its_numbers() -> None:
-    core = make_core("mem_len above seq_len").double()
-    x, reset = random_inputs(core, 8, reset_rate=0.1)
-    _, state = core(x.double(), core.initial_state(BATCH_SIZE), reset)
-    single = state.to(torch.float32)
-    assert single.long.dtype == torch.float32
-    assert single.short_valid.dtype == torch.bool
-    assert_close(
-        core.float()(x, single, reset)[0].double(),
-        core.double()(x.double(), state, reset)[0],
-        **TOLERANCE,
-    )
-
-
-def test_state_is_a_value() -> None:
-    core = make_core("mem_len above seq_len")
-    x, reset = random_inputs(core, 13, reset_rate=0.1)
-    _, state = core(x[:, :7], core.initial_state(BATCH_SIZE), reset[:, :7])
-    expected, _ = core(x[:, 7:], state, reset[:, 7:])
-    restored = MemoryState.from_dict(state.detach().to_dict()).to("cpu")
-    assert_close(core(x[:, 7:], restored, reset[:, 7:])[0], expected)
-    mask = torch.tensor([True, False, True, False])
-    for envs in (mask, torch.tensor([0, 2]), slice(0, 3, 2), [0, 2]):
-        y, _ = core(x[mask, 7:], state[envs], reset[mask, 7:])
-        assert_close(y, expected[mask], **TOLERANCE)
-    assert state.long.requires_grad
-    assert not state.detach().long.requires_grad
-    with pytest.raises(ValueError, match=r"pass what MemoryState\.to_dict returned"):
-        MemoryState.from_dict({"short": state.short})
 
 
 def _long_gradients(bptt_segments: int | None) -> list[bool]:
@@ -425,84 +292,6 @@ def test_write_statistics_measure_the_writes() -> None:
 def test_rejects_what_cannot_be_built(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         MemoryTransformerXL(**(BASE | options))
-
-
-@pytest.mark.parametrize("damage", [torch.nan, torch.inf, 1e20])
-@pytest.mark.parametrize("name", CONFIGURATIONS)
-def test_what_is_not_finite_stops_at_a_reset(name: str, damage: float) -> None:
-    core = make_core(name)
-    x, reset = random_inputs(core, 2 * NUM_STEPS, reset_rate=0.0)
-    first, restart = 4, 18  # the damaged steps of env 0, several segments long
-    reset[0, restart] = True
-    damaged = x.clone()
-    damaged[0, first : restart - 1, ::2] = damage
-    expected, expected_state = core(x, core.initial_state(BATCH_SIZE), reset)
-    y, state = core(damaged, core.initial_state(BATCH_SIZE), reset)
-    stepped, stepped_state = run_steps(core, damaged, reset)
-    is_untouched = torch.ones_like(reset)
-    is_untouched[0, first:restart] = False
-    for outputs in (y, stepped):
-        assert_close(outputs[is_untouched], expected[is_untouched], **TOLERANCE)
-    for after in (state, stepped_state):
-        assert_close(visible(after), visible(expected_state), **TOLERANCE)
-
-
-@pytest.mark.parametrize("damage", [torch.nan, torch.inf])
-def test_a_step_that_is_not_finite_is_not_remembered(damage: float) -> None:
-    core = make_core("mem_len above seq_len")
-    x, reset = random_inputs(core, 2 * NUM_STEPS, reset_rate=0.0)
-    x[0, 4] = damage
-    y, state = core(x, core.initial_state(BATCH_SIZE), reset)
-    is_finite = y.isfinite().all(dim=2)
-    assert not is_finite[0, 4]
-    is_finite[0, 4] = True
-    assert is_finite.all()
-    assert state.long.isfinite().all()
-
-
-def test_rejects_inputs_that_do_not_fit() -> None:
-    core = make_core("mem_len above seq_len")
-    x, reset = random_inputs(core, 5, reset_rate=0.0)
-    state = core.initial_state(BATCH_SIZE)
-    with pytest.raises(ValueError, match=r"pass x \(B, T, 11\)"):
-        core(x[..., :3], state, reset)
-    with pytest.raises(ValueError, match="the state holds 4 envs"):
-        core(x[:2], state, reset[:2])
-    with pytest.raises(ValueError, match="T >= 1"):
-        core(x[:, :0], state, reset[:, :0])
-    with pytest.raises(ValueError, match="bptt_segments=0"):
-        core(x, state, reset, bptt_segments=0)
-    with pytest.raises(ValueError, match=r"pass \(4, 11\) and \(4,\)"):
-        Acting(core, state).step(x[:, 0, :3], reset[:, 0])
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"lmem_len": 4}, "the state's lmem_len is 4, the core's 3"),
-        ({"mem_len": 6}, "the state's mem_len is 6, the core's 7"),
-        ({"seq_len": 6}, "the state's seq_len is 6, the core's 5"),
-        ({"depth": 2}, "the state's depth is 2, the core's 3"),
-        ({"dim": 14}, "the state's dim is 14, the core's 12"),
-        ({"memory_layers": [1]}, "the state's number of memory layers is 1, the core's 3"),
-    ],
-)
-def test_the_state_of_another_core_is_refused_by_name(change: dict, message: str) -> None:
-    core = make_core("mem_len above seq_len")
-    state = MemoryTransformerXL(**(BASE | change)).initial_state(BATCH_SIZE)
-    x, reset = random_inputs(core, 5, reset_rate=0.0)
-    for use in (lambda: core(x, state, reset), lambda: Acting(core, state)):
-        with pytest.raises(ValueError, match=message):
-            use()
-
-
-def test_a_state_that_no_call_returned_is_refused() -> None:
-    core = make_core("mem_len above seq_len")
-    state = core.initial_state(BATCH_SIZE)
-    with pytest.raises(ValueError, match=r"dtype is torch\.float64, the core's torch\.float32"):
-        Acting(core, state.to(torch.float64))
-    with pytest.raises(ValueError, match="position is 5; it must be from 0 to 4"):
-        Acting(core, replace(state, position=5))
 
 
 def test_every_option_changes_the_function() -> None:

@@ -1,0 +1,120 @@
+"""The state of the backbone is a value of tensors, refused by a core that it does not fit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from memory_configurations import BASE, BATCH_SIZE, make_core, random_inputs
+from step_by_step import TOLERANCE, run_steps
+from torch.testing import assert_close
+from torch.utils import _pytree as pytree
+
+from mtxl_rl import Acting, MemoryState, MemoryTransformerXL
+
+
+def test_neither_form_changes_the_state_it_starts_from() -> None:
+    core = make_core("mem_len above seq_len")
+    x, reset = random_inputs(core, 12, reset_rate=0.3)
+    _, state = run_steps(core, x[:, :3], reset[:, :3])
+    before = state.clone()
+    acting = Acting(core, state)
+    for t in range(3, 12):
+        acting.step(x[:, t], reset[:, t])
+    core(x[:, 3:], state, reset[:, 3:])
+    assert_close(state.to_dict(), before.to_dict(), atol=0, rtol=0)
+    taken = acting.state
+    kept = taken.clone()
+    acting.step(x[:, 0], reset[:, 0])
+    assert_close(taken.to_dict(), kept.to_dict(), atol=0, rtol=0)
+
+
+def test_state_is_a_pytree_of_its_tensors() -> None:
+    core = make_core("mem_len above seq_len")
+    x, reset = random_inputs(core, 8, reset_rate=0.0)
+    _, state = core(x, core.initial_state(BATCH_SIZE), reset)
+    tensors, _ = pytree.tree_flatten(state)
+    assert len(tensors) == 6
+    halved = pytree.tree_map(lambda t: t if t.dtype == torch.bool else t / 2, state)
+    assert isinstance(halved, MemoryState)
+    assert torch.equal(halved.long, state.long / 2)
+    assert halved.position == state.position
+    assert (state == state) is True
+    assert state != halved
+
+
+def test_a_states_dtype_is_that_of_its_numbers() -> None:
+    core = make_core("mem_len above seq_len").double()
+    x, reset = random_inputs(core, 8, reset_rate=0.1)
+    _, state = core(x.double(), core.initial_state(BATCH_SIZE), reset)
+    single = state.to(torch.float32)
+    assert single.long.dtype == torch.float32
+    assert single.short_valid.dtype == torch.bool
+    assert_close(
+        core.float()(x, single, reset)[0].double(),
+        core.double()(x.double(), state, reset)[0],
+        **TOLERANCE,
+    )
+
+
+def test_state_is_a_value() -> None:
+    core = make_core("mem_len above seq_len")
+    x, reset = random_inputs(core, 13, reset_rate=0.1)
+    _, state = core(x[:, :7], core.initial_state(BATCH_SIZE), reset[:, :7])
+    expected, _ = core(x[:, 7:], state, reset[:, 7:])
+    restored = MemoryState.from_dict(state.detach().to_dict()).to("cpu")
+    assert_close(core(x[:, 7:], restored, reset[:, 7:])[0], expected)
+    mask = torch.tensor([True, False, True, False])
+    for envs in (mask, torch.tensor([0, 2]), slice(0, 3, 2), [0, 2]):
+        y, _ = core(x[mask, 7:], state[envs], reset[mask, 7:])
+        assert_close(y, expected[mask], **TOLERANCE)
+    assert state.long.requires_grad
+    assert not state.detach().long.requires_grad
+    with pytest.raises(ValueError, match=r"pass what MemoryState\.to_dict returned"):
+        MemoryState.from_dict({"short": state.short})
+
+
+def test_rejects_inputs_that_do_not_fit() -> None:
+    core = make_core("mem_len above seq_len")
+    x, reset = random_inputs(core, 5, reset_rate=0.0)
+    state = core.initial_state(BATCH_SIZE)
+    with pytest.raises(ValueError, match=r"pass x \(B, T, 11\)"):
+        core(x[..., :3], state, reset)
+    with pytest.raises(ValueError, match="the state holds 4 envs"):
+        core(x[:2], state, reset[:2])
+    with pytest.raises(ValueError, match="T >= 1"):
+        core(x[:, :0], state, reset[:, :0])
+    with pytest.raises(ValueError, match="bptt_segments=0"):
+        core(x, state, reset, bptt_segments=0)
+    with pytest.raises(ValueError, match=r"pass \(4, 11\) and \(4,\)"):
+        Acting(core, state).step(x[:, 0, :3], reset[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"lmem_len": 4}, "the state's lmem_len is 4, the core's 3"),
+        ({"mem_len": 6}, "the state's mem_len is 6, the core's 7"),
+        ({"seq_len": 6}, "the state's seq_len is 6, the core's 5"),
+        ({"depth": 2}, "the state's depth is 2, the core's 3"),
+        ({"dim": 14}, "the state's dim is 14, the core's 12"),
+        ({"memory_layers": [1]}, "the state's number of memory layers is 1, the core's 3"),
+    ],
+)
+def test_the_state_of_another_core_is_refused_by_name(change: dict, message: str) -> None:
+    core = make_core("mem_len above seq_len")
+    state = MemoryTransformerXL(**(BASE | change)).initial_state(BATCH_SIZE)
+    x, reset = random_inputs(core, 5, reset_rate=0.0)
+    for use in (lambda: core(x, state, reset), lambda: Acting(core, state)):
+        with pytest.raises(ValueError, match=message):
+            use()
+
+
+def test_a_state_that_no_call_returned_is_refused() -> None:
+    core = make_core("mem_len above seq_len")
+    state = core.initial_state(BATCH_SIZE)
+    with pytest.raises(ValueError, match=r"dtype is torch\.float64, the core's torch\.float32"):
+        Acting(core, state.to(torch.float64))
+    with pytest.raises(ValueError, match="position is 5; it must be from 0 to 4"):
+        Acting(core, replace(state, position=5))
