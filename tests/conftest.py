@@ -14,8 +14,16 @@ if TYPE_CHECKING:
 
     from envs import BatchedEnv
 
-# On a machine with a busy neighbour, two threads are many times slower than one.
 torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Two threads are many times slower than one beside a busy neighbour, as other tests are."""
+    yield
+    used = torch.get_num_threads()
+    torch.set_num_threads(1)
+    assert used == 1, f"the test ran with {used} threads; give num_threads=1 to what it calls"
 
 
 @pytest.fixture

@@ -15,14 +15,16 @@ from mtxl_rl.evaluate import evaluate
 from mtxl_rl.run import MAY_CHANGE, Run
 from mtxl_rl.runs.run_directory import create_run, load_config
 
+pytestmark = pytest.mark.usefixtures("without_interventions")
+
 
 def test_other_options_are_taken_when_one_insists(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_dir = tmp_path / "run"
-    train.train(make_config(run_dir, env="MiniGrid-MemoryS7-v0"))
+    train.train(make_config(run_dir, env="mtxl/Recall6-v0"))
     options = ["--resume", str(run_dir), "--total-frames", str(12 * FRAMES)]
-    changed = [*options, "--ppo.learning-rate", "0.5", "--env", "MiniGrid-MemoryS9-v0"]
+    changed = [*options, "--ppo.learning-rate", "0.5", "--env", "mtxl/Recall9-v0"]
     with pytest.raises(
         ValueError, match=r"ppo.learning_rate is 0.001 in the run and 0.5 here.*--a"
     ):
@@ -30,9 +32,9 @@ def test_other_options_are_taken_when_one_insists(
     train.train(train.read_options([*changed, "--allow-changes"]))
     out = capsys.readouterr().out
     assert "from 512 frames; all environments start fresh episodes" in out
-    assert "env is MiniGrid-MemoryS7-v0 in the run and MiniGrid-MemoryS9-v0 here" in out
+    assert "env is mtxl/Recall6-v0 in the run and mtxl/Recall9-v0 here" in out
     config = load_config(run_dir)
-    assert (config.env, config.ppo.learning_rate) == ("MiniGrid-MemoryS9-v0", 0.5)
+    assert (config.env, config.ppo.learning_rate) == ("mtxl/Recall9-v0", 0.5)
     assert (config.resume, config.allow_changes, config.run_dir) == (None, False, run_dir)
     assert frames_saved(run_dir)[-1] == 12
 
@@ -41,9 +43,9 @@ def test_changes_hold_when_the_run_is_killed_before_its_next_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_dir = tmp_path / "run"
-    train.train(make_config(run_dir, env="MiniGrid-MemoryS7-v0"))
+    train.train(make_config(run_dir, env="mtxl/Recall6-v0"))
     resume = ["--resume", str(run_dir)]
-    changed = ["--env", "MiniGrid-MemoryS9-v0", "--num-envs", "8", "--total-frames", "1024"]
+    changed = ["--env", "mtxl/Recall9-v0", "--num-envs", "8", "--total-frames", "1024"]
     with monkeypatch.context() as patch:
         patch.setattr(Run, "learn", lambda _: 1 / 0)  # killed at once
         with pytest.raises(ZeroDivisionError):
@@ -51,7 +53,7 @@ def test_changes_hold_when_the_run_is_killed_before_its_next_checkpoint(
     train.train(train.read_options(resume))
     evaluation = json.loads((run_dir / "evaluation.json").read_text())
     assert evaluation["frames"] == 1024
-    assert load_config(run_dir).env == "MiniGrid-MemoryS9-v0"
+    assert load_config(run_dir).env == "mtxl/Recall9-v0"
 
 
 def test_changes_of_a_run_without_a_checkpoint_hold(tmp_path: Path) -> None:
@@ -66,7 +68,7 @@ def test_changes_of_a_run_without_a_checkpoint_hold(tmp_path: Path) -> None:
 def test_every_option_that_may_change_is_taken(tmp_path: Path) -> None:
     """Also on tensors, whose episodes go on."""
     run_dir = tmp_path / "run"
-    train.train(make_config(run_dir, env="MiniGrid-MemoryS7-v0"))
+    train.train(make_config(run_dir, env="mtxl/Recall6-v0"))
     options = ["--total-frames", "640", "--stop-at-success", "1.0", "--compile", "auto",
                "--num-threads", "2", "--checkpoint-every", "64", "--keep", "3", "--eval-episodes",
                "1", "--env-timeout", "5", "--device", "auto"]  # fmt: skip

@@ -219,7 +219,7 @@ def test_evaluate_films(trained: Path, command: Command, tmp_path: Path, suffix:
 
 def test_train_says_what_it_did_and_what_to_do_next(tmp_path: Path, command: Command) -> None:
     run_dir = tmp_path / "run"
-    options = ("--env", "MiniGrid-MemoryS7-v0", "--run-dir", run_dir)
+    options = ("--env", "mtxl/Recall6-v0", "--run-dir", run_dir)
     code, out, err = command(train.main, *TINY, *options)
     assert code == 0, err
     for word in (
@@ -233,6 +233,7 @@ def test_train_says_what_it_did_and_what_to_do_next(tmp_path: Path, command: Com
         assert word in out
 
 
+@pytest.mark.usefixtures("without_interventions")
 @pytest.mark.parametrize(
     ("env_id", "kind"),
     [
@@ -260,11 +261,12 @@ def test_trains_other_environments_with_every_core(
     assert (words in out) == (env_id == "Pendulum-v1")
 
 
+@pytest.mark.usefixtures("without_interventions")
 def test_stops_at_the_success_rate_that_is_asked_for(
     tmp_path: Path, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mtxl_rl.run.EpisodeWindow", lambda: EpisodeWindow(size=5))
-    options = ["--env", "MiniGrid-MemoryS7-v0", "--run-dir", tmp_path / "run"]
+    options = ["--env", "mtxl/Recall6-v0", "--run-dir", tmp_path / "run"]
     options += ["--total-frames", 10**9, "--stop-at-success", 0.01]
     code, out, _ = command(train.main, *TINY, *options)
     assert code == 0

@@ -20,6 +20,8 @@ from mtxl_rl.evaluate import evaluate
 from mtxl_rl.runs import checkpoint
 from mtxl_rl.runs.run_directory import load_config
 
+pytestmark = pytest.mark.usefixtures("without_interventions")
+
 
 def test_damaged_checkpoints_are_set_aside_by_a_run_that_goes_on(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
@@ -153,7 +155,7 @@ def test_another_dtype_names_the_tensor(tmp_path: Path) -> None:
 
 def test_training_state_that_lacks_a_tensor_names_it(tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
-    train.train(make_config(run_dir, env="MiniGrid-MemoryS7-v0"))
+    train.train(make_config(run_dir, env="mtxl/Recall6-v0"))
     newest = checkpoint.newest_checkpoint(run_dir)
     whole = load_file(newest / checkpoint.TRAINING)
     resume = ["--resume", str(run_dir), "--total-frames", "100000"]

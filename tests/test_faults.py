@@ -28,6 +28,8 @@ from mtxl_rl.runs import checkpoint
 from mtxl_rl.runs.gradient_watch import MAX_IN_A_ROW, GradientWatch
 from mtxl_rl.signals import Stopped
 
+pytestmark = pytest.mark.usefixtures("without_interventions")
+
 
 class NanEnv(FaultyEnv):
     """Gives a reward that is not finite from a step on."""

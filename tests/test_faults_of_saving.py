@@ -14,10 +14,13 @@ from typing import Any
 import pytest
 import torch
 from eight_updates import FRAMES, NUM_UPDATES, ROOT, at_update, frames_saved, make_config
+from programs import started
 
 from mtxl_rl import command, train
 from mtxl_rl.runs import checkpoint
 from mtxl_rl.runs.run_directory import check_place, create_run, lock_run
+
+pytestmark = pytest.mark.usefixtures("without_interventions")
 
 
 def test_a_checkpoint_that_cannot_be_saved_is_tried_again(
@@ -70,27 +73,10 @@ def test_a_last_checkpoint_that_cannot_be_saved_is_an_error(
 @pytest.mark.slow
 def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
     """A limit on the size of files stands for it; it ends while the run goes on."""
-    program = (
-        "import resource, sys; sys.path.insert(0, sys.argv[1])\n"
-        "from pathlib import Path\n"
-        "from agents.acceleration import Trainer\n"
-        "from eight_updates import make_config\n"
-        "from mtxl_rl import train\n"
-        "def limit(size): resource.setrlimit(resource.RLIMIT_FSIZE, (size, -1))\n"
-        "def act(trainer):\n"
-        "    n = len(done); done.append(1)\n"
-        "    if n in (3, 5): limit({3: 4000, 5: -1}[n])\n"
-        "done = []\n"
-        "collect = Trainer.collect\n"
-        "Trainer.collect = lambda trainer: (act(trainer), collect(trainer))[1]\n"
-        "train.train(make_config(Path(sys.argv[2]), keep=9))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(Path(__file__).parent), str(tmp_path / "run")],
-        cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count("no checkpoint after") == 1
+    process = started("full_disk", tmp_path / "run", stderr=subprocess.PIPE)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert err.count("no checkpoint after") == 1
     assert frames_saved(tmp_path / "run") == [2, 6, 8]
     assert checkpoint.newest_checkpoint(tmp_path / "run").name.endswith(f"{8 * FRAMES}")
 
@@ -183,14 +169,7 @@ def test_a_run_is_written_by_one_process_at_a_time(
 
 
 def test_a_run_that_is_killed_is_free(tmp_path: Path) -> None:
-    program = (
-        "import sys, time; from pathlib import Path\n"
-        "from mtxl_rl.runs.run_directory import lock_run\n"
-        "lock = lock_run(Path(sys.argv[1])); print('locked', flush=True); time.sleep(100)"
-    )
-    holder = subprocess.Popen(
-        [sys.executable, "-c", program, str(tmp_path)], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
+    holder = started("run_lock", tmp_path)
     assert holder.stdout is not None
     assert holder.stdout.readline() == "locked\n"
     with pytest.raises(ValueError, match="is in use"):

@@ -20,6 +20,7 @@ import torch
 import tyro
 from four_updates import ROOT, make_config, refused
 from gymnasium.spaces import Discrete
+from programs import started
 from rich.console import Console
 
 from agents.cores.core import core_config
@@ -159,22 +160,11 @@ def test_help_starts_without_what_it_does_not_need() -> None:
     )  # fmt: skip
     commands = [f"mtxl_rl.{name}" for name in ("train", "evaluate", "inspect", "export")]
     commands += [f"experiments.{name}" for name in ("ablation", "plots", "lengths", "benchmark")]
-    program = f"""
-import runpy, sys
-for command in {commands}:
-    sys.argv = [command, "--help"]
-    try:
-        runpy.run_module(command, run_name="__main__", alter_sys=True)
-    except SystemExit as stop:
-        assert stop.code == 0
-    print(command, [name for name in {slow} if name in sys.modules], file=sys.stderr)
-"""
-    said = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program], cwd=ROOT, capture_output=True, text=True,
-        check=True,
-    )  # fmt: skip
-    assert said.stderr.splitlines() == [f"{command} []" for command in commands]
-    assert said.stdout.count("usage: ") == len(commands)
+    process = started("helps", ",".join(commands), ",".join(slow), stderr=subprocess.PIPE)
+    out, err = process.communicate()
+    assert err.splitlines() == [f"{command} []" for command in commands]
+    assert process.returncode == 0
+    assert out.count("usage: ") == len(commands)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from experiments.lengths import lengths
 from mtxl_rl.config import TrainConfig
 from mtxl_rl.train import train
 
-ENVS = ("mtxl/TMaze7-v0", "mtxl/TMaze14-v0")
+ENVS = ("mtxl/Recall6-v0", "mtxl/Recall12-v0")
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ):
         train(
             TrainConfig(
-                env="mtxl/TMaze7to14-v0",
+                env="mtxl/Recall6to12-v0",
                 total_frames=128,
                 num_envs=8,
                 eval_episodes=10,
@@ -43,22 +43,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_plays_every_length_and_nothing_twice(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lengths(folder, ENVS, memory=("kept", "swapped-long"), episodes=20, by=("core.kind",))
+    options = {"by": ("core.kind",), "num_threads": 1}
+    lengths(folder, ENVS, ("kept", "swapped-long"), episodes=20, **options)
     first = capsys.readouterr().out
     rates = json.loads((folder / "mtxl" / "lengths.json").read_text())["success_rates"]
     assert set(rates) == {f"{env} {memory}" for env in ENVS for memory in ("kept", "swapped-long")}
     assert all(0 <= rate <= 1 for rate in rates.values())
     gru = json.loads((folder / "gru" / "lengths.json").read_text())["success_rates"]
-    assert gru["mtxl/TMaze7-v0 swapped-long"] is None
+    assert gru["mtxl/Recall6-v0 swapped-long"] is None
     table = (folder / "lengths.md").read_text()
     assert table.count("\n") == 2 + 6
-    assert "| Memory Transformer-XL, memory swapped-long | mtxl/TMaze14-v0 | 1 | " in table
+    assert "| Memory Transformer-XL, memory swapped-long | mtxl/Recall12-v0 | 1 | " in table
     assert table in first
     assert iio.imread(folder / "lengths.png").std() > 0
 
-    lengths(folder, ENVS[:1], episodes=20, by=("core.kind",))
+    lengths(folder, ENVS[:1], episodes=20, **options)
     assert "memory kept:" not in capsys.readouterr().out  # played before
-    lengths(folder, ENVS[:1], episodes=10, by=("core.kind",))
+    lengths(folder, ENVS[:1], episodes=10, **options)
     assert capsys.readouterr().out.count("memory kept:") == 2  # not with as many episodes
 
 

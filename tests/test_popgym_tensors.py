@@ -17,7 +17,6 @@ import torch
 from chi_squared import are_alike
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from popgym_tasks import NUM_ENVS, id_of, tensors
-from programs import output_of
 from torch import Tensor
 from wrong_actions import refuses_wrong_actions
 
@@ -31,12 +30,6 @@ from envs.wrapped.single_env import SeededEpisodes
 
 IDS = list(registrations())
 EASY = [env_id for env_id in IDS if "Easy" in env_id]
-COMPILED = [
-    env_id
-    for env_id in EASY
-    if not any(n in env_id for n in ("First", "Higher", "-Position", "Velocity"))
-]
-"""One of each kind of rules."""
 
 
 def random_actions(env: Any, num_steps: int, seed: int = 0) -> list[Tensor]:
@@ -215,40 +208,6 @@ def test_decks_are_uniform_however_they_are_sorted() -> None:
     assert torch.equal(decks, bits.argsort(dim=1, stable=True))
     drawn = Counter(map(tuple, decks.tolist()))
     assert are_alike(drawn, Counter(dict.fromkeys(permutations(range(4)), 1000)))
-
-
-GRAPH_PROGRAM = """
-import numpy as np
-import torch
-import envs
-
-for env_id in {env_ids!r}:
-    env = envs.make(env_id, 7, seed=1)
-    env._on_host = False
-    env.reset()
-    torch._dynamo.reset()
-    compiled = torch.compile(env.device_step, backend={backend!r}, fullgraph=True, dynamic=False)
-    state = env.state_dict()
-    actions = [
-        torch.as_tensor(np.stack([env.action_space.sample() for _ in range(7)])) for _ in range(30)
-    ]
-    expected = [env.device_step(action) for action in actions]
-    env.load_state_dict(state)
-    for action, plain in zip(actions, expected, strict=True):
-        step = compiled(action)
-        for name in ("reward", "terminated", "truncated", "success"):
-            torch.testing.assert_close(getattr(step, name), getattr(plain, name))
-        for name, value in step.observation.items():
-            torch.testing.assert_close(value, plain.observation[name])
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("backend", ["eager", "inductor"])
-def test_a_step_has_no_graph_break(backend: str) -> None:
-    """In a process of its own, without jaxtyping's checks, which are not part of the product."""
-    program = GRAPH_PROGRAM.format(env_ids=COMPILED, backend=backend)
-    output_of(program)
 
 
 # --- errors

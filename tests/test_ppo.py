@@ -25,6 +25,7 @@ from agents.ppo import (
     take_envs,
 )
 from agents.rollout import Rollout, collect, start
+from mtxl_rl.core.long_memory import GatedWrite
 
 NUM_ENVS, NUM_STEPS = 6, 7
 
@@ -144,6 +145,25 @@ def test_target_kl_ends_the_epochs() -> None:
 
     assert num_steps(None) == 10
     assert num_steps(1e-9) == 2
+
+
+@pytest.mark.parametrize(("error", "share"), [(0.0, 1.0), (0.5, 0.75), (3.0, 0.0), (math.nan, 0.0)])
+def test_writes_are_charged_as_far_as_values_explain_returns(error: float, share: float) -> None:
+    """Before a task is learned nobody knows what it does not need."""
+    ppo, rollout = make()
+    returns = torch.randn(NUM_STEPS, NUM_ENVS)
+    returns = (returns - returns.mean()) / returns.std(correction=0)
+    value = (1 - error) * returns
+    # episodes of a step each: a return is a reward
+    rollout = rollout._replace(
+        reward=returns, value=value, terminated=torch.ones_like(rollout.terminated)
+    )
+    scalars = ppo.update(rollout, progress=0.0)
+    (write,) = (module for module in ppo.agent.modules() if isinstance(module, GatedWrite))
+    assert write.charged == pytest.approx(share, abs=1e-4)
+    assert scalars["losses/explained_variance"] == pytest.approx(
+        1 - error**2, abs=1e-3, nan_ok=True
+    )
 
 
 def test_every_env_is_in_one_minibatch_of_an_epoch() -> None:

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from programs import output_of
 from recall_forms import MIXED, NUM_ENVS, original, tensors
 from torch import Tensor
 
@@ -232,37 +231,6 @@ def test_a_delay_of_ten_thousand_steps() -> None:
     assert [int(observation["observation"]) for observation in seen] == [2, 2, 2, 3]
     assert env.step(torch.tensor([single.answers[0]])).reward == 0.5
     assert env.step(torch.tensor([single.answers[1]])).success
-
-
-GRAPH_PROGRAM = """
-import torch
-from envs.memory_tasks.recall_tensors import RecallTensorEnv
-from envs.registry import check_id
-
-for env_id in {env_ids!r}:
-    check_id(env_id)
-    env = RecallTensorEnv(env_id, 7, seed=1)
-    env._on_host = False
-    env.reset()
-    torch._dynamo.reset()
-    compiled = torch.compile(env.device_step, backend={backend!r}, fullgraph=True, dynamic=False)
-    state = env.state_dict()
-    actions = torch.randint(2, (30, 7), generator=torch.Generator().manual_seed(0))
-    expected = [env.device_step(action) for action in actions]
-    env.load_state_dict(state)
-    for action, plain in zip(actions, expected, strict=True):
-        step = compiled(action)
-        for name in ("reward", "terminated", "truncated", "success", "cue"):
-            assert torch.equal(getattr(step, name), getattr(plain, name)), name
-        assert torch.equal(step.observation["observation"], plain.observation["observation"])
-"""
-
-
-@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
-def test_a_step_has_no_graph_break(backend: str) -> None:
-    """In a process of its own, without jaxtyping's checks, which are not part of the product."""
-    program = GRAPH_PROGRAM.format(env_ids=KINDS, backend=backend)
-    output_of(program)
 
 
 @pytest.mark.gpu

@@ -11,11 +11,9 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
-from programs import output_of
 from stock_pair import stock
 from tensor_grids import (
     DOOR_KEY,
-    DYNAMIC,
     FETCH,
     KINDS,
     MEMORY,
@@ -88,40 +86,6 @@ def test_resets_without_looking_equal_on_host(kind: type, env_id: str) -> None:
                 assert torch.equal(finals[0][name][rows], finals[1][name][rows])
     assert num_truncated > 10
     assert (pair[0]._buffers["max_steps"] > 9).any()
-
-
-GRAPH_PROGRAM = """
-import torch
-from envs.grids.grid_env import GridEnv
-from envs.grids.table_env import TableEnv
-
-for kind, env_id in ((TableEnv, {memory!r}), (GridEnv, {fetch!r}), (GridEnv, {dynamic!r})):
-    env = kind(env_id, 7, seed=1)
-    env._on_host = False
-    env.reset()
-    torch._dynamo.reset()
-    compiled = torch.compile(env.device_step, backend={backend!r}, fullgraph=True, dynamic=False)
-    state = env.state_dict()
-    actions = torch.randint(3, (30, 7), generator=torch.Generator().manual_seed(0))
-    expected = [env.device_step(action) for action in actions]
-    env.load_state_dict(state)
-    for action, plain in zip(actions, expected, strict=True):
-        step = compiled(action)
-        for name in ("reward", "terminated", "truncated", "success"):
-            assert torch.equal(getattr(step, name), getattr(plain, name)), name
-        for name, value in step.observation.items():
-            assert torch.equal(value, plain.observation[name]), name
-"""
-
-
-@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
-def test_a_step_has_no_graph_break(backend: str) -> None:
-    """Nothing in it depends on data on the host: what a CUDA graph needs too.
-
-    In a process of its own, without jaxtyping's checks, which are not part of the product.
-    """
-    program = GRAPH_PROGRAM.format(memory=MEMORY, fetch=FETCH, dynamic=DYNAMIC, backend=backend)
-    output_of(program)
 
 
 @pytest.mark.parametrize("env_id", [MEMORY, DOOR_KEY, FETCH, "MiniGrid-RedBlueDoors-6x6-v0"])

@@ -1,6 +1,7 @@
 """Both forms of the core, compiled, are what they are eager, and one graph each."""
 
 import sys
+from typing import Any
 
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
@@ -11,7 +12,7 @@ from mtxl_rl import Acting, MemoryTransformerXL
 NUM_STEPS = 5  # two segments with their writes, and a step more
 
 
-def main(backend: str, write: str) -> None:
+def main(backend: str, write: Any) -> None:
     torch.manual_seed(0)
     core = MemoryTransformerXL(
         dim=8, depth=1, seq_len=2, mem_len=3, lmem_len=2, heads=2, mem_write=write
