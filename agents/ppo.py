@@ -224,6 +224,8 @@ class PPO:
         ent_coef = _linear(config.ent_coef, config.ent_coef_end, progress)
         self._set_learning_rate(learning_rate)
         self.ent_coef.fill_(ent_coef)
+        explained = self._explained_variance(rollout, advantage)
+        self.agent.core.charge_(explained.nan_to_num(0.0).clamp(0, 1))
         history: list[Tensor] = []
         for _ in range(config.num_epochs):
             history += [
@@ -232,7 +234,7 @@ class PPO:
             ]
             if config.target_kl is not None and history[-1][KL] > config.target_kl:
                 break
-        scalars = self._summary(rollout, advantage, torch.stack(history))
+        scalars = self._summary(rollout, explained, torch.stack(history))
         if not scalars[SKIPPED_TAG]:
             self.agent.observe_(rollout.inputs.observation, rollout.reward)
             self._check_ratio(scalars, float(tolerance))
@@ -320,7 +322,7 @@ class PPO:
         return ranks.size() == 1 or (is_dealt and num_envs % self.config.num_minibatches == 0)
 
     def _summary(
-        self, rollout: Rollout, advantage: Tensor, history: Float[Tensor, "steps statistics"]
+        self, rollout: Rollout, explained: Tensor, history: Float[Tensor, "steps statistics"]
     ) -> dict[str, float]:
         """Return scalars by tag, with one synchronisation."""
         scalars = {}
@@ -331,15 +333,19 @@ class PPO:
                 scalars[f"losses/first_{name}"] = first
             else:
                 scalars[f"losses/{name}"] = mean
+        scalars["losses/explained_variance"] = explained
+        scalars |= {f"memory/{name}": x for name, x in self._memory_statistics(rollout).items()}
+        values = torch.stack([scalar.float() for scalar in scalars.values()]).tolist()
+        return dict(zip(scalars, values, strict=True))
+
+    def _explained_variance(self, rollout: Rollout, advantage: Float[Tensor, "T B"]) -> Tensor:
+        """Return the share of the returns' variance that values have: 1 where they are right."""
         # correction 0: there may be one step
         left, all_ = (
             ranks.variance(x.mean(), x.var(correction=0))
             for x in (advantage, advantage + rollout.value)
         )
-        scalars["losses/explained_variance"] = 1 - left / all_.clamp_min(1e-8)
-        scalars |= {f"memory/{name}": x for name, x in self._memory_statistics(rollout).items()}
-        values = torch.stack([scalar.float() for scalar in scalars.values()]).tolist()
-        return dict(zip(scalars, values, strict=True))
+        return 1 - left / all_.clamp_min(1e-8)
 
     def ratio_tolerance(self) -> Tensor:
         """Return how far the first ratio may be off, with the weights as they are.

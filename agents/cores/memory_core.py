@@ -18,6 +18,7 @@ from agents.cores.core_config import LayeredConfig
 from agents.cores.tensor_step import first_tensors, step_tensors
 from mtxl_rl import Acting, MemoryState, MemoryTransformerXL
 from mtxl_rl.core.gating import Gate
+from mtxl_rl.core.long_memory import GatedWrite
 from mtxl_rl.core.transformer import MemWrite
 
 
@@ -142,6 +143,10 @@ class MemoryCore(nn.Module):
         self, x: Float[Tensor, "B T D"], state: MemoryState, reset: Bool[Tensor, "B T"]
     ) -> dict[str, Tensor]:
         return self.transformer.write_statistics(x, state, reset)
+
+    def charge_(self, share: Float[Tensor, ""]) -> None:
+        if isinstance(write := self.transformer.long_memory, GatedWrite):
+            write.charged.copy_(share)
 
     def compile_(self) -> None:
         self.transformer.compile_parts_(dynamic=False)

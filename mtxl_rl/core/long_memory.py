@@ -78,7 +78,12 @@ class GatedWrite(nn.Module):
         lmem_len: S.
         num_positions: places that are told apart: those of the short memory and the segment.
         cost: of a segment whose every step writes to every slot.
+
+    Attributes:
+        charged: share of the cost that is charged, () from 0 to 1; 1 until whoever trains sets it.
     """
+
+    charged: Tensor
 
     def __init__(
         self,
@@ -91,6 +96,7 @@ class GatedWrite(nn.Module):
         super().__init__()
         width = num_layers * dim
         self.num_layers, self.cost = num_layers, cost
+        self.register_buffer("charged", torch.ones(()), persistent=False)
         self.initial_slot = init_uniform(lmem_len, dim, dim=dim)
         self.place = nn.Parameter(torch.empty(num_positions, width).normal_(std=PLACE_STD))
         self.value = nn.Linear(width, dim)
@@ -115,13 +121,16 @@ class GatedWrite(nn.Module):
             num_envs: B, of which the rows are segments.
         """
         num_gates = num_envs * hidden.shape[2] * self.gate.out_features
-        weights, values = self.gates_and_values(hidden, valid, self.cost / num_gates)
+        weights, values = self.gates_and_values(hidden, valid, self.charged * self.cost / num_gates)
         kept = _product_of_later(1 - weights)
         retention = (kept[:, 0] * (1 - weights[:, 0])).unsqueeze(-1)
         return retention, (weights * kept).transpose(1, 2) @ values.to(weights.dtype)
 
     def gates_and_values(
-        self, hidden: Float[Tensor, "R P W D"], valid: Bool[Tensor, "R MW"], charge: float = 0.0
+        self,
+        hidden: Float[Tensor, "R P W D"],
+        valid: Bool[Tensor, "R MW"],
+        charge: Float[Tensor, ""] | None = None,
     ) -> tuple[Float[Tensor, "R W S"], Float[Tensor, "R W D"]]:
         """Return how much each step writes to each slot, and what it writes.
 
@@ -137,7 +146,7 @@ class GatedWrite(nn.Module):
         place = (valid.long().cumsum(dim=1) - 1).clamp_min(0)[:, -num_steps:]
         x = x + F.embedding(place, self.place)
         z = self.gate(x)
-        if charge and torch.is_grad_enabled():
+        if charge is not None and torch.is_grad_enabled():
             z = _Charged.apply(z, is_valid, charge)
         return torch.where(is_valid, hard_sigmoid(z), 0.0), self.value(x).tanh()
 
@@ -162,21 +171,20 @@ class _Charged(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(z: Tensor, is_valid: Tensor, charge: float) -> Tensor:
+    def forward(z: Tensor, is_valid: Tensor, charge: Tensor) -> Tensor:
         return z.clone()
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, float], output: Tensor) -> None:
-        z, is_valid, ctx.charge = inputs
-        ctx.save_for_backward(z, is_valid)
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        z, is_valid = ctx.saved_tensors
+        z, is_valid, charge = ctx.saved_tensors
         sigmoid = z.to(torch.promote_types(z.dtype, torch.float32)).sigmoid()
         gate = 1.2 * sigmoid - 0.1
         slope = OPEN_SIZE / (gate.clamp(0, 1) + OPEN_SIZE) ** 2 * (gate > -SHUT_MARGIN)
-        push = ctx.charge * slope * 1.2 * sigmoid * (1 - sigmoid)
+        push = charge * slope * 1.2 * sigmoid * (1 - sigmoid)
         return grads[0] + torch.where(is_valid, push, 0.0).to(z.dtype), None, None
 
 
