@@ -83,6 +83,10 @@ class Setting:
 
 
 LARGE = Setting(name="3 layers, width 128")
+DEFAULTS = Setting(
+    name="defaults of mtxl_rl.train", num_envs=128, rollout_len=64, num_minibatches=2, num_epochs=6,
+    dim=64, depth=2, seq_len=16, mem_len=16, lmem_len=4, precision="auto",
+)  # fmt: skip
 CPU_SETTINGS = (
     dataclasses.replace(LARGE, name="plain", compile="off", precision="float32"),
     dataclasses.replace(LARGE, name="plain, bfloat16", compile="off"),
@@ -100,8 +104,12 @@ CPU_SETTINGS = (
     dataclasses.replace(LARGE, name="memory 128", mem_len=128),
     dataclasses.replace(LARGE, name="width 64", dim=64),
     dataclasses.replace(LARGE, name="width 256", dim=256),
-    Setting(name="defaults of mtxl_rl.train", num_envs=128, rollout_len=64, num_minibatches=2,
-            num_epochs=6, dim=64, depth=2, seq_len=16, mem_len=16, lmem_len=4, precision="auto"),
+    DEFAULTS,
+    # as many envs as are compiled on several ranks
+    dataclasses.replace(DEFAULTS, name="1 rank of 1 thread", num_envs=512, num_threads=1),
+    dataclasses.replace(DEFAULTS, name="1 rank of 2 threads", num_envs=512, num_threads=2),
+    dataclasses.replace(DEFAULTS, name="2 ranks of 1 thread", num_envs=512, num_threads=1,
+                        num_ranks=2),
 )  # fmt: skip
 GPU = Setting(name="4 layers, width 128", num_envs=4096, rollout_len=64, depth=4, seq_len=16,
               mem_len=128, lmem_len=64, num_epochs=4)  # fmt: skip

@@ -82,8 +82,10 @@ class Layer(nn.Module):
         (num_envs, mem_len, _), num_steps = short.shape, x.shape[1]
         earlier = x.detach().view(num_envs, -1, x.shape[2])[:, :-num_steps]
         pair = self.key_value(torch.cat((short, earlier.to(short.dtype)), dim=1))
-        windows = pair.unfold(3, mem_len, num_steps)  # (2, B, G, n, K, M)
-        return windows.permute(0, 1, 3, 2, 5, 4).flatten(1, 2)
+        # not by unfold, whose backward pass Inductor of torch 2.13 gets wrong on several threads
+        starts = range(0, earlier.shape[1] + num_steps, num_steps)
+        windows = [pair[..., start : start + mem_len, :] for start in starts]
+        return torch.stack(windows, dim=2).flatten(1, 2)
 
     def _normed(self, x: Tensor) -> Tensor:
         """Return what queries, keys and values are made of: 0 where it would not be finite.
