@@ -329,7 +329,7 @@ def _measure(
         if ranks.is_first():
             profiler.export_chrome_trace(str(trace))
             order = f"self_{device.type}_time_total"
-            operations = profiler.key_averages().table(sort_by=order, row_limit=40)
+            operations = profiler.key_averages().table(sort_by=order, row_limit=-1)
             trace.with_suffix(".txt").write_text(operations)
     # of a recorded rollout, its environments cannot be told apart
     env = math.nan if trainer.form == "captured" else env_seconds(trainer, device)
