@@ -3,6 +3,7 @@
 #              ARGS="--stop-at-success None" none; without a success rate it is the return from which
 #              on the environment is registered as solved, if it is
 # make test    runs every check: ruff, pyright, import-linter, pytest
+# make proofs  runs the long forms of tests: more steps, more kills
 # make docs    writes the documentation as a site: docs/_build/index.html
 # make pythons runs pytest in a fresh environment of each Python from 3.11 to 3.13 that is installed,
 #              pyenv's too; ARGS="tests/test_resume.py" names tests
@@ -24,7 +25,7 @@ comma := ,
 SIZE := $(if $(filter cpu,$(TORCH)),about .4 GB to download$(comma) 1.3 GB on the disk,\
 	$(if $(filter Linux,$(shell uname -s)),$(CUDA_SIZE) (TORCH=cpu is a fraction),about .3 GB to download))
 
-.PHONY: train test docs pythons clean
+.PHONY: train test proofs docs pythons clean
 
 train: $(VENV)/installed
 	$(BIN)/python -m mtxl_rl.train --env $(ENV) \
@@ -35,7 +36,10 @@ test: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest --numprocesses auto --dist worksteal
+	$(BIN)/python -m pytest -m "not proof" --numprocesses auto --dist worksteal
+
+proofs: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -m proof --numprocesses auto --dist worksteal
 
 docs: $(VENV)/installed-dev
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs docs/_build
@@ -49,7 +53,7 @@ pythons:
 		echo "Python $$version: $$python"; \
 		venv=$$(mktemp -d) || exit 1; trap "rm -rf $$venv" EXIT; \
 		$(MAKE) $$venv/installed-dev VENV=$$venv PYTHON=$$python || exit 1; \
-		$$venv/bin/python -m pytest --numprocesses auto --dist worksteal $(ARGS) || exit 1; \
+		$$venv/bin/python -m pytest -m "not proof" --numprocesses auto --dist worksteal $(ARGS) || exit 1; \
 		rm -rf $$venv; \
 	done
 

@@ -232,8 +232,9 @@ def test_a_state_that_does_not_fit_names_the_tensor(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_killed_five_times_it_ends_bit_equal(tmp_path: Path) -> None:
-    assert kills(KillsConfig(kills=5, folder=tmp_path / "kills")) is None
+@pytest.mark.parametrize("number", [1, pytest.param(5, marks=pytest.mark.proof)])
+def test_killed_it_ends_bit_equal(number: int, tmp_path: Path) -> None:
+    assert kills(KillsConfig(kills=number, folder=tmp_path / "kills")) is None
 
 
 def test_a_difference_of_one_bit_or_one_point_is_seen(tmp_path: Path) -> None:
