@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import signal
@@ -115,9 +116,11 @@ def test_stopped_it_stops_its_cells_and_others_cannot_reach_it(
 
 @pytest.mark.parametrize(
     ("wrong", "words"),
-    [({"num_cpus": 0}, "num_cpus=0 must be 1 or more"),
-     ({"num_gpus": 1.5}, "num_gpus=1.5 must be from 0 to 1, or a whole number"),
-     ({"num_gpus": -1}, "num_gpus=-1 must be from 0 to 1")],
+    [*(({"address": name}, f"address='{name}' must be HOST:PORT") for name in ("", "local", "x")),
+     ({"num_cpus": 0}, "num_cpus=0 must be 1 or more"),
+     ({"num_gpus": 1.5}, "num_gpus=1.5 must be from 0 to 1 in steps of .0001, or a whole number"),
+     ({"num_gpus": 0.33333}, "num_gpus=0.33333 must be"),
+     *(({"num_gpus": n}, f"num_gpus={n} must be") for n in (-1, math.nan, math.inf))],
 )  # fmt: skip
 def test_mistakes(wrong: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from experiments.grids.grid import Cell
 from experiments.grids.work import Work, why_not_seen
+from mtxl_rl.command import RunFailed
 from mtxl_rl.runs.progress import say
 
 _MAX_RETRIES = 100
@@ -35,13 +37,19 @@ class RayConfig:
     """.25 lets four cells share a GPU: its memory is not divided by Ray."""
 
     def __post_init__(self) -> None:
+        if self.address is not None and not re.fullmatch(r"auto|[^/]+:\d+", self.address):
+            raise ValueError(
+                f"address={self.address!r} must be HOST:PORT, as ray start says it, or auto; leave "
+                "--ray.address out for a cluster of this machine alone"
+            )
         if self.num_cpus < 1:
             raise ValueError(f"num_cpus={self.num_cpus} must be 1 or more; set --ray.num-cpus")
-        is_part = 0 <= self.num_gpus <= 1
-        if not is_part and (self.num_gpus < 0 or self.num_gpus != int(self.num_gpus)):
+        is_part = 0 <= self.num_gpus <= 1 and self.num_gpus == round(self.num_gpus, 4)
+        is_whole = self.num_gpus >= 0 and self.num_gpus % 1 == 0  # neither NaN nor infinite
+        if not (is_part or is_whole):
             raise ValueError(
-                f"num_gpus={self.num_gpus} must be from 0 to 1, or a whole number; set "
-                "--ray.num-gpus"
+                f"num_gpus={self.num_gpus} must be from 0 to 1 in steps of .0001, or a whole "
+                "number; set --ray.num-gpus"
             )
 
 
@@ -57,6 +65,7 @@ def run_cells(
         os.environ.update(_ON_THIS_MACHINE)
     try:
         import ray  # pyright: ignore[reportMissingImports]
+        from ray.exceptions import RayError  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise ValueError(
             "executor='ray' needs Ray; install it by pip install -e \".[ray]\", or leave "
@@ -69,11 +78,13 @@ def run_cells(
         say(f"Would run:    a task for each{at_once} with {asks} on {where}")
         return {}
     try:
-        ray.init(config.address or "local", include_dashboard=False if not config.address else None)
-    except ConnectionError as error:
+        ray.init(config.address or "local", include_dashboard=None if config.address else False)
+    except (OSError, RuntimeError, ValueError, RayError) as error:
+        if config.address is None:
+            raise RunFailed(f"Ray does not start on this machine: {error}") from error
         raise ValueError(
-            f"ray.address={config.address!r} is not there ({error}); start a cluster by ray start "
-            "--head, or leave --ray.address out"
+            f"ray.address={config.address!r} cannot be joined ({error}); start a cluster there by "
+            "ray start --head, with this version of Ray, or leave --ray.address out"
         ) from None
     try:
         address = ray.get_runtime_context().gcs_address
