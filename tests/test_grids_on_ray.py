@@ -25,7 +25,10 @@ from small_grid import (
 )
 
 from experiments import plots
+from experiments.grids import on_ray
+from experiments.grids.grid import make_cells
 from experiments.grids.on_ray import RayConfig
+from mtxl_rl.train import read_options
 
 os.environ |= {  # read when Ray is imported
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # listen on 127.0.0.1 only
@@ -125,3 +128,13 @@ def test_stopped_it_stops_its_cells_and_others_cannot_reach_it(
 def test_mistakes(wrong: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         RayConfig(**wrong)
+
+
+def test_an_address_where_nobody_listens_is_one_line(tmp_path: Path) -> None:
+    base = read_options(["--env", "mtxl/Recall6-v0"])
+    cells = make_cells(tmp_path / "grid", base, {"core.mem_len": ["8"]}, 1)
+    for port in (1, 99999):
+        config = RayConfig(address=f"127.0.0.1:{port}")
+        with pytest.raises(ValueError, match=rf"127.0.0.1:{port}' cannot be joined \("):
+            on_ray.run_cells(cells, config, None, dry_run=False)
+    assert not (tmp_path / "grid").exists()

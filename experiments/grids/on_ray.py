@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from mtxl_rl.runs.progress import say
 _MAX_RETRIES = 100
 """Of a cell, after each time that its node is lost. Ray gives up after three."""
 _STOP_SECONDS = 120.0
+_REACH_SECONDS = 10.0
 _ON_THIS_MACHINE = {
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # as on these: listen on 127.0.0.1 only
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -78,8 +80,9 @@ def run_cells(
         say(f"Would run:    a task for each{at_once} with {asks} on {where}")
         return {}
     try:
+        _reach(config.address)
         ray.init(config.address or "local", include_dashboard=None if config.address else False)
-    except (OSError, RuntimeError, ValueError, RayError) as error:
+    except (OSError, OverflowError, RuntimeError, ValueError, RayError) as error:
         if config.address is None:
             raise RunFailed(f"Ray does not start on this machine: {error}") from error
         raise ValueError(
@@ -93,6 +96,13 @@ def run_cells(
         return _run(cells, asks, num_jobs or len(cells))
     finally:
         ray.shutdown()
+
+
+def _reach(address: str | None) -> None:
+    """Raise OSError where nobody listens: Ray would try for minutes, deaf to Ctrl-C."""
+    host, _, port = (address or "").rpartition(":")
+    if host:
+        socket.create_connection((host.strip("[]"), int(port)), _REACH_SECONDS).close()
 
 
 def _run(cells: Sequence[Cell], asks: dict[str, Any], num_jobs: int) -> dict[str, str]:
