@@ -92,7 +92,8 @@ def run_cells(
     try:
         address = ray.get_runtime_context().gcs_address
         say(f"Ray:          {address}, {_describe(ray.cluster_resources())}")
-        _warn_of_misfits(ray.nodes(), asks, any(cell.config.device != "cpu" for cell in cells))
+        takes_gpus = any(cell.config.device != "cpu" for cell in cells)
+        _warn_of_misfits(ray.nodes(), asks, takes_gpus, is_alone=config.address is None)
         return _run(cells, asks, num_jobs or len(cells))
     finally:
         ray.shutdown()
@@ -149,13 +150,22 @@ def _describe(resources: Mapping[str, float]) -> str:
 
 
 def _warn_of_misfits(
-    nodes: Sequence[dict[str, Any]], asks: dict[str, Any], takes_gpus: bool
+    nodes: Sequence[dict[str, Any]], asks: dict[str, Any], takes_gpus: bool, is_alone: bool
 ) -> None:
-    """Say where a cell waits for a node that is not there, or leaves GPUs alone."""
+    """Say where a cell waits for a node that is not there, or leaves GPUs alone.
+
+    Raises:
+        ValueError: where no other can join.
+    """
     there = [node["Resources"] for node in nodes if node["Alive"]]
     if not any(each.get("CPU", 0) >= asks["num_cpus"] and each.get("GPU", 0) >= asks["num_gpus"]
                for each in there):  # fmt: skip
         has = "; ".join(map(_describe, there))
+        if is_alone:
+            raise ValueError(
+                f"a cell asks for {asks}, and this machine has {has}; set --ray.num-cpus and "
+                "--ray.num-gpus to no more, or --ray.address to a cluster that others can join"
+            )
         say(f"warning: no node has {asks} now ({has}): cells wait until one joins")
     if takes_gpus and not asks["num_gpus"] and any(each.get("GPU", 0) for each in there):
         say("warning: cells get no GPU, though there are some: set --ray.num-gpus, or --device cpu")
