@@ -142,5 +142,5 @@ def test_an_address_where_nobody_listens_is_one_line(tmp_path: Path) -> None:
 
 def test_no_cell_waits_for_a_node_that_cannot_join() -> None:
     nodes = [{"Alive": True, "Resources": {"CPU": 2.0}}]
-    with pytest.raises(ValueError, match="'num_gpus': 1.*this machine has 2 CPUs and 0 GPUs; set"):
+    with pytest.raises(ValueError, match="this machine has 2 CPUs and 0 GPUs; set"):
         on_ray._warn_of_misfits(nodes, {"num_cpus": 1, "num_gpus": 1}, True, is_alone=True)
