@@ -21,6 +21,7 @@ from agents.actor_critic import ActorCritic
 from agents.cores.core import core_config
 from agents.ppo import PPOConfig
 from experiments.ablation import GridConfig, grid
+from experiments.grids import work
 from experiments.grids.grid import Cell, make_cells, parse_axes
 from experiments.grids.widths import sizes_for, width_for
 from mtxl_rl.config import TrainConfig
@@ -308,3 +309,11 @@ def test_a_grid_says_where_it_cannot_run(tmp_path: Path, monkeypatch: pytest.Mon
         monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match="torchrun is for one run on several ranks"):
         grid(TINY, options, over)
+
+
+def test_a_cell_that_was_killed_says_by_what(tmp_path: Path) -> None:
+    log = work.notes(tmp_path / "cell", ".log")
+    log.parent.mkdir()
+    log.write_text("--- now on here\nRun: there\n")
+    why = work.why_failed(tmp_path / "cell", -signal.SIGKILL)
+    assert why == f"killed by SIGKILL: Run: there (all of it: {log})"
