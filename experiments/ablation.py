@@ -21,10 +21,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Annotated, Literal
 
 import tyro
 
+from agents import ranks
 from agents.cores.memory_core import MTXLConfig
 from experiments.grids import local, on_ray, on_slurm
 from experiments.grids.grid import Cell, make_cells, parse_axes
@@ -128,6 +130,11 @@ def _run(
     config: GridConfig,
 ) -> None:
     jobs, after = config.jobs, config.after
+    if ranks.is_launched():
+        raise ValueError(
+            "torchrun is for one run on several ranks, and its processes would each run the whole "
+            "grid; give the command by itself, with --jobs for the number of runs at a time"
+        )
     if base.run_dir is not None:
         raise ValueError(f"run_dir={base.run_dir} is for one run; set --folder for a grid")
     if base.init_from is not None and after is not None:
@@ -159,6 +166,8 @@ def _run_cells(cells: Sequence[Cell], base: TrainConfig, config: GridConfig) -> 
             say(f"{cell.what_it_does:14s}{cell.run_dir}")
     if not waiting:
         return {}
+    if not config.dry_run:
+        _check_writable(waiting[0].run_dir.parent)
     if config.executor == "local":
         return local.run_cells(waiting, config.jobs or _num_jobs(base), dry_run=config.dry_run)
     gpus = {"slurm": config.slurm.gpus_per_node, "ray": config.ray.num_gpus}[config.executor]
@@ -168,6 +177,16 @@ def _run_cells(cells: Sequence[Cell], base: TrainConfig, config: GridConfig) -> 
     if config.executor == "slurm":
         return on_slurm.run_cells(waiting, config.slurm, config.jobs, dry_run=config.dry_run)
     return on_ray.run_cells(waiting, config.ray, config.jobs, dry_run=config.dry_run)
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        (folder / ".cells").mkdir(parents=True, exist_ok=True)
+        TemporaryFile(dir=folder / ".cells").close()
+    except OSError as error:
+        raise ValueError(
+            f"folder={folder} cannot be written ({error}); set --folder to another one"
+        ) from None
 
 
 def _num_jobs(base: TrainConfig) -> int:

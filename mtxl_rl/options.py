@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import io
+import sys
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
 from typing import Any, TypeVar
 
 import tyro
 
+from agents import ranks
 from agents.cores.core import as_kind, check_options, option_names
 from mtxl_rl.command import fill_help
 
@@ -39,7 +44,18 @@ def read(default: Config, arguments: Sequence[str], **options: Any) -> Config:
     Raises:
         ValueError: as `of_kind`.
     """
-    return tyro.cli(type(default), default=of_kind(default, arguments), args=arguments, **options)
+    default = of_kind(default, arguments)
+    parse = partial(tyro.cli, type(default), default=default, args=arguments, **options)
+    if not ranks.is_launched():
+        return parse()
+    said = io.StringIO()  # by each of several ranks
+    try:
+        with redirect_stdout(said), redirect_stderr(said):
+            return parse()
+    except SystemExit:
+        if ranks.is_first_to_say(said.getvalue()):
+            print(said.getvalue(), file=sys.stderr, end="", flush=True)
+        raise
 
 
 def given(arguments: Sequence[str], option: str) -> str | None:

@@ -20,6 +20,8 @@ from small_grid import ROOT, ablation
 from agents.actor_critic import ActorCritic
 from agents.cores.core import core_config
 from agents.ppo import PPOConfig
+from experiments.ablation import GridConfig, grid
+from experiments.grids import work
 from experiments.grids.grid import Cell, make_cells, parse_axes
 from experiments.grids.widths import sizes_for, width_for
 from mtxl_rl.config import TrainConfig
@@ -295,3 +297,23 @@ def test_will_not_go_on_with_another_grid_in_the_folder(tmp_path: Path) -> None:
     (cell.run_dir / "config.json").write_text(json.dumps({"env": "mtxl/Recall20-v0"}))
     with pytest.raises(ValueError, match="env is mtxl/Recall20-v0 there and mtxl/Recall6-v0 here"):
         make_cells(tmp_path, TINY, {"core.mem_len": ["8"]}, 1)
+
+
+def test_a_grid_says_where_it_cannot_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    options = GridConfig(folder=tmp_path / "file", seeds=1)
+    over = (("core.mem_len", "8"),)
+    with pytest.raises(ValueError, match="file cannot be written"):
+        grid(TINY, options, over)
+    for name, value in (("TORCHELASTIC_RUN_ID", "none"), ("WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match="torchrun is for one run on several ranks"):
+        grid(TINY, options, over)
+
+
+def test_a_cell_that_was_killed_says_by_what(tmp_path: Path) -> None:
+    log = work.notes(tmp_path / "cell", ".log")
+    log.parent.mkdir()
+    log.write_text("--- now on here\nRun: there\n")
+    why = work.why_failed(tmp_path / "cell", -signal.SIGKILL)
+    assert why == f"killed by SIGKILL: Run: there (all of it: {log})"

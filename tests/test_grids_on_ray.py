@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import signal
@@ -24,7 +25,10 @@ from small_grid import (
 )
 
 from experiments import plots
+from experiments.grids import on_ray
+from experiments.grids.grid import make_cells
 from experiments.grids.on_ray import RayConfig
+from mtxl_rl.train import read_options
 
 os.environ |= {  # read when Ray is imported
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # listen on 127.0.0.1 only
@@ -115,10 +119,28 @@ def test_stopped_it_stops_its_cells_and_others_cannot_reach_it(
 
 @pytest.mark.parametrize(
     ("wrong", "words"),
-    [({"num_cpus": 0}, "num_cpus=0 must be 1 or more"),
-     ({"num_gpus": 1.5}, "num_gpus=1.5 must be from 0 to 1, or a whole number"),
-     ({"num_gpus": -1}, "num_gpus=-1 must be from 0 to 1")],
+    [*(({"address": name}, f"address='{name}' must be HOST:PORT") for name in ("", "local", "x")),
+     ({"num_cpus": 0}, "num_cpus=0 must be 1 or more"),
+     ({"num_gpus": 1.5}, "num_gpus=1.5 must be from 0 to 1 in steps of .0001, or a whole number"),
+     ({"num_gpus": 0.33333}, "num_gpus=0.33333 must be"),
+     *(({"num_gpus": n}, f"num_gpus={n} must be") for n in (-1, math.nan, math.inf))],
 )  # fmt: skip
 def test_mistakes(wrong: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         RayConfig(**wrong)
+
+
+def test_an_address_where_nobody_listens_is_one_line(tmp_path: Path) -> None:
+    base = read_options(["--env", "mtxl/Recall6-v0"])
+    cells = make_cells(tmp_path / "grid", base, {"core.mem_len": ["8"]}, 1)
+    for port in (1, 99999):
+        config = RayConfig(address=f"127.0.0.1:{port}")
+        with pytest.raises(ValueError, match=rf"127.0.0.1:{port}' cannot be joined \("):
+            on_ray.run_cells(cells, config, None, dry_run=False)
+    assert not (tmp_path / "grid").exists()
+
+
+def test_no_cell_waits_for_a_node_that_cannot_join() -> None:
+    nodes = [{"Alive": True, "Resources": {"CPU": 2.0}}]
+    with pytest.raises(ValueError, match="this machine has 2 CPUs and 0 GPUs; set"):
+        on_ray._warn_of_misfits(nodes, {"num_cpus": 1, "num_gpus": 1}, True, is_alone=True)

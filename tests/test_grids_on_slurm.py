@@ -133,6 +133,7 @@ def test_through_the_debug_executor_a_failure_is_one_line(tmp_path: Path) -> Non
     ("config", "wrong", "words"),
     [(SlurmConfig, {"cpus_per_task": 0}, "cpus_per_task=0 and gpus_per_node=0 must be at least 1"),
      (SlurmConfig, {"time": 1}, "signal_delay_s=90 must be from 1 second to less than the time=1"),
+     (SlurmConfig, {"additional_parameters": {"no_requeue": ""}}, "cannot have no-requeue"),
      (GridConfig, {"slurm": SlurmConfig(partition="x")}, "slurm have no effect with executor='")],
 )  # fmt: skip
 def test_mistakes(config: Any, wrong: dict[str, Any], words: str) -> None:
@@ -150,3 +151,14 @@ def test_without_slurm_it_says_what_to_do(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(ValueError, match=r'install it by pip install -e "\.\[slurm\]'):
         on_slurm.run_cells(cells, SlurmConfig(), None, dry_run=True)
     assert not (tmp_path / "grid").exists()
+
+
+def test_what_sbatch_refuses_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("srun", "sbatch"):
+        (tmp_path / name).write_text("#!/bin/sh\necho invalid partition >&2\nexit 1\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    base = read_options(["--env", "mtxl/Recall6-v0"])
+    cells = make_cells(tmp_path / "grid", base, {"core.mem_len": ["8"]}, 1)
+    with pytest.raises(ValueError, match=r"sbatch has refused the job \(invalid partition"):
+        on_slurm.run_cells(cells, SlurmConfig(partition="nowhere"), None, dry_run=False)

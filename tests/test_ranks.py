@@ -305,7 +305,9 @@ def test_refuses_what_the_ranks_cannot_share(
         train.check_ranks(dataclasses.replace(config, run_dir=None))
 
 
-def test_what_all_find_before_they_meet_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_all_find_before_they_meet_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """By a store of torchrun itself."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -318,6 +320,10 @@ def test_what_all_find_before_they_meet_is_said_once(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
     store = dist.TCPStore("127.0.0.1", port, is_master=True, wait_for_workers=False)  # pyright: ignore[reportPrivateImportUsage]
     assert [ranks.is_first_to_say(text) for text in ("a", "a", "b")] == [True, False, True]
+    for times in (1, 0):
+        with pytest.raises(SystemExit):
+            train.read_options(["--num-envz", "2"])
+        assert capsys.readouterr().err.count("Unrecognized options: --num-envz") == times
     del store
 
 

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 _POLL_SECONDS = 2.0
 _MAX_REQUEUES = 1000
 """Of a cell that reaches the time limit. submitit gives up after three."""
+_OWN = ("array", "cpus-per-task", "error", "gpus-per-node", "open-mode", "output", "partition",
+        "requeue", "no-requeue", "signal", "time")  # fmt: skip
+"""Options of sbatch by which cells go on and are found: those that others could change have names
+of their own here."""
 _ALIVE = ("PENDING", "RUNNING", "REQUEUED", "COMPLETING", "PREEMPTED", "SUSPENDED")
 
 
@@ -49,6 +53,12 @@ class SlurmConfig:
                 f"signal_delay_s={self.signal_delay_s} must be from 1 second to less than the "
                 f"time={self.time} minutes; set --slurm.signal-delay-s or --slurm.time"
             )
+        given = {name.replace("_", "-") for name in self.additional_parameters}
+        if own := sorted(given.intersection(_OWN)):
+            raise ValueError(
+                f"additional_parameters cannot have {', '.join(own)}, which the command sets "
+                "itself; set --slurm.time and the like, where there is one"
+            )
 
 
 def run_cells(
@@ -63,6 +73,7 @@ def run_cells(
     """
     try:
         import submitit
+        from submitit.core.utils import FailedJobError, FailedSubmissionError
     except ImportError:
         raise ValueError(
             "executor='slurm' needs submitit; install it by pip install -e \".[slurm]\", or leave "
@@ -94,7 +105,13 @@ def run_cells(
         if new:
             say(_script(executor, len(new)))
         return {}
-    jobs |= submit(executor, new, config.cpus_per_task)
+    try:
+        jobs |= submit(executor, new, config.cpus_per_task)
+    except (FailedJobError, FailedSubmissionError) as error:
+        raise ValueError(
+            f"sbatch has refused the job ({error}), and nothing was submitted; give options that "
+            "this cluster allows: --dry-run shows them"
+        ) from None
     try:
         return wait(jobs, {cell.name: cell.run_dir for cell in cells})
     except KeyboardInterrupt:

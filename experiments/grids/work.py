@@ -97,7 +97,10 @@ def why_failed(run_dir: Path, exit_code: int) -> str | None:
         return None
     log = notes(run_dir, ".log")
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return f"exit code {exit_code}: {lines[-1]} (all of it: {log})"
+    how = f"exit code {exit_code}"
+    if exit_code < 0:
+        how = f"killed by {signal.Signals(-exit_code).name}"
+    return f"{how}: {lines[-1]} (all of it: {log})"
 
 
 def why_not_seen(run_dir: Path) -> str | None:
