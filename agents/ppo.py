@@ -345,7 +345,7 @@ class PPO:
             ranks.variance(x.mean(), x.var(correction=0))
             for x in (advantage, advantage + rollout.value)
         )
-        return 1 - left / all_.clamp_min(1e-8)
+        return 1 - left / all_.clamp_min(torch.finfo(all_.dtype).tiny)
 
     def ratio_tolerance(self) -> Tensor:
         """Return how far the first ratio may be off, with the weights as they are.

@@ -23,7 +23,7 @@ def options(folder: Path, gate: Path, num_cells: int = 4) -> tuple[str, ...]:
         "memory_lengths", "--env", "gated_env:Gated-v0", "--env-kwargs",
         json.dumps({"gate": str(gate)}), "--env-timeout", "None", "--total-frames", "256",
         "--num-envs", "4", "--checkpoint-every", "32", "--eval-episodes", "2",
-        "--device", "cpu", "--num-threads", "1",
+        "--device", "cpu",
         "--core.dim", "8", "--core.heads", "2", "--core.depth", "1", "--core.seq-len", "4",
         "--ppo.rollout-len", "8", "--vectorize", "sync", "--seeds", "1", "--folder", str(folder),
         "--mem-len", "0", "4", "--lmem-len", *("0", "2")[: num_cells // 2],

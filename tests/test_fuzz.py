@@ -105,7 +105,7 @@ def check(named: dict[str, Any]) -> bool:
     """Train with TINY and some changes; return whether they were accepted."""
     if any(name in ("core.mem_write_iters", "core.mem_write_gain") for name in named):
         named = {"core.mem_write": "seed"} | named  # the others have an effect without
-    if any(name in ("env_kwargs", "vectorize", "wrap") for name in named):
+    if any(name in ("env_kwargs", "eval_max_steps", "vectorize", "wrap") for name in named):
         named = {"env": "CartPole-v1"} | named  # which is not made of tensors
     is_nonsense = any(value == "nonsense" or value != value for value in named.values())
     is_large = any(isinstance(value, float) and abs(value) > 10 for value in named.values())

@@ -14,7 +14,12 @@ import tyro
 
 from experiments import benchmark, gpu_check, lengths
 from experiments.benchmarks import train_benchmark
-from experiments.benchmarks.train_benchmark import BenchmarkTrainConfig, RowError, in_process
+from experiments.benchmarks.train_benchmark import (
+    BenchmarkTrainConfig,
+    RowError,
+    Setting,
+    in_process,
+)
 from experiments.gpu_check import CheckConfig, Step, check, last_line
 from mtxl_rl import train
 
@@ -110,12 +115,13 @@ def test_rows_that_the_machine_would_emulate_are_left_out(
 ) -> None:
     asked = []
 
-    def refuse(seconds: float, fn: object, config: object, setting: object, trace: object) -> None:
-        asked.append(setting)
+    def refuse(*arguments: object) -> None:
+        asked.extend(each for each in arguments if isinstance(each, Setting))
         raise RowError("no time")
 
     monkeypatch.setattr(train_benchmark, "multiplies_bfloat16", lambda _: False)
-    monkeypatch.setattr(train_benchmark, "in_process", refuse)
+    for runs in ("in_process", "on_ranks"):
+        monkeypatch.setattr(train_benchmark, runs, refuse)
     train_benchmark.measure_train(BenchmarkTrainConfig(device="cpu", peer=False))
     said = capsys.readouterr().err
     assert {setting.precision for setting in asked} == {"float32", "auto"}

@@ -30,10 +30,14 @@ from mtxl_rl.core.long_memory import GatedWrite
 NUM_ENVS, NUM_STEPS = 6, 7
 
 
-def make(kind: CoreKind = "mtxl", **options: Any) -> tuple[PPO, Rollout]:
+def make(
+    kind: CoreKind = "mtxl", mem_write: str | None = None, **options: Any
+) -> tuple[PPO, Rollout]:
     torch.manual_seed(0)
     env = RecallEnv(NUM_ENVS, delay=2)
     memory: dict[str, Any] = {"heads": 2, "seq_len": 3, "mem_len": 4}
+    if mem_write is not None:
+        memory["mem_write"] = mem_write
     core = core_config(kind=kind, dim=8, **(memory if kind in ("mtxl", "gtrxl") else {}))
     agent = ActorCritic(env.observation_space, env.action_space, core)
     defaults: dict[str, Any] = {"rollout_len": NUM_STEPS, "num_minibatches": 2}
@@ -147,10 +151,16 @@ def test_target_kl_ends_the_epochs() -> None:
     assert num_steps(1e-9) == 2
 
 
-@pytest.mark.parametrize(("error", "share"), [(0.0, 1.0), (0.5, 0.75), (3.0, 0.0), (math.nan, 0.0)])
-def test_writes_are_charged_as_far_as_values_explain_returns(error: float, share: float) -> None:
+@pytest.mark.parametrize(
+    ("mem_write", "error", "share"),
+    [("first", 0.0, 1.0), ("first", 0.5, 0.75), ("first", 3.0, 0.0), ("first", math.nan, 0.0),
+     ("gated", 3.0, 1.0)],
+)  # fmt: skip
+def test_writes_are_charged_as_far_as_values_explain_returns(
+    mem_write: str, error: float, share: float
+) -> None:
     """Before a task is learned nobody knows what it does not need."""
-    ppo, rollout = make()
+    ppo, rollout = make(mem_write=mem_write)
     returns = torch.randn(NUM_STEPS, NUM_ENVS)
     returns = (returns - returns.mean()) / returns.std(correction=0)
     value = (1 - error) * returns

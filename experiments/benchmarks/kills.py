@@ -88,10 +88,7 @@ def _kill_and_resume(
     moments = random.Random(config.seed)
     num_kills, num_starts, startup = 0, 0, 3.0
     while num_kills < config.kills:
-        arguments = ["--resume", str(run_dir)] if run_dir.exists() else [
-            *options, "--run-dir", str(run_dir)
-        ]  # fmt: skip
-        process = _start(arguments)
+        process = _start(_begin_or_go_on(run_dir, options))
         num_starts += 1
         started = time.monotonic()
         assert process.stdout is not None
@@ -112,8 +109,14 @@ def _kill_and_resume(
         num_kills += 1
         if num_kills % 20 == 0:
             print(f"{num_kills} kills: {_progress(run_dir)}", flush=True)
-    _run(["--resume", str(run_dir)])
+    _run(_begin_or_go_on(run_dir, options))
     return num_starts + 1
+
+
+def _begin_or_go_on(run_dir: Path, options: list[str]) -> list[str]:
+    if run_dir.exists():
+        return ["--resume", str(run_dir)]
+    return [*options, "--run-dir", str(run_dir)]
 
 
 def _progress(run_dir: Path) -> str:

@@ -7,7 +7,8 @@ gradient through it is exactly 1.
 A gate of a percent would cost nothing over the few writes that training sees, and empty a slot in
 hundreds. So open gates are counted, and the count, times a small cost, is a part of the loss: it
 shuts what the task does not need, with a margin, and hardly moves what is open. What a task needs
-shows when it is learned: PPO charges the share of the returns' variance that its values explain.
+shows when it is learned: of the gate that sees the first memory layer only, PPO charges the share
+of the returns' variance that its values explain.
 
 The gate sees the inputs of all memory layers, and so what the slots hold, such as which cue of
 several this one is; or those of the first memory layer only: then the slots of many segments follow

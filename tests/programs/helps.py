@@ -2,9 +2,11 @@
 
 import runpy
 import sys
+import warnings
 
 
 def main(commands: str, modules: str) -> None:
+    warnings.simplefilter("ignore")  # runpy's, of what another command has imported
     for command in commands.split(","):
         sys.argv = [command, "--help"]
         try:
