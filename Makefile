@@ -3,7 +3,7 @@
 #              ARGS="--stop-at-success None" none; without a success rate it is the return from which
 #              on the environment is registered as solved, if it is
 # make test    runs every check: ruff, pyright, import-linter, pytest
-# make proofs  runs the long forms of tests: more steps, more kills
+# make proofs  runs the long forms of tests: longer episodes, more kills
 # make docs    writes the documentation as a site: docs/_build/index.html
 # make pythons runs pytest in a fresh environment of each Python from 3.11 to 3.13 that is installed,
 #              pyenv's too; ARGS="tests/test_resume.py" names tests

@@ -44,21 +44,19 @@ def test_the_families_are_those_of_minigrid() -> None:
     assert all("WFC" in env_id or "Playground" in env_id for env_id in others)
 
 
-@pytest.mark.parametrize("num_steps", [100, pytest.param(1000, marks=pytest.mark.proof)])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_every_step_equals_minigrid(family: str, num_steps: int) -> None:
+def test_every_step_equals_minigrid(family: str) -> None:
     rng = np.random.default_rng(0)
     num_episodes = 0
     for _, env_id in FAMILIES[family]:
         pair = Pair(env_id, NUM_ENVS)
-        for share_random, share_of_steps in ((0.1, 2), (1.0, 1)):
-            steps = share_of_steps * num_steps // len(FAMILIES[family]) + 30
-            play(pair, mixed_policy(rng, share_random), steps, rng)
+        for share_random in (0.1, 1.0):
+            play(pair, mixed_policy(rng, share_random), 250 // len(FAMILIES[family]) + 30, rng)
         assert pair.counts["successes"], env_id
         assert pair.counts["truncations"], env_id
         num_episodes += pair.counts["episodes"]
         pair.env.close()
-    assert num_episodes >= num_steps
+    assert num_episodes >= 200
 
 
 @pytest.mark.parametrize("family", FAMILIES)

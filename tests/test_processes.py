@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +18,7 @@ import torch
 from faulty_env import FAULTY_STEP
 from gymnasium import spaces
 from odd_env import OddEnv
-from programs import started
+from programs import started, started_module
 from torch import Tensor
 
 import envs
@@ -216,13 +215,8 @@ def have_ended(pids: list[int], seconds: float = 20.0) -> bool:
     return True
 
 
-def start(*command: str) -> subprocess.Popen[str]:
-    path = os.pathsep.join((str(TESTS), str(TESTS.parent)))
-    return subprocess.Popen(
-        [sys.executable, *command], cwd=TESTS.parent, text=True, start_new_session=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env=os.environ | {"PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
-    )  # fmt: skip
+def start(module: str, *arguments: Any) -> subprocess.Popen[str]:
+    return started_module(module, *arguments, stderr=subprocess.PIPE, start_new_session=True)
 
 
 @pytest.mark.slow
@@ -251,7 +245,7 @@ def test_a_signal_to_the_whole_group_saves_and_ends_all(
 ) -> None:
     """As Ctrl-C, and a scheduler's SIGTERM, are."""
     process = start(
-        "-m", "mtxl_rl.train", "--env", "CartPole-v1", "--vectorize", "async", *TINY,
+        "mtxl_rl.train", "--env", "CartPole-v1", "--vectorize", "async", *TINY,
         "--run-dir", str(tmp_path / "run"),
     )  # fmt: skip
     assert process.stdout is not None
@@ -275,12 +269,12 @@ def test_a_signal_to_the_whole_group_saves_and_ends_all(
 def test_a_run_is_trained_evaluated_and_resumed_in_processes(tmp_path: Path) -> None:
     run_dir = str(tmp_path / "run")
     env = ("--env", "odd_env:Odd-Printing-v0", "--run-dir", run_dir)
-    out, err = start("-m", "mtxl_rl.train", *TINY, *env, "--vectorize", "async",
+    out, err = start("mtxl_rl.train", *TINY, *env, "--vectorize", "async",
                      "--total-frames", "128").communicate(timeout=300)  # fmt: skip
     assert "Evaluate:" in out, err
-    out, err = start("-m", "mtxl_rl.evaluate", run_dir, "--json").communicate(timeout=300)
+    out, err = start("mtxl_rl.evaluate", run_dir, "--json").communicate(timeout=300)
     assert out.startswith("{"), err
     assert out.count("\n") == 1  # what processes print is not in it
-    out, err = start("-m", "mtxl_rl.train", "--resume", run_dir, "--total-frames", "256",
+    out, err = start("mtxl_rl.train", "--resume", run_dir, "--total-frames", "256",
                      "--vectorize", "sync").communicate(timeout=300)  # fmt: skip
     assert "Evaluate:" in out, err

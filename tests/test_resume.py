@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from programs import started
+from programs import started, started_module
 
 from agents.acceleration import Trainer
 from agents.cores.core import CORES, CoreKind, core_config
@@ -152,11 +151,9 @@ def test_a_signal_saves_and_a_resumed_run_ends(
         "--core.heads", "2", "--core.depth", "1", "--total-frames", "100000000",
         "--ppo.rollout-len", "20", "--ppo.num-minibatches", "2", "--compile", "off",
     )  # fmt: skip
-    process = subprocess.Popen(
-        [sys.executable, "-m", "mtxl_rl.train", *options, "--run-dir", str(run_dir)],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"},
-    )  # fmt: skip
+    process = started_module(
+        "mtxl_rl.train", *options, "--run-dir", run_dir, stderr=subprocess.PIPE
+    )
     assert process.stdout is not None
     while not process.stdout.readline().startswith("Run:"):
         assert process.poll() is None

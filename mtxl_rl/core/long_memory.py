@@ -123,7 +123,8 @@ class GatedWrite(nn.Module):
             num_envs: B, of which the rows are segments.
         """
         num_gates = num_envs * hidden.shape[2] * self.gate.out_features
-        weights, values = self.gates_and_values(hidden, valid, self.charged * self.cost / num_gates)
+        charge = self.charged * self.cost / num_gates if torch.is_grad_enabled() else None
+        weights, values = self.gates_and_values(hidden, valid, charge)
         kept = _product_of_later(1 - weights)
         retention = (kept[:, 0] * (1 - weights[:, 0])).unsqueeze(-1)
         return retention, (weights * kept).transpose(1, 2) @ values.to(weights.dtype)
@@ -148,7 +149,7 @@ class GatedWrite(nn.Module):
         place = (valid.long().cumsum(dim=1) - 1).clamp_min(0)[:, -num_steps:]
         x = x + F.embedding(place, self.place)
         z = self.gate(x)
-        if charge is not None and torch.is_grad_enabled():
+        if charge is not None:
             z = _Charged.apply(z, is_valid, charge)
         return torch.where(is_valid, hard_sigmoid(z), 0.0), self.value(x).tanh()
 

@@ -1,7 +1,8 @@
 """Programs that tests run in a process of their own: without jaxtyping's checks, to be killed.
 
 Each is a module with a `main`; `output_of("name")` runs it to its end, `started("name")` while the
-test goes on. Both run at the root, with the modules of tests importable.
+test goes on, `started_module` a command of ours. All run at the root, with the modules of tests
+importable.
 """
 
 from __future__ import annotations
@@ -25,8 +26,13 @@ def output_of(program: str, *arguments: Any) -> str:
 
 def started(program: str, *arguments: Any, **options: Any) -> subprocess.Popen[str]:
     """Start a program, by default with stdout as a pipe; `options` are Popen's."""
+    return started_module(f"programs.{program}", *arguments, **options)
+
+
+def started_module(module: str, *arguments: Any, **options: Any) -> subprocess.Popen[str]:
+    """Start `python -m module` as `started` does."""
     return subprocess.Popen(
-        [sys.executable, "-m", f"programs.{program}", *map(str, arguments)],
+        [sys.executable, "-m", module, *map(str, arguments)],
         **{"cwd": TESTS.parent, "text": True, "stdout": subprocess.PIPE,
            "env": os.environ | {"PYTHONPATH": str(TESTS), "PYTHONUNBUFFERED": "1"}} | options,
     )  # fmt: skip

@@ -25,10 +25,14 @@ def main(*env_ids: str) -> None:
         env.load_state_dict(state)
         torch._dynamo.reset()
         compiled = torch.compile(env.device_step, fullgraph=True, dynamic=False)
+        # POPGym's dynamics have rounding of their own, all else is equal
+        off: dict[str, Any] = {} if "popgym" in env_id else {"atol": 0, "rtol": 0}
         for action, plain in zip(actions, expected, strict=True):
             step = compiled(action)
             for name in ("reward", "terminated", "truncated", "success", "cue", "observation"):
-                assert_close(getattr(step, name), getattr(plain, name), msg=f"{env_id}: {name}")
+                assert_close(
+                    getattr(step, name), getattr(plain, name), **off, msg=f"{env_id}: {name}"
+                )
 
 
 if __name__ == "__main__":
