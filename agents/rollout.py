@@ -15,6 +15,7 @@ from torch import Tensor
 
 from agents import ranks
 from agents.actor_critic import ActorCritic, AgentInput, Player
+from agents.episodes import EpisodeCounts, clear, count, no_counts
 from agents.trees import map_tensors
 
 
@@ -70,15 +71,11 @@ class SplitEnv(Env, Protocol):
 
 
 @dataclass(frozen=True)
-class Carry:
-    """What goes on from one rollout to the next."""
+class Carry(EpisodeCounts):
+    """What goes on from one rollout to the next, with the counts of the episodes in progress."""
 
     inputs: AgentInput  # of the next step
     state: Any  # of the core, before it
-    episode_return: Float[Tensor, " B"]  # of the episodes in progress
-    episode_length: Int64[Tensor, " B"]
-    cue: Int64[Tensor, " B"]  # the one that they saw last, -1 for none
-    cue_age: Int64[Tensor, " B"]  # steps since then, -1 for never
 
 
 class Rollout(NamedTuple):
@@ -103,14 +100,10 @@ class Rollout(NamedTuple):
 def start(agent: ActorCritic, env: Env) -> Carry:
     """Reset every env and return the carry of the first rollout."""
     observation = agent.see(env.reset())
-    count = torch.zeros(env.num_envs, dtype=torch.int64, device=agent.device)
     return Carry(
+        **vars(no_counts(env.num_envs, agent.device)),
         inputs=agent.first_inputs(observation, env.num_envs),
         state=agent.initial_state(env.num_envs),
-        episode_return=torch.zeros(env.num_envs, device=agent.device),
-        episode_length=count,
-        cue=count - 1,
-        cue_age=count - 1,
     )
 
 
@@ -139,17 +132,8 @@ def act(
     action = policy.mode if is_greedy else policy.sample(share=share)
     step = env_step(action)
     done = step.terminated | step.truncated
-    episode_return = carry.episode_return + step.reward
-    episode_length = carry.episode_length + 1
-    cue, cue_age = _last_cue(carry, step.cue)
-    after = replace(
-        carry,
-        inputs=agent.next_inputs(agent.see(step.observation), action, step.reward, done),
-        episode_return=torch.where(done, 0.0, episode_return),
-        episode_length=torch.where(done, 0, episode_length),
-        cue=torch.where(done, -1, cue),
-        cue_age=torch.where(done, -1, cue_age),
-    )
+    counted = count(carry, step)
+    inputs = agent.next_inputs(agent.see(step.observation), action, step.reward, done)
     record = {
         "inputs": carry.inputs,
         "action": action,
@@ -160,20 +144,11 @@ def act(
         "truncated": step.truncated,
         "success": step.success,
         "final_value": _final_value(player, step, action),
-        "episode_return": episode_return,
-        "episode_length": episode_length,
-        "cue_age": cue_age,
+        "episode_return": counted.episode_return,
+        "episode_length": counted.episode_length,
+        "cue_age": counted.cue_age,
     }
-    return after, record
-
-
-def _last_cue(carry: Carry, cue: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Return the last cue of each episode, and its age, after a look at the one in view."""
-    if cue is None:
-        return carry.cue, carry.cue_age
-    is_in_view = cue >= 0
-    age = carry.cue_age + (carry.cue_age >= 0)
-    return torch.where(is_in_view, cue, carry.cue), torch.where(is_in_view, 0, age)
+    return replace(clear(counted, done), inputs=inputs), record
 
 
 def collect(agent: ActorCritic, env: Env, carry: Carry, num_steps: int) -> tuple[Rollout, Carry]:

@@ -62,8 +62,7 @@ def train_and_play(config: PeerConfig) -> str:
     def make() -> gymnasium.Env:
         return make_single(config.env, {}, wraps)
 
-    policy = "MultiInputLstmPolicy" if _is_dict(make()) else "MlpLstmPolicy"
-    model = RecurrentPPO(policy, make(), seed=config.seed, device="cpu")
+    model = RecurrentPPO(_policy(make()), make(), seed=config.seed, device="cpu")
     started = time.perf_counter()
     until = started + 60 * config.minutes
     model.learn(config.total_frames, callback=lambda *_: time.perf_counter() < until)
@@ -91,9 +90,16 @@ def play(model: object, env: gymnasium.Env, seed: int) -> float:
             return total
 
 
-def _is_dict(env: gymnasium.Env) -> bool:
+def _policy(env: gymnasium.Env) -> str:
+    """Return which of its networks reads the observations."""
+    from stable_baselines3.common.preprocessing import (  # pyright: ignore[reportMissingImports]
+        is_image_space,
+    )
+
     env.close()
-    return isinstance(env.observation_space, gymnasium.spaces.Dict)
+    if isinstance(env.observation_space, gymnasium.spaces.Dict):
+        return "MultiInputLstmPolicy"
+    return "CnnLstmPolicy" if is_image_space(env.observation_space) else "MlpLstmPolicy"
 
 
 if __name__ == "__main__":

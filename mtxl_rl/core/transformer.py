@@ -46,6 +46,7 @@ from mtxl_rl.core.long_memory import GatedWrite
 from mtxl_rl.core.memory_network import MemoryNetwork
 from mtxl_rl.core.pretrained import Pretrained
 from mtxl_rl.core.shapes import Bool, Float, Int64
+from mtxl_rl.core.sight import Sight
 from mtxl_rl.core.state import MemoryState
 
 MemWrite = Literal["gated", "first", "seed"]
@@ -72,14 +73,6 @@ class Write(NamedTuple):
     before: Float[Tensor, "B S D"]
     after: Float[Tensor, "B S D"]
     retention: Float[Tensor, "B S _"]
-
-
-class _Sight(NamedTuple):
-    """Which steps and slots belong to which episode, counted from that of the state, 0."""
-
-    of_window: Tensor  # (B, n, MET): the steps that a segment sees, short memory first; -1 for none
-    of_steps: Tensor  # (B, n, T)
-    of_slots: Tensor  # (B, n): at the segment's start; -1 where they are not written
 
 
 class MemoryTransformerXL(Pretrained):
@@ -367,8 +360,8 @@ class MemoryTransformerXL(Pretrained):
         num_envs, length = reset.shape
         place = state.position
         num_steps = length if place else min(length, self.seq_len)  # of a segment
-        sight = self._sight(state, reset, num_steps)
-        full_mask, local_mask = self._masks(sight)
+        sight = Sight.of(state, reset, num_steps)
+        full_mask, local_mask = sight.masks(self.num_mem_kv, self.lmem_len, self.mem_len)
         is_whole = place + num_steps == self.seq_len
 
         x = self.input_proj(x).contiguous()
@@ -394,35 +387,11 @@ class MemoryTransformerXL(Pretrained):
             steps = torch.cat((state.segment[:, :, :place], steps), dim=2)
         return x, self._after(state, steps, sight, after, is_whole, bptt_segments, writes)
 
-    def _sight(self, state: MemoryState, reset: Tensor, num_steps: int) -> _Sight:
-        episode = reset.long().cumsum(dim=1)  # 0 is the episode of the state
-        earlier = torch.cat(
-            (state.short_valid, state.segment_valid[:, : state.position]), dim=1
-        ).long()
-        timeline = torch.cat((earlier - 1, episode), dim=1)
-        of_steps = episode.view(len(episode), -1, num_steps)
-        of_slots = torch.cat((state.long_valid.long()[:, None] - 1, of_steps[:, :-1, -1]), dim=1)
-        return _Sight(
-            timeline.unfold(1, earlier.shape[1] + num_steps, num_steps), of_steps, of_slots
-        )
-
-    def _masks(self, sight: _Sight) -> tuple[Bool[Tensor, "R T J"], Bool[Tensor, "R T _"]]:
-        """Return which keys each step sees, in layers with and without memories."""
-        steps = sight.of_steps[..., None]  # (B, n, T, 1)
-        window, num_steps = sight.of_window.shape[2], sight.of_steps.shape[2]
-        is_earlier = steps.new_ones((num_steps, window), dtype=torch.bool).tril(window - num_steps)
-        in_window = (sight.of_window[:, :, None] == steps) & is_earlier
-        persistent = in_window.new_ones(*in_window.shape[:3], self.num_mem_kv)
-        long = (sight.of_slots[..., None, None] == steps).expand(-1, -1, -1, self.lmem_len)
-        full = torch.cat((persistent, long, in_window), dim=3)
-        local = torch.cat((persistent, in_window[..., self.mem_len :]), dim=3)
-        return full.flatten(0, 1), local.flatten(0, 1)
-
     def _scan(
         self,
         state: MemoryState,
         hidden: Float[Tensor, "R W D"],
-        sight: _Sight,
+        sight: Sight,
         bptt_segments: int | None,
         writes: list[Write],
     ) -> tuple[Float[Tensor, "R S D"], Float[Tensor, "B S D"]]:
@@ -470,7 +439,7 @@ class MemoryTransformerXL(Pretrained):
         self,
         state: MemoryState,
         steps: Float[Tensor, "B L ET D"],
-        sight: _Sight,
+        sight: Sight,
         long: Float[Tensor, "B S D"],
         is_whole: bool,
         bptt_segments: int | None,
