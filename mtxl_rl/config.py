@@ -24,6 +24,7 @@ from agents.cores.core_config import CoreConfig
 from agents.cores.memory_core import MTXLConfig
 from agents.ppo import PPOConfig, check_minibatches
 from envs import Backend, Vectorize
+from envs.registry import choose
 from envs.wrapped.processes import num_cores
 
 Compile = Literal["auto", "on", "off"]
@@ -32,6 +33,10 @@ Precision = Literal["auto", "float32", "bfloat16"]
 MAX_THREADS = 1024
 MAX_TIMEOUT = 1e6
 MAX_SEED = 2**63
+BATCHED_ENVS = 128
+"""Environments at once, where there are as many as one likes."""
+SINGLE_ENVS = 16
+"""And where each is stepped on its own (docs/environments.md has the curves)."""
 BFLOAT16_DIM = 128
 """From this width on bfloat16 is faster on a CPU that multiplies it."""
 COMPILE_FRAMES = 1_000_000
@@ -145,8 +150,10 @@ class TrainConfig:
     or more."""
     total_frames: Count = 10_000_000
     """Environment steps to train for, over all envs: 1000000, 1e6 or 1M."""
-    num_envs: int = 128
-    """Environments that act at once; of several ranks (torchrun) all together."""
+    num_envs: int | None = None
+    """Environments that act at once; of several ranks (torchrun) all together. Left out: 128 of
+    tensors or of a vector environment, 16 single ones, which are slow: more updates of fewer frames
+    learn more from as many."""
     seed: int = 1
     """Of weights, actions and levels."""
     device: str = "auto"
@@ -217,18 +224,8 @@ class TrainConfig:
         check_timeout(self.env_timeout)
         if self.allow_changes and self.resume is None:
             raise ValueError("allow_changes=True has no effect without --resume RUN; leave it out")
-        check_minibatches(self.num_envs, self.ppo.num_minibatches)
-        if self.total_frames < self.frames_per_update:
-            raise ValueError(
-                f"total_frames={self.total_frames} must cover one update of num_envs x "
-                f"rollout_len = {self.frames_per_update} frames; raise --total-frames"
-            )
-        if self.frames_per_update == self.ppo.num_minibatches and self.ppo.norm_adv:
-            raise ValueError(
-                f"num_envs={self.num_envs} x rollout_len={self.ppo.rollout_len} in num_minibatches="
-                f"{self.ppo.num_minibatches} is one step in a minibatch, whose advantage cannot be "
-                "normalised; raise --ppo.rollout-len, or set --ppo.no-norm-adv"
-            )
+        if self.num_envs is not None:
+            _check_update(self)
         if self.stop_at_success is not None and self.stop_at_return is not None:
             raise ValueError(
                 f"stop_at_success={self.stop_at_success} and stop_at_return={self.stop_at_return} "
@@ -245,9 +242,15 @@ class TrainConfig:
             )
 
     @property
+    def all_envs(self) -> int:
+        """Environments that act at once, once their number is known: see `with_num_envs`."""
+        assert self.num_envs is not None
+        return self.num_envs
+
+    @property
     def frames_per_update(self) -> int:
         """Frames of one rollout over all envs."""
-        return self.num_envs * self.ppo.rollout_len
+        return self.all_envs * self.ppo.rollout_len
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -320,6 +323,19 @@ class EvaluateConfig:
                 )
         if self.video is not None and self.video.suffix not in (".mp4", ".gif"):
             raise ValueError(f"video={self.video} must end in .mp4 or .gif")
+
+
+def with_num_envs(config: TrainConfig) -> TrainConfig:
+    """Return the configuration with a number of environments, if it has none.
+
+    Raises:
+        ValueError: for an environment that cannot be run, or a number that does not fit the rest.
+    """
+    if config.num_envs is not None:
+        return config
+    chosen = choose(config.env, config.backend, config.env_kwargs, config.wrap)
+    is_single = chosen.backend == "gymnasium"
+    return dataclasses.replace(config, num_envs=SINGLE_ENVS if is_single else BATCHED_ENVS)
 
 
 def check_device(device: str) -> None:
@@ -560,6 +576,22 @@ def differences(
 def short_name(name: str) -> str:
     """Return "dim" of "core.dim"."""
     return name.rpartition(".")[2]
+
+
+def _check_update(config: TrainConfig) -> None:
+    num_minibatches, frames = config.ppo.num_minibatches, config.frames_per_update
+    check_minibatches(config.all_envs, num_minibatches)
+    if config.total_frames < frames:
+        raise ValueError(
+            f"total_frames={config.total_frames} must cover one update of num_envs x "
+            f"rollout_len = {frames} frames; raise --total-frames"
+        )
+    if frames == num_minibatches and config.ppo.norm_adv:
+        raise ValueError(
+            f"num_envs={config.num_envs} x rollout_len={config.ppo.rollout_len} in "
+            f"num_minibatches={num_minibatches} is one step in a minibatch, whose advantage cannot "
+            "be normalised; raise --ppo.rollout-len, or set --ppo.no-norm-adv"
+        )
 
 
 def _check_counts(config: TrainConfig | EvaluateConfig, names: tuple[str, ...]) -> None:

@@ -38,6 +38,7 @@ from mtxl_rl.config import (
     pick_precision,
     read_place,
     set_threads,
+    with_num_envs,
 )
 from mtxl_rl.evaluations.evaluation import (
     TRAINING_STREAM,
@@ -86,6 +87,7 @@ def train(config: TrainConfig) -> Evaluation:
     """
     device = ranks.own_device(pick_device(config.device))
     with ranks.joined(device):
+        config = with_num_envs(config)
         check_ranks(config)
         config = as_started_again(config)
         set_threads(config.num_threads, ranks.num_beside())
@@ -138,7 +140,7 @@ def _make_env(
     """Make the environments of this rank."""
     seed_generators(envs.seed_of_part(seeds, ranks.share()))
     return envs.make(
-        config.env, config.num_envs // ranks.size(), device, seeds, backend=config.backend,
+        config.env, config.all_envs // ranks.size(), device, seeds, backend=config.backend,
         timeout=config.env_timeout, env_kwargs=config.env_kwargs, wrap=config.wrap,
         vectorize=config.vectorize, part=ranks.share(),
     )  # fmt: skip
@@ -161,11 +163,11 @@ def check_ranks(config: TrainConfig) -> None:
     Torchrun starts all again, with the same command, where one has failed: it names the run then.
     """
     size, restarts = ranks.size(), int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0"))
-    if config.num_envs % size:
+    if config.all_envs % size:
         step = math.lcm(size, config.ppo.num_minibatches)
-        fewer = config.num_envs // step * step
+        fewer = config.all_envs // step * step
         near = f"{fewer} or {fewer + step}" if fewer else f"{step}"
-        divisors = [str(n) for n in range(1, size) if config.num_envs % n == 0]
+        divisors = [str(n) for n in range(1, size) if config.all_envs % n == 0]
         raise ValueError(
             f"num_envs={config.num_envs} cannot be shared equally by {size} ranks; set --num-envs "
             f"to {near}, or let torchrun start {', '.join(divisors)} processes"

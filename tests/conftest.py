@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import first_calls
 import pytest
 import torch
 
@@ -22,6 +23,11 @@ def _one_thread() -> Iterator[None]:
     """Two threads are many times slower than one beside a busy neighbour, as other tests are."""
     yield
     torch.set_num_threads(1)  # what a test calls may have set more
+
+
+@pytest.fixture(autouse=True)
+def _check_first_calls() -> None:
+    first_calls.begin_anew()
 
 
 @pytest.fixture

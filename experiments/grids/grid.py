@@ -14,7 +14,7 @@ from agents.cores.core import as_kind, make_core
 from envs.registry import choose
 from experiments.grids.widths import Size, describe, with_equal
 from experiments.grids.work import is_finished
-from mtxl_rl.config import TrainConfig, differences, flat, short_name, to_json
+from mtxl_rl.config import TrainConfig, differences, flat, short_name, to_json, with_num_envs
 from mtxl_rl.options import read
 from mtxl_rl.runs.progress import say
 from mtxl_rl.runs.run_directory import load_config
@@ -161,7 +161,7 @@ def _changed(base: TrainConfig, options: Mapping[str, str]) -> TrainConfig:
         raise ValueError("see above") from None
     choose(config.env, config.backend, config.env_kwargs, config.wrap)  # or says why not
     make_core(config.core)
-    return config
+    return with_num_envs(config)
 
 
 def _typed(name: str, text: str) -> Any:

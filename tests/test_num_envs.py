@@ -1,0 +1,60 @@
+"""How many environments act at once where nobody says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agents.cores.baseline_cores import FeedForwardConfig
+from agents.ppo import PPOConfig
+from mtxl_rl import train
+from mtxl_rl.config import BATCHED_ENVS, SINGLE_ENVS, TrainConfig, with_num_envs
+from mtxl_rl.runs.run_directory import load_config
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"env": "mtxl/Recall6-v0"}, BATCHED_ENVS),
+        ({"env": "CartPole-v1"}, SINGLE_ENVS),
+        ({"env": "CartPole-v1", "backend": "vector"}, BATCHED_ENVS),
+        ({"env": "MiniGrid-MemoryS7-v0"}, BATCHED_ENVS),
+        ({"env": "MiniGrid-MemoryS7-v0", "backend": "gymnasium"}, SINGLE_ENVS),
+        ({"env": "MiniGrid-MemoryS7-v0", "wrap": ("NormalizeReward",)}, SINGLE_ENVS),
+        ({"env": "CartPole-v1", "num_envs": 6}, 6),
+    ],
+)
+def test_single_environments_are_fewer(options: dict[str, Any], expected: int) -> None:
+    assert with_num_envs(TrainConfig(**options)).num_envs == expected
+
+
+@pytest.mark.usefixtures("without_interventions")
+def test_the_number_is_the_runs_and_it_goes_on_with_it(tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    few = PPOConfig(rollout_len=4, num_epochs=1)
+    train.train(
+        TrainConfig(
+            env="CartPole-v1", total_frames=4 * SINGLE_ENVS, core=FeedForwardConfig(dim=8),
+            ppo=few, eval_episodes=2, run_dir=run_dir,
+        )
+    )  # fmt: skip
+    assert load_config(run_dir).num_envs == SINGLE_ENVS
+    more = ["--resume", str(run_dir), "--total-frames", str(8 * SINGLE_ENVS)]
+    assert train.train(train.read_options(more)).episodes == 2
+
+
+def test_a_number_that_does_not_fit_the_rest_is_refused_before_anything_is_written(
+    tmp_path: Path,
+) -> None:
+    for ppo, frames, wrong in (
+        (PPOConfig(num_minibatches=3), 10**6, "num_envs=16"),
+        (PPOConfig(), 1023, "total_frames=1023 must cover .* = 1024 frames"),
+    ):
+        config = TrainConfig(
+            env="CartPole-v1", ppo=ppo, total_frames=frames, run_dir=tmp_path / "run"
+        )
+        with pytest.raises(ValueError, match=wrong):
+            train.train(config)
+    assert not list(tmp_path.iterdir())
