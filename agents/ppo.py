@@ -58,7 +58,7 @@ STATISTICS_ENVS = 16
 """Envs whose memory writes are measured each update."""
 DEALT_ENVS = 512
 """From so many on minibatches are dealt out evenly: see `PPO._minibatches`."""
-MIN_DEVIATION = 0.3
+MIN_DEVIATION = 0.1
 """Of advantages, in units of the returns' scale, below which they are not blown up to 1: what is
 left of them when a task is done well is the values' error, and to follow it is to forget."""
 
