@@ -58,9 +58,6 @@ STATISTICS_ENVS = 16
 """Envs whose memory writes are measured each update."""
 DEALT_ENVS = 512
 """From so many on minibatches are dealt out evenly: see `PPO._minibatches`."""
-MIN_DEVIATION = 0.1
-"""Of advantages, in units of the returns' scale, below which they are not blown up to 1: what is
-left of them when a task is done well is the values' error, and to follow it is to forget."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +84,7 @@ class PPOConfig:
     vf_coef: float = 0.5
     """Weight of the value loss."""
     norm_adv: bool = True
-    """Normalise advantages in each minibatch, but for those that are tiny beside returns."""
+    """Normalise advantages in each minibatch."""
     num_epochs: int = 6
     """Passes over each rollout, at most."""
     num_minibatches: int = 2
@@ -155,7 +152,7 @@ def ppo_loss(
     advantage = batch.advantage / scale
     if config.norm_adv:
         mean, deviation = ranks.mean_and_deviation(advantage, batch.weight)
-        advantage = (advantage - mean) / deviation.clamp_min(MIN_DEVIATION)
+        advantage = (advantage - mean) / (deviation + 1e-8)
     clipped_ratio = ratio.clamp(1 - config.clip_coef, 1 + config.clip_coef)
     policy_loss = -torch.min(advantage * ratio, advantage * clipped_ratio).mean()
 
