@@ -32,6 +32,7 @@ from mtxl_rl.acting_step import ActingStep
 from mtxl_rl.command import fail_with_one_line
 from mtxl_rl.config import Place, set_threads
 from mtxl_rl.policy import Policy, load, numbers_of
+from mtxl_rl.runs.checkpoint import split_place
 
 NUM_CHECKS = 1000
 """Random steps on which what is written is compared with the agent."""
@@ -189,11 +190,12 @@ def export(
     """Write a trained agent's acting as a function, and check it against the agent.
 
     Args:
-        run: The run directory that training has written.
+        run: The run directory that training has written, or one of its checkpoints.
         config: What to write.
     """
     set_threads(1)  # a step of one env is too small to be shared
     policy = load(run, device="cpu")
+    run, _ = split_place(run)
     out = config.out or run / ("policy.onnx" if config.format == "onnx" else "policy.pt2")
     if not out.parent.is_dir():
         raise ValueError(
