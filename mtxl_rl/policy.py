@@ -27,7 +27,7 @@ from torch import Tensor
 
 import envs
 from agents.actions import ActionDistribution, MultiCategorical
-from agents.actor_critic import ActorCritic, AgentInput
+from agents.actor_critic import ActorCritic
 from agents.trees import map_tensors
 from envs.registry import choose
 from envs.wrapped.guarded_env import shown
@@ -233,8 +233,8 @@ def _form_of(config: TrainConfig) -> SingleForm:
         env.close()
 
 
-def as_sequence(inputs: AgentInput) -> AgentInput:
-    """Return the inputs of a step (B, ...) as a sequence (B, 1, ...)."""
+def as_sequence(inputs: Any) -> Any:
+    """Return the inputs of a step (B, ...), or some of them, as a sequence (B, 1, ...)."""
     return map_tensors(lambda tensor: tensor[:, None], inputs)
 
 

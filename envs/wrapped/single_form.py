@@ -5,7 +5,7 @@ Shapes: B envs; none of them where an observation is of one env.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -38,6 +38,9 @@ class SingleForm:
         self.observation_space, self.action_space = env.observation_space, env.action_space
         is_tensors = not isinstance(env, GymnasiumEnv | VectorizedEnv)
         self.original_space = env.observation_space if is_tensors else env.original_space
+        has_info_mask = isinstance(env, GymnasiumEnv) and env.has_info_mask
+        self.mask_from: Literal["info", "observation"] = "info" if has_info_mask else "observation"
+        """What the environment gives its mask of actions in, where it has one."""
         self._flatten = make_flattener(self.original_space, self.observation_space)
         self._leaves = leaves(self.original_space)
         self._last = {name: _last(space) for name, space in self.observation_space.spaces.items()}
