@@ -25,14 +25,14 @@ def load(
     """Return the policy of a run, to act in your own code: see `mtxl_rl.policy.Policy.act`.
 
     Args:
-        run: a run directory, of training or of `Policy.save`; or "hf://user/name" on the Hugging
-            Face Hub, of `Policy.push`.
+        run: a run directory, of training or of `Policy.save`, or one of its checkpoints; or
+            "hf://user/name" on the Hugging Face Hub, of `Policy.push`.
         device: where the network runs, as `--device` of training; auto takes a GPU if there is one.
         checkpoint: a checkpoint folder. Left out: the newest of the run that is whole.
 
     Raises:
-        ValueError: when the folder is not a run, it has no checkpoint, or its environment cannot
-            be made.
+        ValueError: when the folder is not a run, it has no checkpoint, its environment cannot be
+            made, or your own `agents` or `envs` is imported in the place of this package's.
     """
     from mtxl_rl import policy
 

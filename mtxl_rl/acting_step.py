@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from agents.actor_critic import ActorCritic
 from mtxl_rl.policy import numbers_of
 
+PAST = ("prev_action", "prev_reward", "reset")
+"""Inputs beside the observation and the state."""
+
 
 class ActingStep(nn.Module):
     """One step as a function of tensors: the core's forward pass with T = 1, without branches.
@@ -18,30 +21,39 @@ class ActingStep(nn.Module):
 
     Args:
         agent: who acts.
+
+    Attributes:
+        inputs_of: the input of each part of the observation: its name, unless that is another's.
+        state_names: of the state's inputs.
+        output_names: of what a step returns.
     """
 
     def __init__(self, agent: ActorCritic):
         super().__init__()
         self.agent = agent
-        self.observation_names = list(agent.observation_space.spaces)
         self.state_names = list(agent.core.first_tensors())
+        self.output_names = ["policy", "value", *(f"{name}_after" for name in self.state_names)]
+        taken = {*PAST, *self.state_names, *self.output_names}
+        self.inputs_of = {
+            name: f"observation.{name}" if name in taken else name
+            for name in agent.observation_space.spaces
+        }
 
-    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def forward(self, inputs: dict[str, Tensor]) -> tuple[Tensor, ...]:
         """Take a step.
 
         Args:
-            tensors: the observation's parts by `observation_names`, the previous action and reward,
-                whether the step starts an episode, the state by `state_names`.
+            inputs: the observation's parts by `inputs_of`, `PAST`, the state by `state_names`.
 
         Returns:
             Probabilities of the actions, part by part (of numbers the means and then the
             deviations); the value; the state.
         """
-        num_parts = len(self.observation_names)
-        observation = dict(zip(self.observation_names, tensors, strict=False))
-        prev_action, prev_reward, reset, *state = tensors[num_parts:]
-        inputs = self.agent.next_inputs(observation, prev_action, prev_reward, reset)
-        x = self.agent.encode(inputs)
-        y, after = self.agent.core.step_tensors(x, reset, state)
-        policy, value = self.agent.heads(y, inputs)
+        observation = {name: inputs[given] for name, given in self.inputs_of.items()}
+        prev_action, prev_reward, reset = (inputs[name] for name in PAST)
+        seen = self.agent.see(observation)
+        step = self.agent.next_inputs(seen, prev_action, prev_reward, reset)
+        state = [inputs[name] for name in self.state_names]
+        y, after = self.agent.core.step_tensors(self.agent.encode(step), reset, state)
+        policy, value = self.agent.heads(y, step)
         return numbers_of(policy), value, *after

@@ -13,7 +13,7 @@ from __future__ import annotations
 import importlib
 import json
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -27,16 +27,19 @@ import torch
 import tyro
 from torch import Tensor
 
-from agents.actor_critic import ActorCritic
-from mtxl_rl.acting_step import ActingStep
+from mtxl_rl.acting_step import PAST, ActingStep
 from mtxl_rl.command import fail_with_one_line
 from mtxl_rl.config import Place, set_threads
-from mtxl_rl.policy import Policy, load, numbers_of
+from mtxl_rl.export_notes import notes_of
+from mtxl_rl.policy import Policy, as_sequence, load, numbers_of
+from mtxl_rl.runs.checkpoint import split_place
 
 NUM_CHECKS = 1000
 """Random steps on which what is written is compared with the agent."""
 RESET_RATE = 0.02
 """Of them, that start an episode."""
+NOTES = "mtxl_rl.json"
+"""The file in a .pt2 that has what `notes_of` returns; in ONNX it is the metadata `mtxl_rl`."""
 TOLERANCE = 1e-3
 """Largest difference of a policy's number or a value. Rounding adds up in a memory."""
 
@@ -51,8 +54,9 @@ class ExportConfig:
     """The file. Left out: policy.onnx or policy.pt2 in the run directory."""
 
 
-def example_inputs(agent: ActorCritic, rng: np.random.Generator) -> dict[str, Tensor]:
+def example_inputs(step: ActingStep, rng: np.random.Generator) -> dict[str, Tensor]:
     """Return random inputs of a step, by name, without its state."""
+    agent = step.agent
     space = agent.observation_space
     space.seed(int(rng.integers(2**31)))
     agent.action_space.seed(int(rng.integers(2**31)))
@@ -63,9 +67,8 @@ def example_inputs(agent: ActorCritic, rng: np.random.Generator) -> dict[str, Te
         observation["action_mask"] = torch.ones_like(observation["action_mask"])
     action = np.asarray(agent.action_space.sample()) - getattr(agent.action_space, "start", 0)
     none = agent.actor.none(1)
-    seen = agent.see(observation)
     return {
-        **seen,
+        **{step.inputs_of[name]: tensor for name, tensor in observation.items()},
         "prev_action": torch.as_tensor(action).to(none.dtype).reshape(none.shape),
         "prev_reward": torch.as_tensor(rng.normal(size=1), dtype=torch.float32),
         "reset": torch.as_tensor(rng.random(1) < RESET_RATE),
@@ -73,32 +76,32 @@ def example_inputs(agent: ActorCritic, rng: np.random.Generator) -> dict[str, Te
 
 
 def check(
-    agent: ActorCritic,
-    run: Callable[[dict[str, Tensor]], list[Tensor]],
+    step: ActingStep,
+    run: Callable[[dict[str, Tensor]], Sequence[Tensor]],
     num_steps: int = NUM_CHECKS,
 ) -> float:
     """Return the largest difference between an exported function and the agent.
 
     Args:
-        agent: the original, whose `forward` is run step by step.
+        step: what was exported; its agent's `forward` is run step by step.
         run: the inputs of a step, state included, to the outputs.
         num_steps: random ones.
 
     Raises:
         ValueError: where it is above `TOLERANCE`.
     """
-    rng = np.random.default_rng(1)
+    agent, rng = step.agent, np.random.default_rng(1)
     state, named = agent.initial_state(1), agent.core.first_tensors()
     largest = 0.0
-    for step in range(num_steps):
-        inputs = example_inputs(agent, rng)
-        inputs["reset"] |= torch.tensor([step == 0])
+    for number in range(num_steps):
+        inputs = example_inputs(step, rng)
+        inputs["reset"] |= torch.tensor([number == 0])
         with torch.no_grad():
             policy, value, *after = run({**inputs, **named})
         named = dict(zip(named, after, strict=True))
-        observation = {name: inputs[name][:, None] for name in agent.observation_space.spaces}
-        past = (inputs[name][:, None] for name in ("prev_action", "prev_reward", "reset"))
-        sequence = agent.next_inputs(observation, *past)
+        seen = agent.see({name: inputs[given] for name, given in step.inputs_of.items()})
+        past = (inputs[name][:, None] for name in PAST)
+        sequence = agent.next_inputs(as_sequence(seen), *past)
         with torch.no_grad():
             expected, expected_value, state = agent(sequence, state)
         for found, wanted in ((policy, numbers_of(expected)[:, 0]), (value, expected_value[:, 0])):
@@ -121,50 +124,46 @@ def export_policy(policy: Policy, out: Path, form: Literal["onnx", "torch"]) -> 
     agent = policy.agent
     agent.precision = torch.float32
     step = ActingStep(agent).eval()
-    inputs = {**example_inputs(agent, np.random.default_rng(1)), **agent.core.first_tensors()}
-    outputs = ["policy", "value", *(f"{name}_after" for name in step.state_names)]
-    arguments = tuple(inputs.values())
+    inputs = {**example_inputs(step, np.random.default_rng(1)), **agent.core.first_tensors()}
+    if form == "onnx":
+        _need("onnxscript")
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter, about itself
+        program = torch.export.export(step, (inputs,))
         if form == "torch":
-            torch.export.save(torch.export.export(step, arguments), out)
+            notes = json.dumps(notes_of(policy, step, inputs))
+            torch.export.save(program, out, extra_files={NOTES: notes})
         else:
-            _need("onnxscript")
             torch.onnx.export(
-                step,
-                arguments,
+                program,
+                (),
                 out,
                 input_names=list(inputs),
-                output_names=outputs,
+                output_names=step.output_names,
                 dynamo=True,
                 external_data=False,
                 verbose=False,
             )
-            _note(out, agent)
-    return check(agent, _runner(out, form, list(inputs)))
-
-
-def _note(out: Path, agent: ActorCritic) -> None:
-    """Write into an ONNX file what its caller must know of the actions."""
-    onnx = _need("onnx")
-    model = onnx.load(out)
-    parts = {"choices": agent.actor.sizes, "state": list(agent.core.first_tensors())}
-    onnx.helper.set_model_props(model, {"mtxl_rl": json.dumps(parts)})
-    onnx.save(model, out)
+            onnx = _need("onnx")
+            model = onnx.load(out)
+            known = [each.name for each in model.graph.input]  # those without an effect may go
+            notes = notes_of(policy, step, {name: inputs[name] for name in known})
+            onnx.helper.set_model_props(model, {"mtxl_rl": json.dumps(notes)})
+            onnx.save(model, out)
+    return check(step, _runner(out, form))
 
 
 def _runner(
-    out: Path, form: Literal["onnx", "torch"], names: list[str]
-) -> Callable[[dict[str, Tensor]], list[Tensor]]:
+    out: Path, form: Literal["onnx", "torch"]
+) -> Callable[[dict[str, Tensor]], Sequence[Tensor]]:
     """Return what runs a file that has been written."""
     if form == "torch":
-        module = torch.export.load(out).module()
-        return lambda inputs: list(module(*(inputs[name] for name in names)))
+        return torch.export.load(out).module()
     runtime = _need("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = 1
     session = runtime.InferenceSession(str(out), options, providers=["CPUExecutionProvider"])
-    known = {each.name for each in session.get_inputs()}  # those without an effect are not there
+    known = {each.name for each in session.get_inputs()}
 
     def run(inputs: dict[str, Tensor]) -> list[Tensor]:
         arrays = {name: tensor.numpy() for name, tensor in inputs.items() if name in known}
@@ -189,11 +188,12 @@ def export(
     """Write a trained agent's acting as a function, and check it against the agent.
 
     Args:
-        run: The run directory that training has written.
+        run: The run directory that training has written, or one of its checkpoints.
         config: What to write.
     """
     set_threads(1)  # a step of one env is too small to be shared
     policy = load(run, device="cpu")
+    run, _ = split_place(run)
     out = config.out or run / ("policy.onnx" if config.format == "onnx" else "policy.pt2")
     if not out.parent.is_dir():
         raise ValueError(

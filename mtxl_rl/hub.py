@@ -29,7 +29,7 @@ def push(folder: Path, repo_id: str, private: bool) -> str:
     try:
         api.create_repo(repo_id, private=private, exist_ok=True)
         commit = api.upload_folder(repo_id=repo_id, folder_path=folder, delete_patterns="*")
-    except (OSError, ValueError) as error:
+    except Exception as error:  # of its HTTP library, too, which is another one in each release
         raise _refused(f"{repo_id} cannot be written", error) from error
     return commit.commit_url
 
@@ -44,7 +44,7 @@ def pull(repo_id: str) -> Path:
     api = _api()
     try:
         return Path(api.snapshot_download(repo_id))
-    except (OSError, ValueError) as error:
+    except Exception as error:
         raise _refused(f"{repo_id} cannot be read", error) from error
 
 
@@ -100,9 +100,10 @@ def _api() -> Any:
 
 
 def _refused(what: str, error: Exception) -> ValueError:
+    said = " ".join(str(error).split()) or type(error).__name__
     return ValueError(
-        f"{what}: {' '.join(str(error).split())}; check its name (user/name) and the network, and "
-        "log in by `hf auth login` where it is private or yours"
+        f"{what}: {said}; check its name (user/name) and the network, and log in by `hf auth "
+        "login` where it is private or yours"
     )
 
 

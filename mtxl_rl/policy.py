@@ -13,42 +13,34 @@ from __future__ import annotations
 import tempfile
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import mtxl_rl.siblings  # noqa: F401
+
+# isort: split
+
 import torch
 from gymnasium import spaces
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor
 
 import envs
 from agents.actions import ActionDistribution, MultiCategorical
-from agents.actor_critic import ActorCritic, AgentInput
+from agents.actor_critic import ActorCritic
 from agents.trees import map_tensors
 from envs.registry import choose
-from envs.wrapped.single_form import SingleForm
+from envs.wrapped.guarded_env import shown
+from envs.wrapped.single_form import SingleForm, check_finite
 from mtxl_rl import hub
-from mtxl_rl.config import TrainConfig, pick_device
+from mtxl_rl.config import TrainConfig, pick_device, read_place
 from mtxl_rl.evaluate import load_agent
-from mtxl_rl.runs.checkpoint import newest_checkpoint, save_checkpoint
+from mtxl_rl.policy_state import PolicyState
+from mtxl_rl.runs.checkpoint import newest_checkpoint, save_checkpoint, split_place
 from mtxl_rl.runs.run_directory import create_run, load_config, read_json, write_json
 
 RECORDS = ("evaluation.json", "made_by.json")
 """What a run says of itself, and its policy with it."""
-
-
-@dataclass(frozen=True, eq=False)
-class PolicyState:
-    """What a policy carries from one step to the next: a value, which `act` does not change."""
-
-    core: Any  # the core's state, (B, ...) each
-    action: Shaped[Tensor, "B ..."]  # taken last
-
-    @property
-    def batch_size(self) -> int:
-        """Number of envs B."""
-        return len(self.action)
 
 
 class Policy:
@@ -78,6 +70,7 @@ class Policy:
         self.records = records
         self.observation_space = form.original_space
         self.action_space: spaces.Space = form.action_space
+        self._maker = (config.core, form.action_space)
         self._has_warned = False
 
     @torch.no_grad()
@@ -104,8 +97,14 @@ class Policy:
                 `terminated | truncated` was in the step before. Left out: nowhere.
             greedy: take the most probable action instead of sampling, by torch's generator.
 
+        What is given is looked at before anything is done, with one exception: what is on a GPU
+        already is taken as it is, by its shape and dtype, because a look at its values would wait
+        for the GPU at every step. There a category that its space does not have ends the program
+        and a NaN stays in the memory: `torch.isfinite(tensor).all()` looks for you.
+
         Raises:
-            ValueError: for what does not fit the agent's environment, or the state.
+            ValueError: for what does not fit the agent's environment, what is not finite, or the
+                state of another policy.
         """
         if not (state is None or isinstance(state, PolicyState)):
             raise ValueError(
@@ -116,23 +115,21 @@ class Policy:
         device = self.agent.device
         seen = self.agent.see({name: tensor.to(device) for name, tensor in fields.items()})
         num_envs = len(next(iter(fields.values())))
+        if state is not None:
+            state.check(self._maker, num_envs, device)
         inputs = self.agent.first_inputs(seen, num_envs)
         core_state = self.agent.initial_state(num_envs) if state is None else state.core
         if state is not None:
-            if state.batch_size != num_envs:
-                raise ValueError(
-                    f"the state is of {state.batch_size} envs and the observation of {num_envs}; "
-                    "pass the state of the same envs, or None to start"
-                )
             if reward is None:
                 self._warn_of_reward()
                 reward = 0.0
-            is_first = self._row(False if reset is None else reset, num_envs, "reset").bool()
-            rewards = self._row(reward, num_envs, "reward").float()
+            is_first = self._row(False if reset is None else reset, num_envs, "reset", torch.bool)
+            rewards = self._row(reward, num_envs, "reward", torch.float32)
             inputs = self.agent.next_inputs(seen, state.action, rewards, is_first)
         policy, _, core_state = self.agent(as_sequence(inputs), core_state)
         action = (policy.mode if greedy else policy.sample())[:, 0]
-        return self.form.write(action, is_batch, is_tensors), PolicyState(core_state, action)
+        after = PolicyState(core_state, action, self._maker)
+        return self.form.write(action, is_batch, is_tensors), after
 
     def save(self, folder: str | Path) -> None:
         """Write the policy as a run directory without what training needs, for `load`.
@@ -141,10 +138,11 @@ class Policy:
             ValueError: when the folder exists.
             OSError: when it cannot be written.
         """
-        create_run(Path(folder), self.config)
-        save_checkpoint(Path(folder), self.config, self.agent, self.frames)
+        run_dir = read_place(str(folder))
+        create_run(run_dir, self.config)
+        save_checkpoint(run_dir, self.config, self.agent, self.frames)
         for name, values in self.records.items():
-            write_json(Path(folder) / name, values)
+            write_json(run_dir / name, values)
 
     def push(self, repo_id: str, private: bool = False) -> str:
         """Write the policy to the Hugging Face Hub, for `mtxl_rl.load("hf://user/name")`.
@@ -169,16 +167,22 @@ class Policy:
             (folder / "README.md").write_text(card, encoding="utf-8")
             return hub.push(folder, repo_id, private)
 
-    def _row(self, values: Any, num_envs: int, name: str) -> Tensor:
-        tensor = torch.as_tensor(values, device=self.agent.device)
-        if tensor.dim() == 0:
-            return tensor.expand(num_envs)
-        if tensor.shape != (num_envs,):
+    def _row(self, values: Any, num_envs: int, name: str, dtype: torch.dtype) -> Tensor:
+        """Return one value for each env."""
+        try:
+            given = torch.as_tensor(values)
+        except (TypeError, ValueError, RuntimeError):
+            raise ValueError(f"{name} is {shown(values)}; pass numbers ({num_envs},)") from None
+        if given.dim() and given.shape != (num_envs,):
             raise ValueError(
-                f"{name} is {tuple(tensor.shape)} and the observation of {num_envs} envs; pass "
+                f"{name} is {tuple(given.shape)} and the observation of {num_envs} envs; pass "
                 f"({num_envs},)"
             )
-        return tensor
+        tensor = given.to(dtype)
+        check_finite(name, tensor)
+        if given.is_cpu and dtype == torch.bool and (tensor != given).any():
+            raise ValueError(f"{name} is {shown(values)}; pass True or False for each env")
+        return tensor.to(self.agent.device).expand(num_envs)
 
     def _warn_of_reward(self) -> None:
         if self.agent.sees_past and not self._has_warned:
@@ -193,9 +197,11 @@ class Policy:
 
 def load(run: str | Path, device: str = "auto", checkpoint: str | Path | None = None) -> Policy:
     """Return the policy of a run: see `mtxl_rl.load`."""
-    run_dir = hub.pull(str(run)) if str(run).startswith(hub.PREFIX) else Path(run)
+    place = hub.pull(str(run)) if str(run).startswith(hub.PREFIX) else read_place(str(run))
+    run_dir, named = split_place(place)
     config = load_config(run_dir)  # says where a folder is no run
-    path = newest_checkpoint(run_dir) if checkpoint is None else Path(checkpoint)
+    given = named if checkpoint is None else read_place(str(checkpoint))
+    path = given or newest_checkpoint(run_dir)
     agent, frames = load_agent(config, path, pick_device(device))
     form = _form_of(config)
     if (form.observation_space, form.action_space) != (agent.observation_space, agent.action_space):
@@ -227,8 +233,8 @@ def _form_of(config: TrainConfig) -> SingleForm:
         env.close()
 
 
-def as_sequence(inputs: AgentInput) -> AgentInput:
-    """Return the inputs of a step (B, ...) as a sequence (B, 1, ...)."""
+def as_sequence(inputs: Any) -> Any:
+    """Return the inputs of a step (B, ...), or some of them, as a sequence (B, 1, ...)."""
     return map_tensors(lambda tensor: tensor[:, None], inputs)
 
 

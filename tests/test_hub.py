@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -103,6 +104,24 @@ def test_an_evaluation_of_other_weights_is_not_said_of_these(tmp_path: Path) -> 
     assert "It has not been evaluated." in hub.card(
         "me/x", policy.config, policy.frames, policy.records
     )
+
+
+class ConnectError(Exception):
+    """As HTTP libraries raise it: no OSError."""
+
+
+@pytest.mark.parametrize("call", ["create_repo", "upload_folder", "snapshot_download"])
+@pytest.mark.parametrize("error", [ConnectError("[Errno 111] refused"), ConnectError(), OSError()])
+def test_without_a_network_is_one_line(
+    policy: Policy, folder_hub: Path, monkeypatch: pytest.MonkeyPatch, call: str, error: Exception
+) -> None:
+    def fails(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(FolderHub, call, fails)
+    words = str(error) or type(error).__name__
+    with pytest.raises(ValueError, match=f"^me/x cannot be .*{re.escape(words)}; .* the network"):
+        mtxl_rl.load("hf://me/x") if call == "snapshot_download" else policy.push("me/x")
 
 
 def test_what_cannot_be_had_is_one_line(

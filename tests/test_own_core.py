@@ -108,7 +108,7 @@ def test_trains_is_evaluated_resumed_exported_and_a_row_of_a_table(tmp_path: Pat
     evaluate.evaluate(run, evaluate.EvaluateConfig(episodes=4, num_threads=1, memory="cleared"))
     agent = policy.load(run, device="cpu").agent
     step = export.ActingStep(agent)
-    assert export.check(agent, lambda inputs: list(step(*inputs.values())), 30) < 1e-4
+    assert export.check(step, step, 30) < 1e-4
 
     gru = [*TINY, "--core.kind", "gru", "--total-frames", "64"]
     train(read_options([*gru, "--run-dir", str(tmp_path / "runs" / "gru")]))

@@ -113,6 +113,7 @@ class GymnasiumEnv(BatchedEnv):
             with _with_id(env_id):
                 self.action_space = check_action_space(first.action_space)
                 seen = look(first, self._watchdog, is_timed)
+                self.has_info_mask = seen.has_mask
                 if seen.has_mask:
                     first = MaskInObservation(first)
                 space = first.observation_space

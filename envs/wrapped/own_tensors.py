@@ -17,7 +17,7 @@ from envs.specs import TensorFactory
 from envs.wrapped.guarded_env import EnvError, shown
 from envs.wrapped.gymnasium_form import check_action_space
 
-_WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 _DTYPES = {
     "reward": (torch.float32,),
     "terminated": (torch.bool,),
@@ -145,7 +145,7 @@ def _check_observation(where: str, observation: Any, env: BatchedEnv) -> None:
         raise EnvError(f"{where} returned the observation {named}, not {', '.join(fields)}")
     for name, space in fields.items():
         is_float = isinstance(space, spaces.Box) and space.dtype == np.float32
-        dtypes = (torch.float32,) if is_float else _WHOLE
+        dtypes = (torch.float32,) if is_float else WHOLE
         shape = (env.num_envs, *(space.shape or ()))
         _check_tensor(f"{where} returned for {name!r}", observation[name], shape, dtypes, env)
 

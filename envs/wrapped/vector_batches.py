@@ -63,7 +63,7 @@ def check_batch(where: str, observation: Batch, space: spaces.Space, num_rows: i
             raise EnvError(
                 f"{where} returned no observation {name!r}, which its observation space has"
             ) from None
-        if not _fits(values, leaf, num_rows):
+        if not fits(values, leaf, num_rows):
             raise EnvError(
                 f"{where} returned for observation {name!r} {shown(values)}, which is no batch of "
                 f"{num_rows} of its space {leaf}"
@@ -86,17 +86,20 @@ def flags(where: str, name: str, values: Any, num_envs: int) -> np.ndarray:
     return array.astype(bool)
 
 
-def _fits(values: Any, space: spaces.Space, num_rows: int) -> bool:
-    """Return whether values are a batch of a space; bounds are not asked: see `GuardedEnv`."""
+def fits(values: Any, space: spaces.Space, *rows: int) -> bool:
+    """Return whether values are of a space, or with their number a batch of rows of it.
+
+    Bounds are not asked: see `GuardedEnv`.
+    """
     if isinstance(space, spaces.Text | MissionSpace):
+        if not rows:
+            return isinstance(values, str)
         is_list = isinstance(values, Sequence | np.ndarray) and not isinstance(values, str)
-        return is_list and len(values) == num_rows and all(isinstance(v, str) for v in values)
+        return is_list and (len(values),) == rows and all(isinstance(v, str) for v in values)
     array = _array(values)
     assert space.shape is not None
     kinds = "biuf" if isinstance(space, spaces.Box) and space.dtype.kind == "f" else "biu"
-    return (
-        array is not None and array.shape == (num_rows, *space.shape) and array.dtype.kind in kinds
-    )
+    return array is not None and array.shape == (*rows, *space.shape) and array.dtype.kind in kinds
 
 
 def _array(values: Any) -> np.ndarray | None:

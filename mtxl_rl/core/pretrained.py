@@ -30,7 +30,7 @@ class Pretrained(nn.Module):
         """Write config.json and model.safetensors; needs safetensors."""
         from safetensors.torch import save_file
 
-        path = Path(folder)
+        path = Path(folder).expanduser()
         path.mkdir(parents=True, exist_ok=True)
         (path / "config.json").write_text(json.dumps(self.config, indent=2) + "\n")
         save_file(self.state_dict(), path / "model.safetensors")
@@ -44,7 +44,7 @@ class Pretrained(nn.Module):
         """
         from safetensors.torch import load_file
 
-        path = Path(folder)
+        path = Path(folder).expanduser()
         try:
             core = cls.from_config(json.loads((path / "config.json").read_text()))
             core.load_state_dict(load_file(path / "model.safetensors"))

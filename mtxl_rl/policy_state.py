@@ -1,0 +1,59 @@
+"""What a policy carries from one step to the next, and what it is refused for.
+
+Shapes: B envs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from gymnasium import spaces
+from jaxtyping import Shaped
+from torch import Tensor
+
+from agents.cores.core_config import CoreConfig
+from mtxl_rl.config import differences
+
+
+@dataclass(frozen=True, eq=False)
+class PolicyState:
+    """What a policy carries from one step to the next: a value, which `act` does not change."""
+
+    core: Any  # the core's state, (B, ...) each
+    action: Shaped[Tensor, "B ..."]  # taken last
+    maker: tuple[CoreConfig, spaces.Space]  # the core and the actions of its policy
+
+    @property
+    def batch_size(self) -> int:
+        """Number of envs B."""
+        return len(self.action)
+
+    def check(
+        self, maker: tuple[CoreConfig, spaces.Space], num_envs: int, device: torch.device
+    ) -> None:
+        """Raise ValueError where it is another policy's, or of other envs."""
+        if self.maker is not maker and self.maker != maker:
+            (theirs, their_actions), (ours, our_actions) = self.maker, maker
+            different = differences(
+                vars(theirs) | {"action space": their_actions},
+                vars(ours) | {"action space": our_actions},
+                "in the state",
+                "here",
+                lambda name: name == "kind" or theirs.kind == ours.kind,
+            )
+            raise ValueError(
+                f"the state is of another policy: {different}; pass the one that act of this "
+                "policy returned, or None to start"
+            )
+        if self.batch_size != num_envs:
+            raise ValueError(
+                f"the state is of {self.batch_size} envs and the observation of {num_envs}; "
+                "pass the state of the same envs, or None to start"
+            )
+        if self.action.device != device:
+            raise ValueError(
+                f"the state is on {self.action.device} and the policy on {device}; pass the one "
+                "that act of this policy returned, or None to start"
+            )
