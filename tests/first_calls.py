@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import random
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -33,7 +34,11 @@ def check(function: Callable[..., Any]) -> Callable[..., Any]:
         _checks[name] += 1
         if _checks[name] == 2 * NUM_CHECKED:  # the arguments, and then again with what is returned
             _rest(*name)
-        return checked(*args, **kwargs)
+        drawn = random.getstate()  # of lists beartype checks an item that it draws
+        try:
+            return checked(*args, **kwargs)
+        finally:
+            random.setstate(drawn)
 
     return counted
 
