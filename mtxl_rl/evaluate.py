@@ -84,11 +84,9 @@ def evaluate(
     """
     with stdout_to_stderr() if config.json else nullcontext():  # environments may print
         device = pick_device(config.device)
-        if (run / checkpoint.HEADER).is_file():
-            config = dataclasses.replace(config, checkpoint=config.checkpoint or run)
-            run = run.resolve().parents[1]
+        run, named = checkpoint.split_place(run)
         run_config = load_config(run)  # says where a folder is no run
-        path = config.checkpoint or checkpoint.newest_checkpoint(run)
+        path = config.checkpoint or named or checkpoint.newest_checkpoint(run)
         agent, frames = load_agent(run_config, path, device)
         set_threads(config.num_threads or run_config.num_threads)
         backend = config.backend or run_config.backend

@@ -96,6 +96,13 @@ def save_checkpoint(
     return target
 
 
+def split_place(place: Path) -> tuple[Path, Path | None]:
+    """Return the run that a path names and, where it names one of its checkpoints, that one."""
+    if not (place / HEADER).is_file():
+        return place, None
+    return place.resolve().parents[1], place
+
+
 def list_checkpoints(run_dir: Path) -> list[Path]:
     """Return the checkpoint folders of a run, the oldest first."""
     return sorted((run_dir / "checkpoints").glob(f"{_PREFIX}*"))
