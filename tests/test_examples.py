@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import runpy
 import sys
 import types
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from small_run import small_run
 
 from examples import own_core, ppo_in_one_file
+from mtxl_rl.config import TrainConfig
 from mtxl_rl.export import ExportConfig, export
 
 ROOT = Path(__file__).parents[1]
@@ -69,6 +71,26 @@ def test_an_environment_of_ones_own_is_learned_in(tmp_path: Path) -> None:
         assert (tmp_path / "run" / "inspect.html").is_file()
     finally:
         del gymnasium.registry["Echo-v0"]
+
+
+def test_an_example_is_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside what it has left: here it stops where it would train."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "echo").mkdir(parents=True)
+    taken: list[Path] = []
+
+    def stop(config: TrainConfig) -> None:
+        assert config.run_dir is not None
+        taken.append(config.run_dir)
+        sys.exit()
+
+    monkeypatch.setattr("mtxl_rl.train.train", stop)
+    try:
+        with pytest.raises(SystemExit):
+            runpy.run_path(str(ROOT / "examples" / "own_environment.py"), run_name="__main__")
+    finally:
+        gymnasium.registry.pop("Echo-v0", None)
+    assert not taken[0].exists()
 
 
 @pytest.mark.slow
