@@ -35,9 +35,13 @@ class FiniteWatch:
 
     An observation that is not finite spoils what an agent does in that episode, and without a word
     the success rate.
+
+    Args:
+        whole: what is played, in words.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, whole: str = "the evaluation"):
+        self._whole = whole
         self.what = ""
         """What was found first, for people; "" for nothing."""
         self.num_episodes = 0
@@ -69,7 +73,7 @@ class FiniteWatch:
         for tensor in floats.values():
             self._is_damaged |= _wrong_envs(tensor)[0].cpu()
         if not self.what and self._is_damaged.any():
-            self.what = _describe(floats, self._num_steps, "the evaluation")
+            self.what = _describe(floats, self._num_steps, self._whole)
         self.num_episodes += int((self._is_damaged & done & counts).sum())
         self._is_damaged &= ~done
         self._num_steps += 1

@@ -23,7 +23,7 @@ def find_named(name: str, option: str) -> Any:
     try:
         source = importlib.import_module(module)
     except (Exception, SystemExit) as error:
-        said = " ".join(f"{type(error).__name__}: {error}".split())
+        said = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(":")
         raise ValueError(
             f"{option}={name!r} names the module {module!r}, which cannot be imported ({said}); "
             "start from the folder it is in, install it, or mend it"

@@ -234,7 +234,8 @@ def words_of(error: BaseException) -> str:
     """Return what was raised in one line, without what Gymnasium adds to it."""
     said = one_line_of(str(error))
     if not said and (frames := traceback.extract_tb(error.__traceback__)):
-        said = frames[-1].line or ""  # of an assertion that says nothing
+        line = frames[-1].line or ""  # of an assertion that says nothing
+        said = re.sub(rf"^raise {type(error).__name__}(\(\))?$", "", line)
     said = re.sub(r" was raised from the environment creator for .*", "", said).rstrip(".; ")
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 

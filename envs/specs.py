@@ -99,7 +99,7 @@ def _import(env_id: str, module: str) -> None:
             pip = _PIP_NAMES.get(missing)
             remedy = f"pip install {pip}" if pip else "check its name, or install it"
             remedy = own_name(module) or remedy
-        said = " ".join(f"{type(error).__name__}: {error}".split())
+        said = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(":")
         raise ValueError(
             f"env={env_id!r} names the module {module!r}, which cannot be imported ({said}); "
             f"{remedy}"

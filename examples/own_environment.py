@@ -7,6 +7,7 @@ python -m mtxl_rl.train --env examples.own_environment:Echo-v0      # the same b
 from __future__ import annotations
 
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -84,4 +85,4 @@ def main(run_dir: Path, total_frames: int = 150_000) -> float:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[1]))  # so that "examples" is found
-    main(Path("runs/echo"))
+    main(Path(f"runs/echo-{datetime.now():%Y%m%d-%H%M%S}"))

@@ -167,7 +167,7 @@ def gpu_tests() -> list[str]:
         "-p",
         "no:xdist",
     ]
-    listed = subprocess.run(command, capture_output=True, text=True, check=False)
+    listed = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     tests = re.findall(r"^tests/\S+::.+$", listed.stdout, flags=re.MULTILINE)
     if not tests:
         raise ValueError(
@@ -241,14 +241,16 @@ def write(config: CheckConfig, results: list[Result]) -> None:
     name = torch.cuda.get_device_name() if config.device == "cuda" else config.device
     made = {"torch": torch.__version__, "python": sys.version.split()[0], "device": name}
     everything = {**made, "steps": [asdict(result) for result in results]}
-    (config.out / "check.json").write_text(json.dumps(everything, indent=2) + "\n")
+    (config.out / "check.json").write_text(
+        json.dumps(everything, indent=2) + "\n", encoding="utf-8"
+    )
     rows = [
         table_row((r.name, r.outcome, f"{r.seconds:.0f}", r.result.replace("|", "/")))
         for r in results
     ]
     head = f"{name}, torch {made['torch']}, Python {made['python']}\n"
     table = [table_head(("step", "outcome", "seconds", "result")), *rows]
-    (config.out / "check.md").write_text("\n".join([head, *table]) + "\n")
+    (config.out / "check.md").write_text("\n".join([head, *table]) + "\n", encoding="utf-8")
 
 
 def main() -> None:

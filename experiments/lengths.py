@@ -20,7 +20,14 @@ import tyro
 from experiments.plots import draw_gaps, label, save
 from experiments.tables.intervals import interquartile_mean
 from experiments.tables.markdown import table_head, table_row
-from experiments.tables.runs import Run, find_runs, gap_of, grouped, varying_options
+from experiments.tables.runs import (
+    Run,
+    each_seed_once,
+    find_runs,
+    gap_of,
+    grouped,
+    varying_options,
+)
 from mtxl_rl.command import fail_with_one_line
 from mtxl_rl.config import EvaluateConfig, Memory, pick_device, set_threads
 from mtxl_rl.evaluate import in_env_of, load_agent
@@ -54,8 +61,9 @@ def lengths(
     runs = [run for run in find_runs(folder) if (run.path / "checkpoints").is_dir()]
     if not runs:
         raise ValueError(f"{folder} holds no run with a checkpoint yet; wait for one")
-    played = {run.path: _play(run, envs, memory, episodes) for run in runs}
     names = by or tuple(varying_options(runs))
+    runs = each_seed_once(runs, names)
+    played = {run.path: _play(run, envs, memory, episodes) for run in runs}
     lines: dict[str, dict[int, list[float]]] = {}
     rows = []
     for values, group in grouped(runs, names).items():

@@ -29,6 +29,7 @@ from experiments.tables.runs import (
     Measure,
     Run,
     chance_of,
+    each_seed_once,
     find_runs,
     gap_of,
     grouped,
@@ -208,6 +209,7 @@ def plot(
     """
     runs = find_runs(folder)
     by = by or tuple(varying_options(runs)) or ("core.kind",)
+    runs = each_seed_once(runs, by)
     measure = measure_of(runs)
     silent = [str(run.path) for run in runs if run.curve(measure) is None]
     has_curves = len(silent) < len(runs)

@@ -6,8 +6,13 @@ called.
 
 from __future__ import annotations
 
+import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+if sys.argv[:1] == ["-m"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a command that imports ends without a traceback
 
 from mtxl_rl.core import Acting, MemoryState, MemoryTransformerXL
 

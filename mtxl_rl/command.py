@@ -13,6 +13,7 @@ import gc
 import inspect
 import io
 import os
+import signal
 import sys
 import textwrap
 import warnings
@@ -36,6 +37,11 @@ def fail_with_one_line(when_interrupted: str = "") -> Iterator[None]:
     Args:
         when_interrupted: what a Ctrl-C leaves behind, in words.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # while it was imported: see mtxl_rl
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if sys.getfilesystemencoding() != "utf-8" and "utf8" not in sys._xoptions:
+        # an ASCII locale: libraries that open files by their names in UTF-8 would not find them
+        os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
     gc.freeze()  # what is imported stays: to look through it at the end takes half a second
     for stream in (sys.stdout, sys.stderr):  # names have any script, and a console may be ASCII
         if isinstance(stream, io.TextIOWrapper):

@@ -19,6 +19,7 @@ import torch
 import tyro
 from gymnasium import spaces
 
+from agents import ranks
 from agents.cores.core import CORES, check_options, find_core, option_names
 from agents.cores.core_config import CoreConfig
 from agents.cores.memory_core import MTXLConfig
@@ -170,8 +171,8 @@ class TrainConfig:
     strict: bool = False
     """Fail where compiling or recording fails, instead of going on without."""
     num_threads: int | None = None
-    """CPU threads of torch. Left out: all cores, which the ranks of a machine share. Give each of
-    several runs at once its own."""
+    """CPU threads of torch. Left out: all cores, or OMP_NUM_THREADS of them, which the ranks of a
+    machine share. Give each of several runs at once its own."""
     run_dir: Place | None = None
     """Where to write; must not exist. Left out: runs/ENV__CORE__sSEED__TIME."""
     init_from: Place | None = None
@@ -208,7 +209,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _check_choices(self)
         _check_seed(self.seed)
-        _check_counts(self, ("num_envs", "checkpoint_every", "eval_episodes", "eval_max_steps"))
+        check_counts(self, ("num_envs", "checkpoint_every", "eval_episodes", "eval_max_steps"))
         if self.keep < 2:
             raise ValueError(
                 f"keep={self.keep} must be 2 or more: one is left where another is damaged; "
@@ -305,7 +306,7 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         _check_choices(self)
         _check_seed(self.seed)
-        _check_counts(self, ("episodes", "num_envs", "max_steps"))
+        check_counts(self, ("episodes", "num_envs", "max_steps"))
         check_device(self.device)
         check_threads(self.num_threads)
         check_timeout(self.env_timeout)
@@ -431,8 +432,16 @@ def check_timeout(seconds: float | None) -> None:
 
 def set_threads(num_threads: int | None, num_sharing: int = 1) -> None:
     """Set the CPU threads of torch; None: its share of the cores that this process may use."""
-    own = max(1, num_cores() // num_sharing)
-    torch.set_num_threads(own if num_threads is None else num_threads)
+    torch.set_num_threads(share_of_cores(num_sharing) if num_threads is None else num_threads)
+
+
+def share_of_cores(num_sharing: int) -> int:
+    """Return the cores for each of several processes, at most as many as OMP_NUM_THREADS allows."""
+    allowed = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # one for each nested loop
+    share = num_cores() // num_sharing
+    if allowed.isdecimal() and not ranks.is_launched():  # torchrun sets it to 1 by itself
+        share = min(share, int(allowed))
+    return max(1, share)
 
 
 def to_json(config: TrainConfig) -> dict[str, Any]:
@@ -594,7 +603,8 @@ def _check_update(config: TrainConfig) -> None:
         )
 
 
-def _check_counts(config: TrainConfig | EvaluateConfig, names: tuple[str, ...]) -> None:
+def check_counts(config: Any, names: tuple[str, ...]) -> None:
+    """Raise ValueError for a number below 1 among these options."""
     for name in names:
         value = getattr(config, name)
         if value is not None and value < 1:

@@ -3,10 +3,12 @@
 python -m mtxl_rl.inspect RUN
 python -m mtxl_rl.inspect RUN --env mtxl/MemoryS65-v0 --episodes 5 --out memory.html
 python -m mtxl_rl.inspect RUN RUN --episodes 1       (side by side, on the same levels)
+python -m mtxl_rl.inspect RUN/checkpoints/frames_000000500000
 """
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -22,11 +24,19 @@ import envs
 from agents.actor_critic import ActorCritic
 from envs import BatchedEnv
 from mtxl_rl.command import fail_with_one_line
-from mtxl_rl.config import EvaluateConfig, Place, TrainConfig, pick_device, set_threads
+from mtxl_rl.config import (
+    EvaluateConfig,
+    Place,
+    TrainConfig,
+    check_counts,
+    pick_device,
+    set_threads,
+)
 from mtxl_rl.evaluate import in_env_of, load_agent
 from mtxl_rl.evaluations.evaluation import (
     EVALUATION_STREAM,
     bound_for,
+    check_bound,
     check_spaces,
     level_seeds,
     seed_generators,
@@ -71,6 +81,9 @@ class InspectConfig:
     longer maze, say. Left out: that of training."""
     out: Place | None = None
     """The page. Left out: inspect.html in the run directory; of several runs beside the first."""
+    max_steps: int | None = None
+    """Cut episodes off after so many steps. Left out: at the environment's own limit; where it has
+    none, at ten times the longest episode of training."""
     seed: int = 1
     """Of levels and actions."""
 
@@ -80,6 +93,7 @@ class InspectConfig:
                 f"episodes={self.episodes} must be from 1 to 20, for a page that opens at once; "
                 "set --episodes"
             )
+        check_counts(self, ("max_steps",))
 
 
 def inspect(run: Path, config: InspectConfig) -> Path:
@@ -94,7 +108,8 @@ def inspect_runs(
     """Write a page that shows what a trained agent's memory holds, step by step.
 
     Args:
-        runs: The run directory that training has written; of several, they are side by side.
+        runs: The run directory that training has written, or one of its checkpoints; of several,
+            they are side by side.
         config: What to show.
     """
     if not 1 <= len(runs) <= MAX_RUNS:
@@ -102,8 +117,9 @@ def inspect_runs(
             f"{len(runs)} runs are named, and a page has 1 to {MAX_RUNS}; name a run directory: "
             "python -m mtxl_rl.inspect runs/RUN"
         )
-    configs = [load_config(run) for run in runs]
-    first = runs[0]
+    named = [checkpoint.split_place(place) for place in runs]
+    configs = [load_config(run) for run, _ in named]
+    first = named[0][0]
     out = config.out or (first if len(runs) == 1 else first.parent) / "inspect.html"
     if not out.parent.is_dir():
         raise ValueError(
@@ -113,12 +129,12 @@ def inspect_runs(
         raise ValueError(f"out={out} is a folder; name a file in it: --out {out}/inspect.html")
     set_threads(1)  # a step of one env is too small to be shared
     pages = []
-    for run, run_config in zip(runs, configs, strict=True):
-        path = checkpoint.newest_checkpoint(run)
+    for place, (run, path), run_config in zip(runs, named, configs, strict=True):
+        path = path or checkpoint.newest_checkpoint(run)
         agent, frames = load_agent(run_config, path, pick_device("cpu"))
         longest = checkpoint.longest_episode(path)
         num_films = len(runs) * config.episodes
-        pages.append(page_of(agent, run_config, config, longest, str(run), frames, num_films))
+        pages.append(page_of(agent, run_config, config, longest, str(place), frames, num_films))
     page = pages[0] if len(pages) == 1 else side_by_side(pages)
     out.write_text(page, encoding="utf-8")
     env_ids = ", ".join(dict.fromkeys(config.env or each.env for each in configs))
@@ -152,7 +168,11 @@ def page_of(
     env = _make(run_config, config, 1, MAX_DONORS + config.episodes, draws=True)
     try:
         check_spaces(agent, env, env_id)
-        max_steps = None if env.has_time_limit else bound_for(longest)
+        max_steps = config.max_steps
+        if max_steps is not None:
+            check_bound(max_steps, env)
+        elif not env.has_time_limit:
+            max_steps = bound_for(longest)
         recorder = Recorder(agent, env)
         films = [Film(film_bytes(num_films)) for _ in range(config.episodes)]
         recordings = [recorder.record(film, max_steps) for film in films]
@@ -163,6 +183,7 @@ def page_of(
         has_cue = env.has_cue
     finally:
         env.close()
+    _say_what_is_amiss(title, recordings, max_steps)
     probe, notes = _probe(agent, run_config, config, recordings, max_steps, has_cue)
     fitted = probe if isinstance(probe, Probe) else None
     episodes = [
@@ -172,6 +193,22 @@ def page_of(
     kind = run_config.core.kind
     subtitle = f"{env_id} · {kind} after {frames:,} frames"
     return html_of(title, subtitle, agent, episodes, probe, notes)
+
+
+def _say_what_is_amiss(title: str, recordings: list[Recording], max_steps: int | None) -> None:
+    """Say where the episodes of the page are no whole ones, or the agent saw what is no number."""
+    num_cut = sum(recording.is_cut for recording in recordings)
+    if num_cut:
+        print(f"{title}: {num_cut} of {len(recordings)} episodes were cut at {max_steps:,} steps; "
+              "--max-steps sets it")  # fmt: skip
+    for number, recording in enumerate(recordings, start=1):
+        if recording.not_finite:
+            warnings.warn(
+                f"{title}, episode {number}: {recording.not_finite}; what the agent does from then "
+                "on means nothing: look at what the environment gives",
+                RuntimeWarning,
+                stacklevel=2,
+            )
 
 
 def _variants(agent: ActorCritic, recording: Recording, pool: list[Recording]) -> list[Variant]:

@@ -97,6 +97,7 @@ class Run:
                 self._restore(trainer)
             self.trainer = ranks.together(lambda: make_trainer(config, trainer))
             ranks.from_first(self._write_down)
+            self.logger = RunLogger(self.run_dir, config, self.frames if config.resume else None)
         except BaseException:
             if self._lock is not None:
                 self._lock.close()
@@ -107,8 +108,6 @@ class Run:
         self._next_save = self.frames + config.checkpoint_every
         self._saved_at = time.monotonic()
         self._save_error = ""
-        go_on_from = self.frames if config.resume else None
-        self.logger = RunLogger(self.run_dir, config, go_on_from)
 
     def _take_directory(self) -> Path:
         """Return the run directory, which is there and has no other run, and lock it."""

@@ -69,7 +69,8 @@ WORDS: dict[Memory, str] = {
     "swapped-long": "with another episode's long memory",
 }
 INTERVENED_SHARE = 0.1
-"""Frames that the interventions may take at most, together, as a share of those of training."""
+"""Frames that the interventions, and the agent without one in the same episodes, may take at most,
+together, as a share of those of training."""
 MIN_INTERVENED = 20
 """Episodes of each all the same, if the evaluation itself has as many."""
 
@@ -131,6 +132,7 @@ def _train(config: TrainConfig, device: torch.device) -> Evaluation:
     place = shlex.quote(str(run.run_dir))
     say(f"Curves:       {sys.executable} -m tensorboard.main --logdir {place}")
     say(f"Evaluate:     {sys.executable} -m mtxl_rl.evaluate {place}")
+    say(f"Inspect:      {sys.executable} -m mtxl_rl.inspect {place}")
     return evaluation
 
 
@@ -211,6 +213,11 @@ def _introduce(run: Run) -> None:
     if actions:
         say(f"Actions:      {actions}")
     say(f"Run:          {run.run_dir}")
+    num_updates, rest = divmod(run.schedule.end_frames - run.frames, config.frames_per_update)
+    if rest:
+        whole = run.frames + num_updates * config.frames_per_update
+        say(f"Frames:       {whole:,} of {run.schedule.end_frames:,}, in whole updates of "
+            f"{config.frames_per_update:,}")  # fmt: skip
     if config.stop_at_success is not None and not run.env.has_success:
         threshold = run.env.reward_threshold
         instead = (
@@ -247,27 +254,32 @@ def _evaluate(run: Run) -> Evaluation:
     if evaluation.cue_seen_rate is not None:
         say(f"Cue:          {evaluation.describe_cue()}")
     say(f"Mean return:  {evaluation.describe_return()}")
-    num_kinds = len(fitting_interventions(agent))
+    num_kinds = 1 + len(fitting_interventions(agent))
     few = num_intervened(config.eval_episodes, run.frames, num_kinds, evaluation.mean_length)
     options = dataclasses.replace(options, episodes=few)
     intervened = evaluate_interventions(agent, config.env, options, config.backend, longest)
-    for line in _memory_table(evaluation, intervened, few):
+    kept = evaluation
+    if intervened and few < config.eval_episodes:  # in the episodes that they have played
+        kept = evaluate_agent(agent, config.env, options, config.backend, longest)
+    for line in _memory_table(kept, intervened, few):
         say(line)
     run.logger.close(evaluation, intervened, run.frames)
     run.check_saved()  # only then is it finished, for those who look at what it has written
     interventions = {memory: dataclasses.asdict(each) for memory, each in intervened.items()}
     counts = {"frames": run.frames, **agent.sizes, "interventions": interventions}
+    if intervened:
+        counts["kept"] = dataclasses.asdict(kept)
     write_json(run.run_dir / "evaluation.json", dataclasses.asdict(evaluation) | counts)
     return evaluation
 
 
 def num_intervened(episodes: int, frames: int, num_kinds: int, mean_length: float) -> int:
-    """Return how many episodes to play with each intervention.
+    """Return how many episodes to play with each intervention, and without one.
 
     Args:
         episodes: of the evaluation.
         frames: of training.
-        num_kinds: of interventions.
+        num_kinds: of interventions, none among them.
         mean_length: steps of an episode.
     """
     affordable = INTERVENED_SHARE * frames / (max(1, num_kinds) * mean_length)
@@ -275,12 +287,12 @@ def num_intervened(episodes: int, frames: int, num_kinds: int, mean_length: floa
 
 
 def _memory_table(
-    evaluation: Evaluation, intervened: Mapping[Memory, Evaluation], num_played: int
+    kept: Evaluation, intervened: Mapping[Memory, Evaluation], num_played: int
 ) -> list[str]:
     """Return what becomes of the agent where a part of its memory is taken away, for people."""
     if not intervened:
         return []
-    rows = {"as it was trained": evaluation} | {WORDS[k]: each for k, each in intervened.items()}
+    rows = {"as it was trained": kept} | {WORDS[k]: each for k, each in intervened.items()}
     lines = [("The same agent", "success", "return (95 %)", "length", "episodes")]
     notes = []
     for words, each in rows.items():
@@ -289,7 +301,7 @@ def _memory_table(
         if each.return_interval is not None:
             return_ += " ({:.3f} to {:.3f})".format(*each.return_interval)
         episodes = f"{each.episodes}"
-        if each is not evaluation and each.episodes < num_played:
+        if each is not kept and each.episodes < num_played:
             episodes += f" of {num_played}"
             notes.append(f"  {episodes}: {RECEIVERS}")
         lines.append((f"  {words}", success, return_, f"{each.mean_length:.1f}", episodes))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import random
 from typing import Any
 
@@ -57,6 +58,14 @@ class InfoEnv(OddEnv):
         }
 
 
+class NanEnv(OddEnv):
+    """Its fourth observation is no number."""
+
+    def step(self, action: Any) -> Any:
+        observation, *rest = super().step(action)
+        return observation + np.float32(math.nan if self.time == 3 else 0), *rest
+
+
 class SaysNoEnv(OddEnv):
     def info(self, is_done: bool) -> dict[Any, Any]:
         return {"success": "no"}
@@ -103,8 +112,8 @@ class NoDisplayEnv(PictureEnv):
 
 
 for odd in (
-    OddEnv, EndlessEnv, InfoEnv, SaysNoEnv, SometimesEnv, PrintingEnv, GlobalRandomEnv, PictureEnv,
-    NoDisplayEnv,
+    OddEnv, EndlessEnv, InfoEnv, NanEnv, SaysNoEnv, SometimesEnv, PrintingEnv, GlobalRandomEnv,
+    PictureEnv, NoDisplayEnv,
 ):  # fmt: skip
     gymnasium.register(f"Odd-{odd.__name__.removesuffix('Env')}-v0", odd)
 gymnasium.register("Odd-Solved-v0", OddEnv, reward_threshold=0.5)

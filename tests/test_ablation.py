@@ -21,7 +21,7 @@ from agents.actor_critic import ActorCritic
 from agents.cores.core import core_config
 from agents.ppo import PPOConfig
 from experiments.ablation import GridConfig, grid
-from experiments.grids import work
+from experiments.grids import local, work
 from experiments.grids.grid import Cell, make_cells, parse_axes
 from experiments.grids.widths import sizes_for, width_for
 from mtxl_rl.config import TrainConfig
@@ -268,6 +268,12 @@ def test_reads_values_as_the_command_line_does() -> None:
         ),
         ({"core.heads": ["3"]}, "cell heads=3: heads=3 must divide dim=8"),
         ({"env": ["mtxl/TMaze5-v0"]}, "cell env=mtxl_TMaze5-v0: length=5 must be from 7"),
+        (
+            {"env": ["CartPole-v1"], "env_kwargs.sutton_reward": ["true", "false"]},
+            "cell env=CartPole-v1,sutton_reward=true: env_kwargs names 'sutton_reward', which the "
+            "constructor of env='CartPole-v1' does not know; did you mean sutton_barto_reward?",
+        ),
+        ({"env_kwargs.delay": ["9"]}, "cell delay=9: env_kwargs names 'delay', which the constr"),
         ({"seed": ["1", "2"]}, "seed cannot be varied in a grid; set --seeds"),
         ({"run_dir": ["a", "b"]}, "run_dir cannot be varied in a grid; set --folder"),
     ],
@@ -309,6 +315,21 @@ def test_a_grid_says_where_it_cannot_run(tmp_path: Path, monkeypatch: pytest.Mon
         monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match="torchrun is for one run on several ranks"):
         grid(TINY, options, over)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "expected"), [("", 4), ("1", 1), ("3,2", 3), ("16", 4), ("0", 1), ("all", 4)]
+)
+def test_cells_share_the_cores_that_omp_allows(
+    allowed: str,
+    expected: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("mtxl_rl.config.num_cores", lambda: 8)
+    monkeypatch.setenv("OMP_NUM_THREADS", allowed)
+    local.run_cells([], num_jobs=2, dry_run=True)
+    assert f"2 at a time on this machine, with {expected} threads each" in capsys.readouterr().out
 
 
 def test_a_cell_that_was_killed_says_by_what(tmp_path: Path) -> None:

@@ -246,8 +246,10 @@ def test_arguments_are_axes_of_a_grid(tmp_path: Path) -> None:
     assert [cell.config.env_kwargs for cell in cells] == [
         {"kind": "hard", "memory_length": length} for length in (10, 30)
     ]
-    wraps = make_cells(tmp_path, base, parse_axes([("wrap", "", "ClipReward Autoreset")]), 1)
-    assert [cell.config.wrap for cell in wraps] == [(), ("ClipReward", "Autoreset")]
+    wraps = make_cells(
+        tmp_path, base, parse_axes([("wrap", "", "RecordEpisodeStatistics Autoreset")]), 1
+    )
+    assert [cell.config.wrap for cell in wraps] == [(), ("RecordEpisodeStatistics", "Autoreset")]
     with pytest.raises(ValueError, match="is Python's; write JSON: true, false or null"):
         make_cells(tmp_path, base, parse_axes([("env-kwargs.kind", "True")]), 1)
     with pytest.raises(ValueError, match=r"Allowed: .*, env_kwargs.NAME"):

@@ -228,6 +228,8 @@ def test_train_says_what_it_did_and_what_to_do_next(tmp_path: Path, command: Com
         "Success rate:",
         "without memory",
         "tensorboard.main --logdir",
+        f"-m mtxl_rl.inspect {run_dir}",
+        "Frames:       512 of 600, in whole updates of 128",
         str(run_dir),
     ):
         assert word in out

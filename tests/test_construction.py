@@ -34,6 +34,11 @@ def with_spaces(observation: Any = VECTOR, action: Any = OwnEnv.action_space) ->
     return Made
 
 
+class Abstract(OwnEnv):
+    def __init__(self) -> None:
+        raise NotImplementedError
+
+
 class NeedsArguments(OwnEnv):
     def __init__(self, size: int, speed: float):
         super().__init__()
@@ -73,6 +78,7 @@ STARTS = {
     "an error": (raising(RuntimeError("it is broken\nin two lines.")),
                  "RuntimeError: it is broken in two lines; mend its constructor"),
     "an assertion": (raising(AssertionError()), "AssertionError: raise self.error; mend"),
+    "no words": (Abstract, "cannot be made: NotImplementedError; mend"),
     "an exit": (raising(SystemExit(3)), "SystemExit: 3; mend"),
     "no display": (raising(RuntimeError("cannot connect to X server: no display name")),
                    "set SDL_VIDEODRIVER=dummy (pygame) or MUJOCO_GL=egl (MuJoCo)"),

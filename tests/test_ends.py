@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -182,8 +182,13 @@ def test_memory_is_taken_away_where_there_is_no_success(
     assert all(each["mean_return"] > 5 for each in interventions.values())
     # few, where training was short
     assert {each["episodes"] for each in interventions.values()} == {train.MIN_INTERVENED}
-    lines = capsys.readouterr().out.splitlines()
+    lines = (out := capsys.readouterr().out).splitlines()
     start = next(index for index, line in enumerate(lines) if line.startswith("The same agent"))
+    # the first row, too, is of the episodes that the others have played, and the headline of all
+    assert lines[start + 1].split()[-1] == "20"
+    assert (written(tmp_path / "run")["episodes"], "Evaluated:    30 new" in out) == (30, True)
+    same = asdict(evaluate.evaluate(tmp_path / "run", EvaluateConfig(episodes=20)))
+    assert written(tmp_path / "run")["kept"] == json.loads(json.dumps(same))
     assert [line.split("  ")[1] for line in lines[start + 1 : start + 6]] == [
         "as it was trained", *train.WORDS.values()
     ]  # fmt: skip

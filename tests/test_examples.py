@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import runpy
 import sys
 import types
 from pathlib import Path
@@ -20,6 +21,7 @@ from spaces_env import ACTIONS, OBSERVATIONS, SpacesEnv
 import mtxl_rl
 from examples import own_core, ppo_in_one_file
 from mtxl_rl.acting_step import ActingStep
+from mtxl_rl.config import TrainConfig
 from mtxl_rl.export import ExportConfig, example_inputs, export
 from mtxl_rl.export_notes import notes_of
 from mtxl_rl.policy import Policy
@@ -165,6 +167,26 @@ def test_without_torch_it_refuses_in_one_line(
     assert "\n" not in str(error.value)
     with pytest.raises(ValueError, match=r"wrapped by .*; wrap it here"):
         example.make("CartPole-v1", {"id": "CartPole-v1", "wrap": ["RescaleObservation"]})
+
+
+def test_an_example_is_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside what it has left: here it stops where it would train."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "echo").mkdir(parents=True)
+    taken: list[Path] = []
+
+    def stop(config: TrainConfig) -> None:
+        assert config.run_dir is not None
+        taken.append(config.run_dir)
+        sys.exit()
+
+    monkeypatch.setattr("mtxl_rl.train.train", stop)
+    try:
+        with pytest.raises(SystemExit):
+            runpy.run_path(str(ROOT / "examples" / "own_environment.py"), run_name="__main__")
+    finally:
+        gymnasium.registry.pop("Echo-v0", None)
+    assert not taken[0].exists()
 
 
 @pytest.mark.slow

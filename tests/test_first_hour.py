@@ -108,10 +108,11 @@ def test_ctrl_c_says_what_is_saved(
         return capsys.readouterr().err.splitlines()[-1]
 
     run_dir = tmp_path / "a run"
-    with monkeypatch.context() as patch:
-        patch.setattr(run_module, "make_trainer", interrupt)
-        assert said(make_config(run_dir)).endswith("had not begun, and nothing was written")
-    assert not run_dir.exists()
+    for part in ("make_trainer", "RunLogger"):
+        with monkeypatch.context() as patch:
+            patch.setattr(run_module, part, interrupt)
+            assert said(make_config(run_dir)).endswith("had not begun, and nothing was written")
+        assert not run_dir.exists()
     with monkeypatch.context() as patch:
         patch.setattr(Run, "_update", lambda *_: os.kill(os.getpid(), signal.SIGINT))
         words = "nothing is saved: it had no checkpoint yet. --resume '{}' starts it again"
@@ -137,6 +138,50 @@ def test_names_have_any_script_on_an_ascii_console(monkeypatch: pytest.MonkeyPat
         print("läuf 2")
     console.flush()
     assert console.buffer.getvalue() == b"l\\xe4uf 2\n"  # type: ignore[attr-defined]
+
+
+@pytest.mark.slow
+def test_a_run_has_any_name_in_an_ascii_locale(tmp_path: Path) -> None:
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    run_dir, env = tmp_path / "läuf", "--env mtxl/Recall6-v0 --num-envs 4 --ppo.rollout-len 16"
+    tiny = f"{env} --core.kind gru --total-frames 64 --eval-episodes 2 --device cpu --compile off"
+    for command in (f"mtxl_rl.train {tiny} --run-dir {run_dir}", f"experiments.plots {run_dir}"):
+        process = subprocess.run(
+            [sys.executable, "-m", *command.split()], cwd=ROOT, capture_output=True, check=False,
+            env=os.environ | ascii_only,
+        )  # fmt: skip
+        assert process.returncode == 0, process.stderr
+    assert (run_dir / "evaluation.json").is_file()
+    assert (run_dir / "curves.png").is_file()
+
+
+@pytest.mark.parametrize("module", ["mtxl_rl.train", "experiments.plots"])
+def test_ctrl_c_while_a_command_imports_is_no_traceback(tmp_path: Path, module: str) -> None:
+    """Its torch takes for ever."""
+    (tmp_path / "torch.py").write_text("print('now', flush=True)\nimport time; time.sleep(99)\n")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # also under nohup
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-m", module], cwd=tmp_path, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
+        )  # fmt: skip
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "now\n"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=60) == ("", "")
+    assert process.returncode == -signal.SIGINT  # 130 to a shell
+
+
+def test_ctrl_c_is_heard_once_a_command_has_begun() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        with pytest.raises(SystemExit) as stop, fail_with_one_line():
+            os.kill(os.getpid(), signal.SIGINT)
+        assert stop.value.code == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("config_class", [TrainConfig, EvaluateConfig])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import odd_env  # noqa: F401  (registers its ids)
 import pytest
 import torch
 from browser import browser, complaints
@@ -29,6 +31,7 @@ from mtxl_rl.inspector.replay import distances, find_donor, replay
 from mtxl_rl.inspector.thinning import Thinned
 from mtxl_rl.inspector.watching import watching
 from mtxl_rl.policy import load
+from mtxl_rl.runs.checkpoint import newest_checkpoint
 
 RECALL = "mtxl/Recall20x3-v0"
 CORE: dict[str, Any] = {
@@ -265,6 +268,42 @@ def test_a_long_episode_is_a_small_page(tmp_path: Path, run: Path, delay: int) -
     inspect(run, InspectConfig(episodes=1, env=f"mtxl/Recall{delay}x3-v0", out=out))
     assert page_data(out)["episodes"][0]["length"] > delay
     assert out.stat().st_size < 10e6
+
+
+@pytest.mark.parametrize("kind", ["mtxl", "gru"])
+def test_what_is_not_finite_is_said_and_leaves_a_gap(tmp_path: Path, kind: CoreKind) -> None:
+    run = small_run(tmp_path / "run", "Odd-Nan-v0", kind)
+    with pytest.warns(RuntimeWarning) as warned:
+        out = inspect(run, InspectConfig(episodes=1))
+    drawn, said = (str(each.message) for each in warned)
+    assert drawn.endswith("environment: NotImplementedError; its observations are drawn")
+    assert "episode 1: observation.observation is nan in env 0, from step 3 of the episode" in said
+    (episode,) = page_data(out)["episodes"]
+    assert "from step 3 of the episode" in episode["summary"]
+    curves = [episode["value"], *(each["distance"] for each in episode["variants"][1:])]
+    for curve in curves:
+        numbers = np.frombuffer(base64.b64decode(curve["data"]), "<f4")
+        assert np.isfinite(numbers[:3]).all()
+        assert np.isnan(numbers[3])
+    assert "nan" not in episode["variants"][1]["parting"]
+    assert "of 5 steps it is not finite" in episode["variants"][1]["parting"]
+
+
+def test_episodes_without_an_end_are_cut_where_one_says(
+    tmp_path: Path, run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of an agent that is named by one of its checkpoints."""
+    place = newest_checkpoint(small_run(tmp_path / "run", "Odd-Endless-v0"))
+    with pytest.warns(RuntimeWarning, match="NotImplementedError; its observations are drawn"):
+        out = inspect(place, InspectConfig(episodes=2, max_steps=7))
+    assert out == tmp_path / "run" / "inspect.html"
+    assert [each["length"] for each in page_data(out)["episodes"]] == [7, 7]
+    said = f"{place}: 2 of 2 episodes were cut at 7 steps; --max-steps sets it"
+    assert said in capsys.readouterr().out
+    with pytest.raises(ValueError, match="max_steps=7 cannot be set for environments that are ten"):
+        inspect(run, InspectConfig(max_steps=7))
+    with pytest.raises(ValueError, match="max_steps=0 must be 1 or more"):
+        InspectConfig(max_steps=0)
 
 
 def test_a_folder_that_is_not_there_is_said(run: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -234,6 +235,24 @@ def test_smoothing_averages_the_last_updates() -> None:
     assert frames.tolist() == [2, 3]
     assert success.tolist() == [0.5, 1.5]
     assert len(plots.smoothed((np.array([1]), np.array([0.5])), 9)[0]) == 1
+
+
+def test_a_seed_counts_once(tmp_path: Path) -> None:
+    """Of three runs of it the newest that is finished, whatever machine they ran on."""
+    for when, (name, seed, threads, rate) in enumerate(
+        [("a", 1, 1, 0.1), ("b", 1, 2, 0.3), ("c", 1, 1, None), ("d", 2, 1, 0.7)]
+    ):
+        make_run(tmp_path / name, TrainConfig(seed=seed, num_threads=threads), [0.5])
+        if rate is not None:
+            finish(tmp_path / name, rate)
+            os.utime(tmp_path / name / "evaluation.json", (when, when))
+    with pytest.warns(RuntimeWarning, match=f"not {tmp_path / 'a'}, {tmp_path / 'c'}$"):
+        plots.plot(tmp_path)
+    assert "| 2 | 12,345 | 4,352 | 0.500 (0.300 to 0.700) |" in (tmp_path / "table.md").read_text()
+    with pytest.warns(RuntimeWarning, match=f"not {tmp_path / 'c'}$"):  # then b is no copy
+        plots.plot(tmp_path, tmp_path / "by", by=("seed", "num_threads"))
+    assert (tmp_path / "by" / "table.md").read_text().count("\n| 1 | ") == 2
+    plt.close("all")
 
 
 def test_no_run_and_no_episode_are_clear_errors(tmp_path: Path) -> None:

@@ -288,9 +288,8 @@ def _check_runs(core: Core, config: CoreConfig) -> None:
             y, state = core(x, core.initial_state(2), reset)
             shape = tuple(y.shape)
     except Exception as error:
-        raise ValueError(
-            f"{where}, and fails with {type(error).__name__}: {error}; mend its forward"
-        ) from error
+        said = f"{type(error).__name__}: {error}".rstrip(": ")
+        raise ValueError(f"{where}, and fails with {said}; mend its forward") from error
     if shape != (2, 3, core.output_dim) or not isinstance(state, CoreState):
         raise ValueError(
             f"{where}, and returns y {shape} and a {type(state).__name__}; return y (2, 3, "

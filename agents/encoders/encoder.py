@@ -136,8 +136,9 @@ def _own_encoder(name: str, space: spaces.Space, dim: int) -> tuple[nn.Module, s
         with torch.no_grad():
             shapes = [tuple(encoder(_expanded(first, *shape)).shape) for shape in ((), (3,))]
     except Exception as error:
+        said = f"{type(error).__name__}: {error}".rstrip(": ")
         raise ValueError(
-            f"{where} fails with {type(error).__name__}: {error}; it must take its space and "
+            f"{where} fails with {said}; it must take its space and "
             f"dim={dim}, and then observations (2, ...) and (2, 3, ...)"
         ) from error
     if shapes != [(2, dim), (2, 3, dim)]:

@@ -11,7 +11,7 @@ from gymnasium import spaces
 from torch import Tensor
 
 from envs.batched_env import BatchedEnv, EnvStep, Observation
-from envs.construction import named, one_line_of
+from envs.construction import named, one_line_of, words_of
 from envs.counter_random import sequence_of
 from envs.specs import TensorFactory
 from envs.wrapped.guarded_env import EnvError, shown
@@ -111,7 +111,7 @@ def _watch(env_id: str, env: BatchedEnv) -> None:
         try:
             observation = reset()
         except (Exception, SystemExit) as error:
-            raise EnvError(f"{where} failed: {type(error).__name__}: {error}") from error
+            raise EnvError(f"{where} failed: {words_of(error)}") from error
         _check_observation(where, observation, env)
         return observation
 
@@ -122,7 +122,7 @@ def _watch(env_id: str, env: BatchedEnv) -> None:
         try:
             result = step(actions)
         except (Exception, SystemExit) as error:
-            raise EnvError(f"{where} failed: {type(error).__name__}: {error}") from error
+            raise EnvError(f"{where} failed: {words_of(error)}") from error
         if not isinstance(result, EnvStep):
             raise EnvError(f"{where} returned {type(result).__name__}, not an envs.EnvStep")
         _check_observation(where, result.observation, env)

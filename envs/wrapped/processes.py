@@ -163,7 +163,7 @@ class ProcessVectorEnv(AsyncVectorEnv):
                 f"env={self._name!r} has other spaces in each copy; make them, bounds included, "
                 "the same in all"
             )
-        said = " ".join(f"{type(error).__name__}: {error}".split())
+        said = " ".join(f"{type(error).__name__}: {error}".split()).rstrip(":")
         return (
             f"env={self._name!r} cannot be run in processes ({said}); set --vectorize sync, or "
             "name the module that registers it: --env my_module:MyEnv-v0"

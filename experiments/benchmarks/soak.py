@@ -51,7 +51,9 @@ def soak(config: SoakConfig, options: list[str]) -> bool:
         try:
             samples = watch(process, 60 * config.minutes)
         except ProcessLookupError:
-            raise ValueError(f"training ended early: {log.read_text()[-500:]}") from None
+            raise ValueError(
+                f"training ended early: {log.read_text(encoding='utf-8')[-500:]}"
+            ) from None
         finally:
             process.kill()
             process.wait()
@@ -80,7 +82,7 @@ def watch(process: subprocess.Popen, seconds: float) -> list[int]:
 
 def resident_bytes(pid: int) -> int:
     """Return the memory that a process holds."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) * 1024
     raise ProcessLookupError

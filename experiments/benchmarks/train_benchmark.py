@@ -330,7 +330,7 @@ def _measure(
             profiler.export_chrome_trace(str(trace))
             order = f"self_{device.type}_time_total"
             operations = profiler.key_averages().table(sort_by=order, row_limit=-1)
-            trace.with_suffix(".txt").write_text(operations)
+            trace.with_suffix(".txt").write_text(operations, encoding="utf-8")
     # of a recorded rollout, its environments cannot be told apart
     env = math.nan if trainer.form == "captured" else env_seconds(trainer, device)
     peaks.append(matmul_peak(trainer.agent.precision, device))

@@ -27,7 +27,7 @@ def main() -> None:
             arguments.pop()
         if len(arguments) != 1:
             raise ValueError(f"got {len(arguments)} arguments; pass the path of a config.json")
-        config = json.loads(Path(arguments[0]).read_text())
+        config = json.loads(Path(arguments[0]).read_text(encoding="utf-8"))
         if Path(config["run_dir"]).exists():
             config |= {"resume": config["run_dir"], "run_dir": None}
         train(from_json(config))

@@ -7,10 +7,14 @@ import itertools
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import envs
 from agents.cores.core import as_kind, make_core
+from envs import Backend
+from envs.construction import close_all, make_single
 from envs.registry import choose
 from experiments.grids.widths import Size, describe, with_equal
 from experiments.grids.work import is_finished
@@ -159,9 +163,19 @@ def _changed(base: TrainConfig, options: Mapping[str, str]) -> TrainConfig:
         config = read(base, arguments)
     except SystemExit:  # it has said why
         raise ValueError("see above") from None
-    choose(config.env, config.backend, config.env_kwargs, config.wrap)  # or says why not
+    _check_made(config.env, config.backend, json.dumps(config.env_kwargs), config.wrap)
     make_core(config.core)
     return with_num_envs(config)
+
+
+@cache
+def _check_made(env_id: str, backend: Backend, env_kwargs: str, wrap: tuple[str, ...]) -> None:
+    """Raise ValueError where an environment cannot be made: once, and not in each cell."""
+    chosen = choose(env_id, backend, json.loads(env_kwargs), wrap)
+    if chosen.backend == "gymnasium":
+        close_all([make_single(env_id, chosen.env_kwargs, chosen.wraps)])
+    else:
+        envs.make(env_id, 1, backend=backend, env_kwargs=chosen.env_kwargs).close()
 
 
 def _typed(name: str, text: str) -> Any:

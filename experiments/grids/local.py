@@ -11,7 +11,7 @@ from typing import IO
 
 from experiments.grids import work
 from experiments.grids.grid import Cell
-from mtxl_rl.config import num_cores
+from mtxl_rl.config import share_of_cores
 from mtxl_rl.runs.progress import say
 
 _POLL_SECONDS = 0.2
@@ -29,7 +29,7 @@ def run_cells(cells: Sequence[Cell], num_jobs: int, *, dry_run: bool) -> dict[st
 
     Ends when each cell is finished or has failed once, also those that another process works on.
     """
-    num_threads = max(1, num_cores() // num_jobs)
+    num_threads = share_of_cores(num_jobs)
     if dry_run:
         say(f"Would run:    {num_jobs} at a time on this machine, with {num_threads} threads each")
         return {}

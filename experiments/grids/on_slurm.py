@@ -130,7 +130,7 @@ def submit(
     notes(cells[0].run_dir, "").parent.mkdir(parents=True, exist_ok=True)
     jobs = executor.submit_array([Work(cell.to_json(num_threads), here) for cell in cells])
     for cell, job in zip(cells, jobs, strict=True):
-        notes(cell.run_dir, ".job").write_text(job.job_id)
+        notes(cell.run_dir, ".job").write_text(job.job_id, encoding="utf-8")
         say(f"submitted     {cell.name}: job {job.job_id}, it {cell.what_it_does}")
     return {cell.name: job for cell, job in zip(cells, jobs, strict=True)}
 
@@ -167,7 +167,7 @@ def _queued(folder: Path, cell: Cell) -> submitit.Job[str | None] | None:
     path = notes(cell.run_dir, ".job")
     if not path.is_file():
         return None
-    job: submitit.SlurmJob[str | None] = submitit.SlurmJob(folder, path.read_text())
+    job: submitit.SlurmJob[str | None] = submitit.SlurmJob(folder, path.read_text(encoding="utf-8"))
     return job if job.state.split()[0] in _ALIVE else None
 
 

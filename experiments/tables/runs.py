@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import sys
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -85,6 +86,13 @@ class Run:
         """The evaluation at the end, None where the run is not finished."""
         path = self.path / "evaluation.json"
         return read_json(path) if path.is_file() else None
+
+    @property
+    def when_finished(self) -> tuple[bool, float]:
+        """Whether it is, and when, or else when it began."""
+        path = self.path / "evaluation.json"
+        is_finished = path.is_file()
+        return is_finished, (path if is_finished else self.path / "config.json").stat().st_mtime
 
     @cached_property
     def _events(self) -> EventAccumulator:
@@ -208,6 +216,31 @@ def find_runs(folder: Path) -> list[Run]:
     if not found:
         raise ValueError(f"{folder} holds no run (a folder with config.json); pass one that does")
     return [Run.of(place) for place in sorted(found.values())]
+
+
+def each_seed_once(runs: Sequence[Run], by: Sequence[str]) -> list[Run]:
+    """Return the runs without copies: of one configuration and seed the newest finished one.
+
+    What is passed over is no further seed, and is named.
+
+    Args:
+        runs: to choose from.
+        by: options that tell rows apart, in which runs are no copies though they learn the same.
+    """
+    ignored = set(NOT_COMPARED) - {"seed", "init_from", *by}
+    copies: dict[str, list[Run]] = {}
+    for run in runs:
+        compared = {k: v for k, v in sorted(run.options.items()) if k not in ignored}
+        copies.setdefault(str(compared), []).append(run)
+    kept = [max(group, key=lambda run: run.when_finished) for group in copies.values()]
+    if left := [str(run.path) for run in runs if run not in kept]:
+        warnings.warn(
+            f"a seed counts once: of several runs of one configuration and seed the newest "
+            f"finished one is taken, and not {', '.join(left)}",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+    return kept
 
 
 def varying_options(runs: Sequence[Run]) -> list[str]:

@@ -32,7 +32,9 @@ class Pretrained(nn.Module):
 
         path = Path(folder).expanduser()
         path.mkdir(parents=True, exist_ok=True)
-        (path / "config.json").write_text(json.dumps(self.config, indent=2) + "\n")
+        (path / "config.json").write_text(
+            json.dumps(self.config, indent=2) + "\n", encoding="utf-8"
+        )
         save_file(self.state_dict(), path / "model.safetensors")
 
     @classmethod
@@ -46,7 +48,7 @@ class Pretrained(nn.Module):
 
         path = Path(folder).expanduser()
         try:
-            core = cls.from_config(json.loads((path / "config.json").read_text()))
+            core = cls.from_config(json.loads((path / "config.json").read_text(encoding="utf-8")))
             core.load_state_dict(load_file(path / "model.safetensors"))
         except (OSError, ValueError, TypeError, RuntimeError) as error:
             raise ValueError(

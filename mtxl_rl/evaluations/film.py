@@ -14,6 +14,7 @@ from imageio_ffmpeg import write_frames
 from jaxtyping import UInt8
 
 from envs import BatchedEnv
+from envs.construction import words_of
 
 MAX_SECONDS = 60.0
 """The longest film."""
@@ -74,8 +75,7 @@ class Film:
             self._writer = None
             path.unlink(missing_ok=True)  # half a film, or an older one
             warnings.warn(
-                f"no film {path}: {type(error).__name__}: {error}{_hint(error)}. The "
-                "evaluation goes on",
+                f"no film {path}: {words_of(error)}{_hint(error)}. The evaluation goes on",
                 RuntimeWarning,
                 stacklevel=4,
             )

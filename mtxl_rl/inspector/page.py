@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import html
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
@@ -71,7 +72,7 @@ def episode_data(
         distance = distances(policy, variant.policy, agent.actor.sizes)
         shown.append(
             _variant(variant.name, variant.short, variant.colour, variant.policy, agent)
-            | {"distance": _bytes(distance), "parting": _parting(distance)}
+            | {"distance": _packed(distance.numpy(), "f4"), "parting": _parting(distance)}
         )
     data: dict[str, Any] = {
         "length": num_steps,
@@ -203,7 +204,7 @@ def _writers(recording: Recording, max_bytes: int) -> dict[str, Any]:
             largest = np.argpartition(-own, min(NUM_WRITERS, len(own) - 1))[:NUM_WRITERS]
             largest = sorted(largest.tolist(), key=lambda step: -own[step])
             steps = [[step, round(float(own[step]), 4)] for step in largest if own[step] >= 0.001]
-            rest = round(float(start[slot]), 4)
+            rest = round(float(np.nan_to_num(start[slot])), 4)
             slots.append({"steps": steps, "start": rest, "last": int(last[slot])})
         thinned.add(first, json.dumps(slots, separators=(",", ":")).encode())
     return _thinned(thinned) | {"contents": [content.decode() for content in thinned.contents]}
@@ -225,17 +226,23 @@ def _variant(
 
 def _parting(distance: Float[Tensor, " T"]) -> str:
     parted = (distance > PART).nonzero().squeeze(1).tolist()
+    known = distance[distance.isfinite()]
+    unknown = len(distance) - len(known)
+    without = f"; at {unknown} of {len(distance)} steps it is not finite" if unknown else ""
     if not parted:
-        return f"the policy never parts by more than {PART} (at most {float(distance.max()):.2f})"
+        most = f"{float(known.max()):.2f}" if len(known) else "-"
+        return f"the policy never parts by more than {PART} (at most {most}){without}"
     return (
-        f"the policy parts first at step {parted[0]}, and at {len(parted)} of {len(distance)} steps"
+        f"the policy parts first at step {parted[0]}, and at {len(parted)} of {len(distance)} "
+        f"steps{without}"
     )
 
 
 def _summary(recording: Recording) -> str:
     ended = {0.0: ", failure", 1.0: ", success"}.get(recording.success, "")
     cut = ", cut off" if recording.is_cut else ""
-    return f"{len(recording):,} steps, return {sum(recording.reward):.3g}{ended}{cut}"
+    wrong = f"; {recording.not_finite}" if recording.not_finite else ""
+    return f"{len(recording):,} steps, return {sum(recording.reward):.3g}{ended}{cut}{wrong}"
 
 
 def _policy_words(agent: ActorCritic) -> dict[str, Any]:
@@ -258,7 +265,10 @@ def _rounded(recording: Recording, agent: ActorCritic) -> list[Any]:
     """Return actions, those of several parts as places among all numbers of the policy."""
     sizes = agent.actor.sizes
     if not sizes:
-        return [[float(f"{x:.4g}") for x in action[:MAX_NUMBERS]] for action in recording.action]
+        return [
+            [float(f"{x:.4g}") if math.isfinite(x) else None for x in action[:MAX_NUMBERS]]
+            for action in recording.action
+        ]
     if agent.actor.is_scalar:
         return recording.action
     first = np.cumsum([0, *sizes[:-1]])
@@ -282,7 +292,8 @@ def _grid(values: Float[np.ndarray, "T R"]) -> dict[str, Any]:
     """Return the largest values of pieces of the episode, 255 for 1 and more; 0 is exactly 0."""
     num_steps, num_columns = len(values), min(len(values), MAX_COLUMNS)
     starts = np.arange(num_columns) * num_steps // num_columns
-    largest = np.maximum.reduceat(values[:, :MAX_ROWS], starts, axis=0).clip(0, 1)
+    values = np.nan_to_num(values[:, :MAX_ROWS], nan=1.0)
+    largest = np.maximum.reduceat(values, starts, axis=0).clip(0, 1)
     grid = np.ceil(largest.T * 255).astype(np.uint8)
     return {"rows": len(grid), "columns": num_columns, **_packed(grid, "u1")}
 
@@ -296,8 +307,9 @@ def _bytes(shares: Float[Tensor, "*N"]) -> dict[str, str]:
 
 
 def _packed(values: np.ndarray, kind: str) -> dict[str, str]:
-    finite = np.nan_to_num(np.asarray(values, np.float64))
-    array = np.ascontiguousarray(finite.astype(f"<{kind}"))
+    if not kind.startswith("f"):  # a curve has a gap where there is no number
+        values = np.nan_to_num(np.asarray(values, np.float64))
+    array = np.ascontiguousarray(np.asarray(values).astype(f"<{kind}"))
     return {"kind": kind, "data": base64.b64encode(array.tobytes()).decode()}
 
 

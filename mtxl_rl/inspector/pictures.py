@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from envs import BatchedEnv
+from envs.construction import words_of as words_of_error
 from mtxl_rl.evaluations.film import as_picture
 
 MAX_SIDE = 200
@@ -42,7 +43,7 @@ class Camera:
                 self._draws = False
                 if not isinstance(error, ValueError):  # that it draws none is no news
                     warnings.warn(
-                        f"no pictures of the environment: {type(error).__name__}: {error}; its "
+                        f"no pictures of the environment: {words_of_error(error)}; its "
                         "observations are drawn",
                         RuntimeWarning,
                         stacklevel=2,

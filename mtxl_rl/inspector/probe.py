@@ -100,6 +100,8 @@ def collect_samples(
 
 def fit(samples: Samples) -> Probe | str:
     """Fit to two thirds of the episodes and test on the others; or say why there is no probe."""
+    is_known = np.isfinite(samples.memory).all(axis=1)
+    samples = Samples(*(column[is_known] for column in vars(samples).values()))
     episodes = np.unique(samples.episode)
     if len(episodes) < MIN_EPISODES:
         return f"{len(episodes)} episodes had seen a cue when a memory was written: too few"

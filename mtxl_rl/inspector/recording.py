@@ -17,6 +17,7 @@ from torch import Tensor
 from agents.actor_critic import ActorCritic, AgentInput
 from agents.cores.baseline_cores import TensorState
 from agents.cores.memory_core import MemoryCore
+from agents.finite import FiniteWatch
 from envs import BatchedEnv
 from mtxl_rl import MemoryState, MemoryTransformerXL
 from mtxl_rl.inspector.pictures import Camera, words_of
@@ -56,6 +57,7 @@ class Recording:
     gates: list[Float[Tensor, " S"]] = field(default_factory=list)  # of each step; may stop before
     success: float = float("nan")
     is_cut: bool = False
+    not_finite: str = ""  # what the environment has given that is not, for people; "" for nothing
 
     def __len__(self) -> int:
         return len(self.value)
@@ -126,6 +128,8 @@ class Recorder:
         agent, env, recording = self._agent, self._env, Recording()
         transformer = transformer_of(agent)
         camera = Camera(env)
+        watch = FiniteWatch("the episode")
+        watch.start(1)
         inputs = agent.first_inputs(agent.see(self._observation), 1)
         state = agent.initial_state(1)
         with watching(transformer) if transformer and film else nullcontext(Seen()) as seen:
@@ -160,8 +164,11 @@ class Recorder:
                 recording.action.append(action[0].tolist())
                 recording.reward.append(float(result.reward[0]))
                 recording.cue.append(-1 if result.cue is None else int(result.cue[0]))
+                done = result.terminated | result.truncated
+                watch.look(self._observation, result.reward, done.cpu(), done.cpu())
+                recording.not_finite = watch.what
                 self._observation = result.observation
-                if bool(result.terminated[0] | result.truncated[0]):
+                if bool(done[0]):
                     recording.success = float(result.success[0])
                     return recording
                 if len(recording) == max_steps:

@@ -97,8 +97,9 @@ def _git(*arguments: str) -> str | None:
         return None
     with suppress(OSError, subprocess.SubprocessError):  # no git, say
         said = subprocess.run(
-            ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, check=True,
-            timeout=_GIT_SECONDS, env=os.environ | {"GIT_OPTIONAL_LOCKS": "0"},
+            ["git", "-C", str(ROOT), *arguments], capture_output=True, encoding="utf-8",
+            errors="replace", check=True, timeout=_GIT_SECONDS,
+            env=os.environ | {"GIT_OPTIONAL_LOCKS": "0"},
         )  # fmt: skip
         return said.stdout.strip()
     return None
@@ -106,7 +107,9 @@ def _git(*arguments: str) -> str | None:
 
 def _processor() -> str:
     with suppress(OSError):  # Linux alone has it
-        for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
+        for line in (
+            Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        ):
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
