@@ -6,9 +6,9 @@ import signal
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-import first_calls
 import pytest
 import torch
+from jaxtyping import config
 
 if TYPE_CHECKING:
     from construction_env import Make
@@ -26,8 +26,11 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _check_first_calls() -> None:
-    first_calls.begin_anew()
+def _checks_types(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Check types and shapes in every call, but where a test says that others have checked them."""
+    config.update("jaxtyping_disable", request.node.get_closest_marker("unchecked") is not None)
+    yield
+    config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture

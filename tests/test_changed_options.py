@@ -15,7 +15,7 @@ from mtxl_rl.evaluate import evaluate
 from mtxl_rl.run import MAY_CHANGE, Run
 from mtxl_rl.runs.run_directory import create_run, load_config
 
-pytestmark = pytest.mark.usefixtures("without_interventions")
+pytestmark = [pytest.mark.unchecked, pytest.mark.usefixtures("without_interventions")]
 
 
 def test_other_options_are_taken_when_one_insists(

@@ -31,6 +31,8 @@ from mtxl_rl.runs.checkpoint import newest_checkpoint
 from mtxl_rl.runs.metrics import EpisodeWindow
 from mtxl_rl.runs.run_directory import load_config
 
+pytestmark = pytest.mark.unchecked
+
 Command = Callable[..., tuple[int, str, str]]
 TINY = """
 --total-frames 600 --num-envs 4 --eval-episodes 5 --device cpu --num-threads 1 --compile off

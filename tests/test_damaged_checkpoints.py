@@ -20,7 +20,7 @@ from mtxl_rl.evaluate import evaluate
 from mtxl_rl.runs import checkpoint
 from mtxl_rl.runs.run_directory import load_config
 
-pytestmark = pytest.mark.usefixtures("without_interventions")
+pytestmark = [pytest.mark.unchecked, pytest.mark.usefixtures("without_interventions")]
 
 
 def test_damaged_checkpoints_are_set_aside_by_a_run_that_goes_on(tmp_path: Path) -> None:

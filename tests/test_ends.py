@@ -32,6 +32,8 @@ from mtxl_rl.runs import checkpoint
 from mtxl_rl.runs.metrics import EpisodeWindow, Evaluation
 from mtxl_rl.runs.run_directory import read_json
 
+pytestmark = pytest.mark.unchecked
+
 FRAMES_PER_UPDATE = 4 * 16
 NO_EVALUATION = Evaluation(1, None, None, mean_return=0.0, mean_length=1.0)
 

@@ -28,7 +28,7 @@ from mtxl_rl.runs import checkpoint
 from mtxl_rl.runs.gradient_watch import MAX_IN_A_ROW, GradientWatch
 from mtxl_rl.signals import Stopped
 
-pytestmark = pytest.mark.usefixtures("without_interventions")
+pytestmark = [pytest.mark.unchecked, pytest.mark.usefixtures("without_interventions")]
 
 
 class NanEnv(FaultyEnv):

@@ -20,7 +20,7 @@ from mtxl_rl import command, train
 from mtxl_rl.runs import checkpoint
 from mtxl_rl.runs.run_directory import check_place, create_run, lock_run
 
-pytestmark = pytest.mark.usefixtures("without_interventions")
+pytestmark = [pytest.mark.unchecked, pytest.mark.usefixtures("without_interventions")]
 
 
 def test_a_checkpoint_that_cannot_be_saved_is_tried_again(

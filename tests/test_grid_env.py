@@ -13,6 +13,8 @@ from stock_pair import Pair, Policy, play, stock
 
 from envs.selection import has_tensor_env
 
+pytestmark = pytest.mark.unchecked
+
 FAMILIES = {
     name: list(specs)
     for name, specs in groupby(
