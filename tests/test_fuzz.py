@@ -16,7 +16,6 @@ from typing import Any, Literal
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jaxtyping import TypeCheckError
 
 from agents.cores.core import CORES
 from agents.cores.memory_core import MTXLConfig
@@ -25,6 +24,7 @@ from mtxl_rl.command import RunFailed
 from mtxl_rl.config import TrainConfig, from_json
 from mtxl_rl.train import train
 
+pytestmark = pytest.mark.unchecked
 REMEDY = r"must|set --|use |leave |raise |lower |choose |allowed|did you mean|install "
 NUMBERS = {
     int: [-3, -1, 0, 1, 2, 3, 4, 6, 8],
@@ -122,10 +122,6 @@ def check(named: dict[str, Any]) -> bool:
         assert any(name.rpartition(".")[2] in said for name in named), (said, named)
         assert re.search(REMEDY, said), said
         assert not run_dir.exists(), said
-        return False
-    except TypeCheckError:  # of the tests' own import hook, which is before the configuration
-        if not is_nonsense:
-            raise
         return False
     except RunFailed:
         if not is_large:  # no network survives an entropy bonus of 1e30
