@@ -210,7 +210,9 @@ def test_whole_numbers_of_any_dtype_are_choices(choices: Policy, dtype: torch.dt
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("as_form", [np.float64, np.float32, torch.tensor], ids=str)
+@pytest.mark.parametrize(
+    "as_form", [np.float64, np.float32, torch.tensor], ids=lambda form: form.__name__
+)
 def test_what_is_not_finite_is_refused(numbers: Policy, value: float, as_form: Any) -> None:
     zeros = torch.zeros if as_form is torch.tensor else np.zeros
     batch = zeros((2, 4))
