@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,56 @@ def test_a_folder_without_a_core_is_refused(tmp_path: Path) -> None:
     core.save_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(core.config | {"no_option": 1}))
     with pytest.raises(ValueError, match="no_option"):
+        MemoryTransformerXL.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_a_saved_core_keeps_its_dtype(dtype: torch.dtype, tmp_path: Path) -> None:
+    core = make_core("mem_len above seq_len").to(dtype)
+    core.input_proj.float()  # one may be of several
+    core.save_pretrained(tmp_path)
+    again = MemoryTransformerXL.from_pretrained(tmp_path)
+    for name, tensor in core.state_dict().items():
+        assert_close(again.state_dict()[name], tensor, atol=0, rtol=0)
+    assert all(parameter.requires_grad for parameter in again.parameters())
+
+
+class Small(MemoryTransformerXL):
+    """A subclass whose arguments are its own."""
+
+    def __init__(self, dim: int, extra: Any = 3):
+        super().__init__(dim, depth=1, seq_len=4, mem_len=4, lmem_len=2, heads=1)
+        self.extra = extra
+
+
+class More(MemoryTransformerXL):
+    """A subclass with an argument more."""
+
+    def __init__(self, *args: Any, extra: int = 3, **options: Any):
+        super().__init__(*args, **options)
+        self.extra = extra
+
+
+def test_a_subclass_is_saved_with_its_arguments(tmp_path: Path) -> None:
+    for core in (Small(8, extra=5), More(**BASE, extra=5), copy.deepcopy(Small(8, 5))):
+        core.save_pretrained(tmp_path)
+        assert type(core).from_pretrained(tmp_path).extra == 5
+    with pytest.raises(
+        ValueError, match=r"it got \(8, 1, 4, 4, 2\) as \*args, without names; pass"
+    ):
+        More(8, 1, 4, 4, 2).save_pretrained(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"Small cannot be saved: .* is not JSON serializable; let"
+    ):
+        Small(8, extra=print).save_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("kept", [slice(0), slice(100), slice(-5), slice(8, None)])
+def test_damaged_weights_are_refused(kept: slice, tmp_path: Path) -> None:
+    make_core("mem_len above seq_len").save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[kept])
+    with pytest.raises(ValueError, match=r"holds no core: .* a folder that save_pretrained wrote"):
         MemoryTransformerXL.from_pretrained(tmp_path)
 
 

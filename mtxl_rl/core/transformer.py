@@ -23,7 +23,6 @@ model width, H heads, G key-value heads, J keys, C = J - N of them with a positi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from inspect import signature
 from typing import Any, Literal, NamedTuple, cast, get_args
 
 import torch
@@ -130,10 +129,6 @@ class MemoryTransformerXL(Pretrained):
         input_dim: int | None = None,
     ):
         super().__init__()
-        memory_layers = None if memory_layers is None else tuple(memory_layers)
-        given = {**locals()}
-        self.config = {name: given[name] for name in signature(MemoryTransformerXL).parameters}
-        """The arguments that it was made with; `from_config` makes another one."""
         memory_layers = range(1, depth + 1) if memory_layers is None else memory_layers
         input_dim = dim if input_dim is None else input_dim
         check_sizes(
