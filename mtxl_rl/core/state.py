@@ -56,6 +56,12 @@ class MemoryState:
         is_dtype = isinstance(to, torch.dtype)
         return self._map(lambda t: t if is_dtype and t.dtype == torch.bool else t.to(to))
 
+    def where(self, condition: Bool[Tensor, ""], other: MemoryState) -> MemoryState:
+        """Return this state where the condition holds, else the other one (at its position)."""
+        pairs = {name: (getattr(self, name), getattr(other, name)) for name in TENSOR_FIELDS}
+        chosen: dict[str, Any] = {name: torch.where(condition, *pairs[name]) for name in pairs}
+        return replace(other, **chosen)
+
     def to_dict(self) -> dict[str, Tensor]:
         """Return named tensors to save."""
         named = {name: getattr(self, name) for name in TENSOR_FIELDS}
