@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jaxtyping
 import pytest
 import torch
 from memory_configurations import BASE, BATCH_SIZE, CONFIGURATIONS, make_core, random_inputs
@@ -14,7 +15,6 @@ from programs import output_of
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.testing import assert_close
-from torch.utils import _pytree as pytree
 
 from mtxl_rl import Acting, MemoryState, MemoryTransformerXL
 
@@ -141,24 +141,27 @@ def _gradients(core: MemoryTransformerXL, y: Tensor, state: MemoryState) -> list
 
 
 @pytest.mark.slow
-def test_a_sequence_from_a_segments_start_exports() -> None:
-    options: dict[str, Any] = BASE | {"depth": 1}
+@pytest.mark.parametrize(("position", "write"), [(0, "gated"), (0, "seed"), (3, "first")])
+def test_a_program_is_exported_with_its_state(
+    position: int, write: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For any number of envs, from the place in a segment that it was exported for."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # it looks at sizes
+    options: dict[str, Any] = BASE | {"depth": 1, "mem_write": write}
     core = MemoryTransformerXL(**options).eval()
-    x, reset = random_inputs(core, 7, reset_rate=0.1)
-    tensors, spec = pytree.tree_flatten(core.initial_state(BATCH_SIZE))
-
-    class Function(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.core = core
-
-        def forward(self, x: Tensor, reset: Tensor, tensors: list[Tensor]) -> Any:
-            y, state = self.core(x, pytree.tree_unflatten(tensors, spec), reset)
-            return y, pytree.tree_leaves(state)
-
-    expected = Function()(x, reset, tensors)
-    exported = torch.export.export(Function(), (x, reset, tensors))
-    assert_close(exported.module()(x, reset, tensors), expected)
+    x, reset = random_inputs(core, 7 + position, reset_rate=0.1)
+    state = core.initial_state(BATCH_SIZE)
+    if position:
+        state = core(x[:, 7:], state, reset[:, 7:])[1].detach()
+    x, reset = x[:, :7], reset[:, :7]
+    batch = {0: torch.export.Dim("batch", min=1)}
+    shapes = (batch, [batch] * 6, batch)
+    exported = torch.export.export(core, (x, state, reset), dynamic_shapes=shapes)
+    for envs in (slice(None), [2], [0, 1, 2, 3, 1, 0, 0]):
+        y, after = exported.module()(x[envs], state[envs], reset[envs])
+        expected, expected_after = core(x[envs], state[envs], reset[envs])
+        assert_close(y, expected)
+        assert_close(after.to_dict(), expected_after.to_dict())
 
 
 def test_acting_outlives_no_change_of_the_weights_but_a_new_one_sees_them() -> None:

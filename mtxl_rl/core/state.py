@@ -96,9 +96,9 @@ def _flatten(state: MemoryState) -> tuple[list[Tensor], int]:
 
 
 def _flatten_with_keys(state: MemoryState) -> tuple[list[tuple[Any, Tensor]], int]:
-    return [(pytree.GetAttrKey(name), getattr(state, name)) for name in TENSOR_FIELDS], (
-        state.position
-    )
+    # keys that are no start of another's: an exported program's guards are made by replacing text
+    keyed = [(pytree.MappingKey(name), getattr(state, name)) for name in TENSOR_FIELDS]
+    return keyed, state.position
 
 
 def _unflatten(tensors: Any, position: Any) -> MemoryState:
