@@ -36,6 +36,7 @@ from mtxl_rl.core.checks import (
     check_memory_layers,
     check_sizes,
     check_state,
+    check_tensor,
 )
 from mtxl_rl.core.feed_forward import FeedForward
 from mtxl_rl.core.gating import Gate, make_gate
@@ -266,8 +267,6 @@ class MemoryTransformerXL(Pretrained):
         is_persistent = torch.arange(buffers.visible.shape[1], device=x.device) < self.num_mem_kv
         mask = buffers.visible & (is_persistent | ~reset[:, None])
         mask = mask.index_fill(1, place, True)
-        if is_taken:
-            buffers.visible.copy_(mask)
         local = torch.cat((mask[:, : self.num_mem_kv], mask[:, -self.seq_len :]), dim=1)
         # the last vector is that of distance 0; keys of later places are masked
         last = self.positions.shape[1] - 1
@@ -282,9 +281,10 @@ class MemoryTransformerXL(Pretrained):
             own = key_value.shape[3] - self.seq_len + clock
             positions = table[:, self.num_mem_kv - seen.shape[1] :]
             x = layer.step(x, key_value, own, positions, seen[:, None])
-        if is_taken:
+        if is_taken:  # only now: a step that fails is not seen
             steps = torch.stack(inputs, dim=1).to(buffers.segment.dtype)
             buffers.segment.index_copy_(2, clock, steps)
+            buffers.visible.copy_(mask)
         return x[:, 0]
 
     @torch.no_grad()
@@ -304,12 +304,14 @@ class MemoryTransformerXL(Pretrained):
         self, x: Tensor, state: MemoryState | None, reset: Tensor | None, writes: Writes
     ) -> tuple[Tensor, MemoryState]:
         """Run the rest of a segment, then whole ones, then a piece; collect the writes."""
+        check_tensor("x", x)
         if state is None:
-            state = self.initial_state(x.shape[0])
+            state = self.initial_state(x.shape[0] if x.ndim else 0)
         if reset is None:
             reset = torch.zeros(x.shape[:2], dtype=torch.bool, device=x.device)
+        check_tensor("reset", reset)
         self.check_state(state)
-        check_inputs(x, state, reset, self.input_dim)
+        check_inputs(x, state, reset, self.input_dim, self.positions.dtype)
         num_steps = x.shape[1]
         if torch.compiler.is_dynamo_compiling() and (num_steps < self.seq_len or state.position):
             return self._run_anywhere(x, state, reset, writes)
