@@ -232,7 +232,8 @@ class MemoryTransformerXL(Pretrained):
 
         However a sequence is cut into calls, outputs and memories are the same. Compiled, calls of
         as many steps have at most two graphs, if the first of them starts a segment (torch takes
-        its place for a constant): one for that place, and one for any other.
+        its place for a constant): one for that place, and one for any other. As everywhere in
+        torch, states with a gradient and without, and sizes that change, have graphs of their own.
 
         A step that is not finite is not remembered: its own output is not finite, those of other
         steps and envs are. A gradient through a call that holds such a step is not finite.
