@@ -1,4 +1,8 @@
-"""torch.compile of both forms: two graphs without a break, one for sequences and one for steps."""
+"""torch.compile of both forms, without a break in a graph.
+
+Sequences of as many steps have at most two graphs: one for a segment's start, and one for any other
+place. A step of acting has one.
+"""
 
 from __future__ import annotations
 

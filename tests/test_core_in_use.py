@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
 
+import jaxtyping
 import pytest
 import torch
 from memory_configurations import BASE, BATCH_SIZE, CONFIGURATIONS, make_core, random_inputs
@@ -13,7 +15,6 @@ from programs import output_of
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.testing import assert_close
-from torch.utils import _pytree as pytree
 
 from mtxl_rl import Acting, MemoryState, MemoryTransformerXL
 
@@ -35,6 +36,56 @@ def test_a_folder_without_a_core_is_refused(tmp_path: Path) -> None:
     core.save_pretrained(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(core.config | {"no_option": 1}))
     with pytest.raises(ValueError, match="no_option"):
+        MemoryTransformerXL.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_a_saved_core_keeps_its_dtype(dtype: torch.dtype, tmp_path: Path) -> None:
+    core = make_core("mem_len above seq_len").to(dtype)
+    core.input_proj.float()  # one may be of several
+    core.save_pretrained(tmp_path)
+    again = MemoryTransformerXL.from_pretrained(tmp_path)
+    for name, tensor in core.state_dict().items():
+        assert_close(again.state_dict()[name], tensor, atol=0, rtol=0)
+    assert all(parameter.requires_grad for parameter in again.parameters())
+
+
+class Small(MemoryTransformerXL):
+    """A subclass whose arguments are its own."""
+
+    def __init__(self, dim: int, extra: Any = 3):
+        super().__init__(dim, depth=1, seq_len=4, mem_len=4, lmem_len=2, heads=1)
+        self.extra = extra
+
+
+class More(MemoryTransformerXL):
+    """A subclass with an argument more."""
+
+    def __init__(self, *args: Any, extra: int = 3, **options: Any):
+        super().__init__(*args, **options)
+        self.extra = extra
+
+
+def test_a_subclass_is_saved_with_its_arguments(tmp_path: Path) -> None:
+    for core in (Small(8, extra=5), More(**BASE, extra=5), copy.deepcopy(Small(8, 5))):
+        core.save_pretrained(tmp_path)
+        assert type(core).from_pretrained(tmp_path).extra == 5
+    with pytest.raises(
+        ValueError, match=r"it got \(8, 1, 4, 4, 2\) as \*args, without names; pass"
+    ):
+        More(8, 1, 4, 4, 2).save_pretrained(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"Small cannot be saved: .* is not JSON serializable; let"
+    ):
+        Small(8, extra=print).save_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("kept", [slice(0), slice(100), slice(-5), slice(8, None)])
+def test_damaged_weights_are_refused(kept: slice, tmp_path: Path) -> None:
+    make_core("mem_len above seq_len").save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[kept])
+    with pytest.raises(ValueError, match=r"holds no core: .* a folder that save_pretrained wrote"):
         MemoryTransformerXL.from_pretrained(tmp_path)
 
 
@@ -90,24 +141,27 @@ def _gradients(core: MemoryTransformerXL, y: Tensor, state: MemoryState) -> list
 
 
 @pytest.mark.slow
-def test_a_sequence_from_a_segments_start_exports() -> None:
-    options: dict[str, Any] = BASE | {"depth": 1}
+@pytest.mark.parametrize(("position", "write"), [(0, "gated"), (0, "seed"), (3, "first")])
+def test_a_program_is_exported_with_its_state(
+    position: int, write: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For any number of envs, from the place in a segment that it was exported for."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # it looks at sizes
+    options: dict[str, Any] = BASE | {"depth": 1, "mem_write": write}
     core = MemoryTransformerXL(**options).eval()
-    x, reset = random_inputs(core, 7, reset_rate=0.1)
-    tensors, spec = pytree.tree_flatten(core.initial_state(BATCH_SIZE))
-
-    class Function(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.core = core
-
-        def forward(self, x: Tensor, reset: Tensor, tensors: list[Tensor]) -> Any:
-            y, state = self.core(x, pytree.tree_unflatten(tensors, spec), reset)
-            return y, pytree.tree_leaves(state)
-
-    expected = Function()(x, reset, tensors)
-    exported = torch.export.export(Function(), (x, reset, tensors))
-    assert_close(exported.module()(x, reset, tensors), expected)
+    x, reset = random_inputs(core, 7 + position, reset_rate=0.1)
+    state = core.initial_state(BATCH_SIZE)
+    if position:
+        state = core(x[:, 7:], state, reset[:, 7:])[1].detach()
+    x, reset = x[:, :7], reset[:, :7]
+    batch = {0: torch.export.Dim("batch", min=1)}
+    shapes = (batch, [batch] * 6, batch)
+    exported = torch.export.export(core, (x, state, reset), dynamic_shapes=shapes)
+    for envs in (slice(None), [2], [0, 1, 2, 3, 1, 0, 0]):
+        y, after = exported.module()(x[envs], state[envs], reset[envs])
+        expected, expected_after = core(x[envs], state[envs], reset[envs])
+        assert_close(y, expected)
+        assert_close(after.to_dict(), expected_after.to_dict())
 
 
 def test_acting_outlives_no_change_of_the_weights_but_a_new_one_sees_them() -> None:

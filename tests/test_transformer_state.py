@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
+import jaxtyping
 import pytest
 import torch
-from memory_configurations import BASE, BATCH_SIZE, make_core, random_inputs
+from memory_configurations import (
+    BASE,
+    BATCH_SIZE,
+    CONFIGURATIONS,
+    make_core,
+    random_inputs,
+    visible,
+)
 from step_by_step import TOLERANCE, run_steps
 from torch.testing import assert_close
 from torch.utils import _pytree as pytree
 
 from mtxl_rl import Acting, MemoryState, MemoryTransformerXL
+from mtxl_rl.core.state import TENSOR_FIELDS
 
 
 def test_neither_form_changes_the_state_it_starts_from() -> None:
@@ -118,3 +129,78 @@ def test_a_state_that_no_call_returned_is_refused() -> None:
         Acting(core, state.to(torch.float64))
     with pytest.raises(ValueError, match="position is 5; it must be from 0 to 4"):
         Acting(core, replace(state, position=5))
+
+
+@pytest.fixture
+def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave it to the core to refuse what jaxtyping would refuse first."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_a_state_whose_tensors_do_not_fit_each_other_is_refused() -> None:
+    core = make_core("mem_len above seq_len")
+    state = core.initial_state(BATCH_SIZE)
+    for name in TENSOR_FIELDS:
+        tensor = getattr(state, name)
+        other = tensor.long() if tensor.dtype == torch.bool else tensor.double()
+        for damaged in (tensor[:2], other):
+            changed: dict[str, Any] = {name: damaged}
+            with pytest.raises(ValueError, match=r"^the state's .*; pass a state"):
+                Acting(core, replace(state, **changed))
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x, state, reset: (x, reset), r"state is a Tensor; pass core\(x, state, reset\)"),
+        (lambda x, state, reset: (x, state.to_dict(), reset), r"state is a dict; pass .*from_dict"),
+        (lambda x, state, reset: (x, (state,), reset), "state is a tuple; pass"),
+        (lambda x, state, reset: (x, state[0], reset), r"must have 4 dim.*pass state\[\[0\]\]"),
+        (lambda x, state, reset: (x, state, reset[:, 0]), r"reset \(4,\) .* reset \(B, T\)"),
+        (lambda x, state, reset: (x[:, 0], state, reset[:, 0]), r"x is \(4, 11\), .* x \(B, T, 11"),
+        (lambda x, state, reset: (x.double(), state, reset), r"float64, the core torch\.float32"),
+        (lambda x, state, reset: (x.numpy(), state, reset), "x is a ndarray; pass a tensor"),
+        (lambda x, state, reset: (x, state, reset.tolist()), "reset is a list; pass a tensor"),
+    ],
+)
+def test_a_slip_is_said_in_one_line(change: Callable[..., tuple], message: str) -> None:
+    core = make_core("mem_len above seq_len")
+    x, reset = random_inputs(core, 5, reset_rate=0.0)
+    with pytest.raises(ValueError, match=message) as raised:
+        core(*change(x, core.initial_state(BATCH_SIZE), reset))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", CONFIGURATIONS)
+def test_no_env_at_all_is_a_batch(name: str) -> None:
+    core = make_core(name)
+    x, reset = random_inputs(core, 12, reset_rate=0.1)
+    y, state = core(x[:0], None, reset[:0])
+    stepped, _ = run_steps(core, x[:0], reset[:0], core.initial_state(0))
+    assert y.shape == stepped.shape == (0, 12, 12)
+    y.sum().backward()
+    assert state.batch_size == 0
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x, reset: (x.double(), ~reset),
+        lambda x, reset: (x[:, :3], ~reset),
+        lambda x, reset: (x, reset.long() + 1),
+        lambda x, reset: (x.cfloat(), ~reset),
+    ],
+)
+@pytest.mark.parametrize("is_autocast", [False, True])
+def test_a_step_that_fails_is_not_taken(change: Callable[..., tuple], is_autocast: bool) -> None:
+    core = make_core("mem_len above seq_len")
+    x, reset = random_inputs(core, 7, reset_rate=0.1)
+    acting, undisturbed = Acting(core, BATCH_SIZE), Acting(core, BATCH_SIZE)
+    for t in range(7):
+        with torch.autocast("cpu", enabled=is_autocast), pytest.raises(ValueError, match="pass"):
+            acting.step(*change(x[:, t], reset[:, t]))
+        assert_close(acting.step(x[:, t], reset[:, t]), undisturbed.step(x[:, t], reset[:, t]))
+    assert_close(visible(acting.state), visible(undisturbed.state), atol=0, rtol=0)

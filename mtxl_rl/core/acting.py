@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mtxl_rl.core.checks import check_reset
+from mtxl_rl.core.checks import check_dtypes, check_tensor
 from mtxl_rl.core.shapes import Bool, Float
 from mtxl_rl.core.state import MemoryState
 from mtxl_rl.core.transformer import Buffers, MemoryTransformerXL
@@ -87,7 +87,7 @@ class Acting:
             reset: True where the step starts an episode: it sees nothing earlier.
 
         Raises:
-            ValueError: when shapes or the dtype of `reset` do not fit.
+            ValueError: when shapes or dtypes do not fit; the state is as it was.
         """
         with torch.no_grad():
             y = self._advance(x, reset, is_taken=True)
@@ -104,13 +104,15 @@ class Acting:
             return self._advance(x, reset, is_taken=False)
 
     def _advance(self, x: Tensor, reset: Tensor, is_taken: bool) -> Tensor:
+        check_tensor("x", x)
+        check_tensor("reset", reset)
         num_envs = len(self._buffers.visible)
         if x.shape != (num_envs, self._core.input_dim) or reset.shape != (num_envs,):
             raise ValueError(
                 f"x is {tuple(x.shape)} and reset {tuple(reset.shape)}; pass "
                 f"({num_envs}, {self._core.input_dim}) and ({num_envs},)"
             )
-        check_reset(reset)
+        check_dtypes(x, reset, self._core.positions.dtype)
         clock = torch.full((1,), self.position, device=x.device)
         return self._core.advance_(x, self._buffers, reset, clock, is_taken)
 

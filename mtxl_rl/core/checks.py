@@ -13,26 +13,58 @@ from torch import Tensor
 
 from mtxl_rl.core.state import MemoryState
 
+AUTOCAST = (torch.float32, torch.float16, torch.bfloat16)
+"""What torch.autocast takes one for another."""
 
-def check_inputs(x: Tensor, state: MemoryState, reset: Tensor, input_dim: int) -> None:
+
+def check_tensor(name: str, value: object) -> None:
+    """Raise ValueError for what is no tensor."""
+    if not isinstance(value, Tensor):
+        raise ValueError(f"{name} is a {type(value).__name__}; pass a tensor")
+
+
+def check_inputs(
+    x: Tensor, state: MemoryState, reset: Tensor, input_dim: int, dtype: torch.dtype
+) -> None:
     """Raise ValueError where x (B, T, input_dim), state and reset (B, T) do not fit."""
-    expected = (state.batch_size, reset.shape[1], input_dim)
-    if x.shape != expected or reset.shape[0] != state.batch_size or not x.shape[1]:
+    expected = (state.batch_size, *x.shape[1:2], input_dim)
+    if x.shape != expected or reset.shape != expected[:2] or not x.shape[1]:
         raise ValueError(
             f"x is {tuple(x.shape)}, reset {tuple(reset.shape)} and the state holds "
             f"{state.batch_size} envs; pass x (B, T, {input_dim}), reset (B, T) and a "
             "state of B envs, with T >= 1 (acting takes them without T)"
         )
-    check_reset(reset)
+    check_dtypes(x, reset, dtype)
 
 
-def check_state(state: MemoryState, core: Mapping[str, object]) -> None:
-    """Raise ValueError for the state of another core.
+def check_dtypes(x: Tensor, reset: Tensor, dtype: torch.dtype) -> None:
+    """Raise ValueError for an x of another dtype than the core's, and for no truth values."""
+    if reset.dtype != torch.bool:  # of anything else `~` would make something else
+        raise ValueError(f"reset has dtype {reset.dtype}; pass a bool tensor")
+    is_cast = torch.is_autocast_enabled(x.device.type) and x.dtype in AUTOCAST
+    if x.dtype != dtype and not is_cast:
+        raise ValueError(f"x has dtype {x.dtype}, the core {dtype}; pass x.to({dtype})")
+
+
+def check_state(state: object, core: Mapping[str, object]) -> None:
+    """Raise ValueError for the state of another core, and for one that no core has.
 
     Args:
         state: of any number of envs.
         core: what tells the states of this core from others', by the names below.
     """
+    if not isinstance(state, MemoryState):
+        raise ValueError(
+            f"state is a {type(state).__name__}; pass core(x, state, reset) a MemoryState that the "
+            "core returned (MemoryState.from_dict makes one of what to_dict returned)"
+        )
+    for name, num_dims in (("short", 4), ("long", 3), ("segment", 4)):
+        shape = tuple(getattr(state, name).shape)
+        if len(shape) != num_dims:
+            raise ValueError(
+                f"the state's {name} is {shape} and must have {num_dims} dimensions, the first of "
+                "envs; pass state[[0]] for the state of one"
+            )
     found: dict[str, Any] = {
         "dim": state.segment.shape[3],
         "depth": state.segment.shape[1],
@@ -48,17 +80,28 @@ def check_state(state: MemoryState, core: Mapping[str, object]) -> None:
                 f"the state's {name} is {size}, the core's {core[name]}; pass a state of this "
                 "core, or None to start"
             )
-    if not 0 <= state.position < found["seq_len"]:
+    num_envs, num_slots, dim = state.batch_size, found["lmem_len"], found["dim"]
+    mem_len, seq_len, numbers = found["mem_len"], found["seq_len"], found["dtype"]
+    expected = {
+        "short": ((num_envs, found["number of memory layers"], mem_len, dim), numbers),
+        "short_valid": ((num_envs, mem_len), torch.bool),
+        "long": ((num_envs, num_slots, dim), numbers),
+        "long_valid": ((num_envs,), torch.bool),
+        "segment": ((num_envs, found["depth"], seq_len, dim), numbers),
+        "segment_valid": ((num_envs, seq_len), torch.bool),
+    }
+    for name, (shape, dtype) in expected.items():
+        tensor = getattr(state, name)
+        if tensor.shape != shape or tensor.dtype != dtype:
+            raise ValueError(
+                f"the state's {name} is {tuple(tensor.shape)} of {tensor.dtype}, which beside its "
+                f"short must be {shape} of {dtype}; pass a state that a core returned"
+            )
+    if not 0 <= state.position < seq_len:
         raise ValueError(
             f"the state's position is {state.position}; it must be from 0 to "
-            f"{found['seq_len'] - 1}, the steps of a segment so far"
+            f"{seq_len - 1}, the steps of a segment so far"
         )
-
-
-def check_reset(reset: Tensor) -> None:
-    """Raise ValueError for anything but truth values, of which `~` would make something else."""
-    if reset.dtype != torch.bool:
-        raise ValueError(f"reset has dtype {reset.dtype}; pass a bool tensor")
 
 
 def check_sizes(at_least_1: dict[str, int], at_least_0: dict[str, int]) -> None:

@@ -41,6 +41,7 @@ class Layer(nn.Module):
         short: Float[Tensor, "B M D"] | None,
         positions: Float[Tensor, "H C K"],
         mask: Bool[Tensor, "R T J"],
+        order: Int64[Tensor, " W"] | None = None,
     ) -> Float[Tensor, "R T D"]:
         """Run n segments of each env, or a piece of one.
 
@@ -52,14 +53,16 @@ class Layer(nn.Module):
                 the steps before them, without a gradient.
             positions: of the keys, as the last step sees them.
             mask: True where a step may see a key.
+            order: which of the E + T steps there are keys of, one by one; None: of all.
         """
         normed = self._normed(x if past is None else torch.cat((past, x), dim=1))
-        pairs = self.attention.persistent_key_value(len(x))
+        pairs = self.attention.persistent_key_value(x.shape[0])
         if long is not None:
             pairs.append(self.key_value(long))
         if short is not None:
             pairs.append(self._short_key_value(x, short))
-        pairs.append(self.attention.project(normed))
+        context = normed if order is None else normed.index_select(1, order)
+        pairs.append(self.attention.project(context))
         key_value = torch.cat(pairs, dim=3) if len(pairs) > 1 else pairs[0]
         steps = normed if past is None else normed[:, past.shape[1] :]
         return self._join(x, self.attention(steps, key_value, positions, mask))
@@ -80,7 +83,9 @@ class Layer(nn.Module):
     def _short_key_value(self, x: Tensor, short: Tensor) -> Float[Tensor, "2 R G M K"]:
         """Return keys and values of the M steps before each segment."""
         (num_envs, mem_len, _), num_steps = short.shape, x.shape[1]
-        earlier = x.detach().view(num_envs, -1, x.shape[2])[:, :-num_steps]
+        num_segments = x.shape[0] // max(num_envs, 1)
+        steps = x.detach().view(num_envs, num_segments * num_steps, x.shape[2])
+        earlier = steps[:, :-num_steps]
         pair = self.key_value(torch.cat((short, earlier.to(short.dtype)), dim=1))
         # not by unfold, whose backward pass Inductor of torch 2.13 gets wrong on several threads
         starts = range(0, earlier.shape[1] + num_steps, num_steps)

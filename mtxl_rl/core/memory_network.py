@@ -113,7 +113,7 @@ class MemoryNetwork(nn.Module):
         keys, values = (self._split_heads(part) for part in seen.flatten(2, 3))
         summary = KeySummary.of(keys, values, valid.repeat(1, pair.shape[2]))
         if self.persistent is not None:
-            summary += self._summarise(self.persistent.expand(len(slots), -1, -1))
+            summary += self._summarise(self.persistent.expand(slots.shape[0], -1, -1))
         slots = slots + self.slot_embedding
         retentions = []
         for _ in range(self.mem_write_iters):

@@ -56,6 +56,12 @@ class MemoryState:
         is_dtype = isinstance(to, torch.dtype)
         return self._map(lambda t: t if is_dtype and t.dtype == torch.bool else t.to(to))
 
+    def where(self, condition: Bool[Tensor, ""], other: MemoryState) -> MemoryState:
+        """Return this state where the condition holds, else the other one (at its position)."""
+        pairs = {name: (getattr(self, name), getattr(other, name)) for name in TENSOR_FIELDS}
+        chosen: dict[str, Any] = {name: torch.where(condition, *pairs[name]) for name in pairs}
+        return replace(other, **chosen)
+
     def to_dict(self) -> dict[str, Tensor]:
         """Return named tensors to save."""
         named = {name: getattr(self, name) for name in TENSOR_FIELDS}
@@ -90,9 +96,9 @@ def _flatten(state: MemoryState) -> tuple[list[Tensor], int]:
 
 
 def _flatten_with_keys(state: MemoryState) -> tuple[list[tuple[Any, Tensor]], int]:
-    return [(pytree.GetAttrKey(name), getattr(state, name)) for name in TENSOR_FIELDS], (
-        state.position
-    )
+    # keys that are no start of another's: an exported program's guards are made by replacing text
+    keyed = [(pytree.MappingKey(name), getattr(state, name)) for name in TENSOR_FIELDS]
+    return keyed, state.position
 
 
 def _unflatten(tensors: Any, position: Any) -> MemoryState:

@@ -12,22 +12,21 @@ memory, segment; one mask and one table of positions say which of them, and how 
 `core(x, state, reset)` takes whole sequences, for training: segment by segment where a write needs
 what all layers made of its segment, and otherwise all segments as one batch, as then the slots
 follow from the inputs of the first memory layer and short memory is the segment before.
-`acting.Acting` takes one step at a time and projects every key and
-value once. Both are one function.
+`acting.Acting` takes one step at a time and projects every key and value once. Both are one
+function.
 
-Shapes: B envs, T steps, E earlier steps of the segment, n segments, R = B n rows, L layers, P
-memory layers, M short-memory length, S long-memory slots, W segment length, N persistent slots, D
-model width, H heads, G key-value heads, J keys, C = J - N of them with a position, K head width.
+Shapes: B envs, T steps, n segments, R = B n rows, L layers, P memory layers, M short-memory length,
+S long-memory slots, W segment length, N persistent slots, D model width, H heads, G key-value
+heads, J keys, C = J - N of them with a position, K head width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from inspect import signature
+from dataclasses import replace
 from typing import Any, Literal, NamedTuple, cast, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mtxl_rl.core.attention import RelativeAttention
@@ -37,6 +36,7 @@ from mtxl_rl.core.checks import (
     check_memory_layers,
     check_sizes,
     check_state,
+    check_tensor,
 )
 from mtxl_rl.core.feed_forward import FeedForward
 from mtxl_rl.core.gating import Gate, make_gate
@@ -46,8 +46,9 @@ from mtxl_rl.core.long_memory import GatedWrite
 from mtxl_rl.core.memory_network import MemoryNetwork
 from mtxl_rl.core.pretrained import Pretrained
 from mtxl_rl.core.shapes import Bool, Float, Int64
-from mtxl_rl.core.sight import Sight
+from mtxl_rl.core.sight import Piece, Sight
 from mtxl_rl.core.state import MemoryState
+from mtxl_rl.core.writes import Write, Writes
 
 MemWrite = Literal["gated", "first", "seed"]
 
@@ -65,14 +66,6 @@ class Buffers(NamedTuple):
     """Which of them, in layers with memories, belong to the live episode."""
     segment: Float[Tensor, "B L W D"]
     """Inputs of each layer."""
-
-
-class Write(NamedTuple):
-    """What a write did."""
-
-    before: Float[Tensor, "B S D"]
-    after: Float[Tensor, "B S D"]
-    retention: Float[Tensor, "B S _"]
 
 
 class MemoryTransformerXL(Pretrained):
@@ -130,10 +123,6 @@ class MemoryTransformerXL(Pretrained):
         input_dim: int | None = None,
     ):
         super().__init__()
-        memory_layers = None if memory_layers is None else tuple(memory_layers)
-        given = {**locals()}
-        self.config = {name: given[name] for name in signature(MemoryTransformerXL).parameters}
-        """The arguments that it was made with; `from_config` makes another one."""
         memory_layers = range(1, depth + 1) if memory_layers is None else memory_layers
         input_dim = dim if input_dim is None else input_dim
         check_sizes(
@@ -241,7 +230,10 @@ class MemoryTransformerXL(Pretrained):
     ) -> tuple[Float[Tensor, "B T D"], MemoryState]:
         """Run T >= 1 steps from any place within a segment.
 
-        However a sequence is cut into calls, outputs and memories are the same.
+        However a sequence is cut into calls, outputs and memories are the same. Compiled, calls of
+        as many steps have at most two graphs, if the first of them starts a segment (torch takes
+        its place for a constant): one for that place, and one for any other. As everywhere in
+        torch, states with a gradient and without, and sizes that change, have graphs of their own.
 
         A step that is not finite is not remembered: its own output is not finite, those of other
         steps and envs are. A gradient through a call that holds such a step is not finite.
@@ -257,7 +249,7 @@ class MemoryTransformerXL(Pretrained):
         Raises:
             ValueError: when shapes or dtypes do not fit, or `bptt_segments` is below 1.
         """
-        return self._run(x, state, reset, bptt_segments, [])
+        return self._run(x, state, reset, Writes(self.long_memory, bptt_segments))
 
     def advance_(
         self,
@@ -276,8 +268,6 @@ class MemoryTransformerXL(Pretrained):
         is_persistent = torch.arange(buffers.visible.shape[1], device=x.device) < self.num_mem_kv
         mask = buffers.visible & (is_persistent | ~reset[:, None])
         mask = mask.index_fill(1, place, True)
-        if is_taken:
-            buffers.visible.copy_(mask)
         local = torch.cat((mask[:, : self.num_mem_kv], mask[:, -self.seq_len :]), dim=1)
         # the last vector is that of distance 0; keys of later places are masked
         last = self.positions.shape[1] - 1
@@ -292,9 +282,10 @@ class MemoryTransformerXL(Pretrained):
             own = key_value.shape[3] - self.seq_len + clock
             positions = table[:, self.num_mem_kv - seen.shape[1] :]
             x = layer.step(x, key_value, own, positions, seen[:, None])
-        if is_taken:
+        if is_taken:  # only now: a step that fails is not seen
             steps = torch.stack(inputs, dim=1).to(buffers.segment.dtype)
             buffers.segment.index_copy_(2, clock, steps)
+            buffers.visible.copy_(mask)
         return x[:, 0]
 
     @torch.no_grad()
@@ -306,109 +297,101 @@ class MemoryTransformerXL(Pretrained):
         `write_size` is the mean of `|new - old| / |old|` over writes and envs, `gate_openness` the
         mean of 1 - retention of the write's gate (0 keeps the slots, 1 replaces them).
         """
-        writes: list[Write] = []
-        self._run(x, state, reset, None, writes)
-        if not writes:
-            return {}
-        before, after, retention = (torch.stack(tensors) for tensors in zip(*writes, strict=True))
-        change = (after - before).flatten(2).norm(dim=-1)
-        size = before.flatten(2).norm(dim=-1).clamp_min(torch.finfo(before.dtype).tiny)
-        return {"write_size": (change / size).mean(), "gate_openness": (1 - retention).mean()}
+        writes = Writes(self.long_memory, None)
+        self._run(x, state, reset, writes)
+        return writes.statistics()
 
     def _run(
-        self,
-        x: Tensor,
-        state: MemoryState | None,
-        reset: Tensor | None,
-        bptt_segments: int | None,
-        writes: list[Write],
+        self, x: Tensor, state: MemoryState | None, reset: Tensor | None, writes: Writes
     ) -> tuple[Tensor, MemoryState]:
         """Run the rest of a segment, then whole ones, then a piece; collect the writes."""
+        check_tensor("x", x)
         if state is None:
-            state = self.initial_state(len(x))
+            state = self.initial_state(x.shape[0] if x.ndim else 0)
         if reset is None:
             reset = torch.zeros(x.shape[:2], dtype=torch.bool, device=x.device)
+        check_tensor("reset", reset)
         self.check_state(state)
-        check_inputs(x, state, reset, self.input_dim)
-        if bptt_segments is not None and bptt_segments < 1:
-            raise ValueError(f"bptt_segments={bptt_segments} must be 1 or more, or None")
+        check_inputs(x, state, reset, self.input_dim, self.positions.dtype)
+        num_steps = x.shape[1]
+        if torch.compiler.is_dynamo_compiling() and (num_steps < self.seq_len or state.position):
+            return self._run_anywhere(x, state, reset, writes)
         outputs = []
-        start, num_steps = 0, x.shape[1]
+        start = 0
         while start < num_steps:
             left = num_steps - start
             if state.position or left < self.seq_len:
                 length = min(left, self.seq_len - state.position)
-            elif self.is_scanned:
-                length = left // self.seq_len * self.seq_len
+                is_last = state.position + length == self.seq_len
+                piece = Piece.of(-state.position, length, length, self.seq_len, is_last, x)
             else:
-                length = self.seq_len
+                length = left // self.seq_len * self.seq_len if self.is_scanned else self.seq_len
+                piece = None
             steps = slice(start, start + length)
-            y, state = self._segments(x[:, steps], state, reset[:, steps], bptt_segments, writes)
+            y, state = self._segments(x[:, steps], state, reset[:, steps], piece, writes)
             outputs.append(y)
             start += length
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1), state
 
+    def _run_anywhere(
+        self, x: Tensor, state: MemoryState, reset: Tensor, writes: Writes
+    ) -> tuple[Tensor, MemoryState]:
+        """Run all steps in pieces of as many rows wherever in a segment they start.
+
+        One compiled graph serves all places. It has rows without a step and computes each piece's
+        write, which where a place is known would be a waste.
+        """
+        num_steps, place = x.shape[1], state.position
+        num_rows = min(num_steps, self.seq_len)
+        outputs, order = [], []
+        for start in range(0, num_steps + self.seq_len - 1, self.seq_len):
+            piece = Piece.of(start - place, num_steps, num_rows, self.seq_len, None, x)
+            rows = piece.step.clamp(0, num_steps - 1)
+            reset_here = reset.index_select(1, rows) & piece.is_step
+            y, state = self._segments(x.index_select(1, rows), state, reset_here, piece, writes)
+            outputs.append(y)
+            order.append(torch.where(piece.is_step, piece.step, num_steps))
+        first_rows = torch.cat(order).argsort()[:num_steps]
+        y = torch.cat(outputs, dim=1).index_select(1, first_rows)
+        return y, replace(state, position=(place + num_steps) % self.seq_len)
+
     def _segments(
-        self,
-        x: Tensor,
-        state: MemoryState,
-        reset: Tensor,
-        bptt_segments: int | None,
-        writes: list[Write],
+        self, x: Tensor, state: MemoryState, reset: Tensor, piece: Piece | None, writes: Writes
     ) -> tuple[Tensor, MemoryState]:
         """Run n whole segments, or a piece of one."""
         num_envs, length = reset.shape
-        place = state.position
-        num_steps = length if place else min(length, self.seq_len)  # of a segment
-        sight = Sight.of(state, reset, num_steps)
-        full_mask, local_mask = sight.masks(self.num_mem_kv, self.lmem_len, self.mem_len)
-        is_whole = place + num_steps == self.seq_len
+        num_rows = self.seq_len if piece is None else length  # of a segment
+        sight = Sight.of(state, reset, piece)
+        first, table, segment, order = 0, self.positions, None, None
+        if piece is not None:
+            first, table, order = piece.first, piece.positions(table), piece.order
+            # what is not seen may not be finite, and would spoil the gradient
+            segment = torch.where(state.segment_valid[:, None, :, None], state.segment, 0.0)
+        masks = sight.masks(self.num_mem_kv, self.lmem_len, self.mem_len, first)
+        full_mask, local_mask = masks
 
         x = self.input_proj(x).contiguous()
-        rows = (x.shape[0] * x.shape[1] // num_steps, num_steps, self.dim)
+        rows = (num_envs * (length // num_rows), num_rows, self.dim)
         slots, after = state.long, state.long
         inputs = []
         for index, layer in enumerate(self.layers):
             inputs.append(x)
-            past = state.segment[:, index, :place] if place else None
             long = short = None
             if self.has_memory(index):
-                if self.memory_index(index) == 0 and is_whole and self._has_scan:
-                    hidden = x.view(rows) if past is None else torch.cat((past, x), dim=1)
-                    slots, after = self._scan(state, hidden, sight, bptt_segments, writes)
+                if self.memory_index(index) == 0 and piece is None and self._has_scan:
+                    slots, after = writes.scan(state.long, x.view(rows), sight)
                 long = slots if self.lmem_len else None
                 short = state.short[:, self.memory_index(index)] if self.mem_len else None
             mask = full_mask if self.has_memory(index) else local_mask
-            positions = self.positions[:, self.num_mem_kv - mask.shape[2] :]
-            x = layer(x.view(rows), past, long, short, positions, mask).view(num_envs, length, -1)
+            positions = table[:, self.num_mem_kv - mask.shape[2] :]
+            past = None if segment is None else segment[:, index]
+            y = layer(x.view(rows), past, long, short, positions, mask, order)
+            x = y.view(num_envs, length, self.dim)
 
         steps = torch.stack(inputs, dim=1).to(state.segment.dtype)  # (B, L, nT, D)
-        if place:
-            steps = torch.cat((state.segment[:, :, :place], steps), dim=2)
-        return x, self._after(state, steps, sight, after, is_whole, bptt_segments, writes)
-
-    def _scan(
-        self,
-        state: MemoryState,
-        hidden: Float[Tensor, "R W D"],
-        sight: Sight,
-        bptt_segments: int | None,
-        writes: list[Write],
-    ) -> tuple[Float[Tensor, "R S D"], Float[Tensor, "B S D"]]:
-        """Return the slots at the start of each segment, and those after the last."""
-        assert self.long_memory is not None
-        lives = sight.of_steps[:, :, -1]  # (B, n): the episode that is alive at a segment's end
-        valid = sight.of_window == lives[..., None]
-        changes = self.long_memory(hidden[:, None], valid.flatten(0, 1), len(lives))
-        retention, written = (change.view(*lives.shape, *change.shape[1:]) for change in changes)
-        goes_on = (sight.of_slots == lives)[..., None, None]
-        slots, long = [], state.long
-        for segment in range(lives.shape[1]):
-            slots.append(long)
-            before = self._before_write(long, goes_on[:, segment], bptt_segments, writes)
-            long = (retention[:, segment] * before + written[:, segment]).to(long.dtype)
-            writes.append(Write(before, long, retention[:, segment]))
-        return torch.stack(slots, dim=1).flatten(0, 1), long
+        if segment is not None and order is not None:
+            steps = torch.cat((segment, steps), dim=2).index_select(2, order)
+        return x, self._after(state, steps, sight, after, piece, writes)
 
     def write(
         self,
@@ -420,59 +403,65 @@ class MemoryTransformerXL(Pretrained):
         """Return the slots after a segment, and how much of them was kept."""
         if isinstance(self.long_memory, GatedWrite):
             seen = hidden[:, : self.long_memory.num_layers]
-            retention, written = self.long_memory(seen, valid, len(valid))
+            retention, written = self.long_memory(seen, valid, valid.shape[0])
             return (retention * before + written).to(before.dtype), retention
         assert self.long_memory is not None
         written, retention = self.long_memory(before, hidden, valid, short)
         return written.to(before.dtype), retention
 
-    def _before_write(
-        self, long: Tensor, goes_on: Tensor, bptt_segments: int | None, writes: list[Write]
-    ) -> Float[Tensor, "B S D"]:
-        """Return the slots that a write starts from."""
-        assert self.long_memory is not None
-        if bptt_segments is not None and (len(writes) + 1) % bptt_segments == 0:
-            long = long.detach()
-        return torch.where(goes_on, long, self.long_memory.initial_slot)
-
     def _after(
         self,
         state: MemoryState,
-        steps: Float[Tensor, "B L ET D"],
+        steps: Float[Tensor, "B L nW D"],
         sight: Sight,
         long: Float[Tensor, "B S D"],
-        is_whole: bool,
-        bptt_segments: int | None,
-        writes: list[Write],
+        piece: Piece | None,
+        writes: Writes,
     ) -> MemoryState:
-        """Return the state after the steps; a write that is not scanned is here."""
+        """Return the state after the steps."""
         lives = sight.of_steps[:, -1, -1]
-        valid = sight.of_window[:, -1] == lives[:, None]  # (B, M + E + T)
-        if not is_whole:
-            room = self.seq_len - steps.shape[2]
-            return MemoryState(
-                short=state.short,
-                short_valid=valid[:, : self.mem_len].contiguous(),
-                long=state.long,
-                long_valid=sight.of_slots[:, -1] == lives,
-                segment=F.pad(steps, (0, 0, 0, room)),
-                segment_valid=F.pad(valid[:, self.mem_len :], (0, room)),
-                position=steps.shape[2],
-            )
+        valid = sight.of_window[:, -1] == lives[:, None]  # (B, MW)
+        goes_on = sight.of_slots[:, -1] == lives
         hidden = self.of_memory_layers(steps).detach()
-        if not self.is_scanned:
-            goes_on = (sight.of_slots[:, -1] == lives)[:, None, None]
-            before = self._before_write(long, goes_on, bptt_segments, writes)
+        if piece is None and self.is_scanned:
+            return self._full(state, hidden, valid, long)
+        if piece is None or piece.is_last is True:
+            return self._written(state, hidden, valid, goes_on, writes)
+        unfinished = MemoryState(
+            short=state.short,
+            short_valid=valid[:, : self.mem_len].contiguous(),
+            long=state.long,
+            long_valid=goes_on,
+            segment=steps,
+            segment_valid=valid[:, self.mem_len :].contiguous(),
+            position=state.position + piece.step.shape[0],
+        )
+        if piece.is_last is False:
+            return unfinished
+        # what is not to be written is not charged
+        finished = self._written(state, hidden, valid & piece.is_last, goes_on, writes)
+        return finished.where(piece.is_last, unfinished)
+
+    def _written(
+        self, state: MemoryState, hidden: Tensor, valid: Tensor, goes_on: Tensor, writes: Writes
+    ) -> MemoryState:
+        """Return the state after a segment, with its write."""
+        long = state.long
+        if self.long_memory is not None:
+            before = writes.before(long, goes_on)
             long, retention = self.write(before, hidden, valid, state.short)
-            writes.append(Write(before, long, retention))
-        has_written = torch.full_like(state.long_valid, self.long_memory is not None)
+            writes.made.append(Write(before, long, retention))
+        return self._full(state, hidden, valid, long)
+
+    def _full(self, state: MemoryState, hidden: Tensor, valid: Tensor, long: Tensor) -> MemoryState:
+        """Return the state after whole segments, of which the last is pushed to short memory."""
         short = torch.cat((state.short, hidden), dim=2)
         return MemoryState(
             # of its own memory, so that a compiled form takes the states that it returns
             short=short[:, :, short.shape[2] - self.mem_len :].detach().contiguous(),
             short_valid=valid[:, self.seq_len :].contiguous(),
             long=long,
-            long_valid=has_written,
+            long_valid=torch.full_like(state.long_valid, self.long_memory is not None),
             segment=torch.zeros_like(state.segment),
             segment_valid=torch.zeros_like(state.segment_valid),
             position=0,

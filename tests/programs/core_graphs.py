@@ -1,4 +1,4 @@
-"""Both forms of the core, compiled, are what they are eager, and one graph each.
+"""Both forms of the core, compiled, are what they are eager, and of as few graphs.
 
 With two threads, and heads, segment and short memory as wide as a vector register: a compiler's
 loops are parallel, vectorised and tiled only then, and wrong in other ways (Inductor of torch 2.13
@@ -41,7 +41,7 @@ def main(backend: str, write: Any) -> None:
     for parameter, grad in zip(trained, expected_grads, strict=True):
         assert_close(parameter.grad, grad, atol=1e-4, rtol=1e-4)
 
-    # whole segments from the start of one: one graph; steps at any place: another
+    # whole segments from the start of one: one graph
     torch._dynamo.reset()
     counter = CompileCounterWithBackend(backend)
     segments = torch.compile(core, backend=counter, fullgraph=True)
@@ -51,6 +51,26 @@ def main(backend: str, write: Any) -> None:
             _, later = segments(x[:, :-1], later, reset[:, :-1])
     assert counter.frame_count == 1, counter.frame_count
 
+    # pieces, some over the end of a segment: one graph from its start, one from any other place
+    for length, form in ((6, backend), (1, "eager")):
+        core.zero_grad()
+        core(x[:, :30], None, reset[:, :30])[0].sum().backward()
+        expected_grads = [p.grad.clone() for p in trained if p.grad is not None]
+        core.zero_grad()
+        torch._dynamo.reset()
+        counter = CompileCounterWithBackend(form)
+        compiled = torch.compile(core, backend=counter, fullgraph=True)
+        outputs, later = [], core.initial_state(2)
+        for t in range(0, 30, length):
+            output, later = compiled(x[:, t : t + length], later, reset[:, t : t + length])
+            outputs.append(output)
+        assert_close(torch.cat(outputs, 1), y[:, :30], atol=1e-5, rtol=1e-5)
+        torch.cat(outputs, 1).sum().backward()
+        for parameter, grad in zip(trained, expected_grads, strict=True):
+            assert_close(parameter.grad, grad, atol=1e-4, rtol=1e-4)
+        assert counter.frame_count == 2, counter.frame_count
+
+    # steps at any place: one graph
     torch._dynamo.reset()
     counter = CompileCounterWithBackend(backend)
     core.advance_ = torch.compile(core.advance_, backend=counter, fullgraph=True)
