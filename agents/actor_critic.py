@@ -48,6 +48,9 @@ class ActorCritic(nn.Module):
     ):
         super().__init__()
         self.observation_space, self.action_space = observation_space, action_space
+        self.own = [name.rpartition("=")[2] for name in (config.kind, *config.encoder)
+                    if ":" in name]  # fmt: skip
+        """The core and the encoders that are a user's, by module:Class."""
         self.core = make_core(config)
         self.sees_past = config.past_action and self.core.has_memory
         """Whether the previous action and reward are seen: a core without memory must not have

@@ -361,10 +361,17 @@ class PPO:
         error = scalars[f"losses/first_{name}"]
         if not error <= tolerance:
             precision = str(self.agent.precision).removeprefix("torch.")
+            cause = "This is a defect: please report it"
+            if own := " or ".join(self.agent.own):
+                cause = (
+                    "To act step by step and to train on sequences must be one function, and "
+                    f"{own} seems not to be: look there for BatchNorm, Dropout or a mean over "
+                    "time (docs/your_own_core.md, docs/your_own_encoder.md)"
+                )
             raise RatioError(
                 f"the first minibatch's probability ratio is off by {error:.2g} (in {precision} at "
                 f"most {tolerance:.2g} is rounding): acting and training computed different "
-                "functions. This is a defect: please report it"
+                f"functions. {cause}"
             )
 
     @uncompiled()

@@ -118,8 +118,18 @@ def register(env_id: str, factory: TensorFactory) -> None:
     """Register batches of an environment of one's own that are tensors: see `TensorFactory`.
 
     Raises:
-        ValueError: for an id that is taken, or that is none.
+        ValueError: for an id that is taken, or that is none, and for what makes no batch.
     """
+    if not callable(factory) or (isinstance(factory, type) and not issubclass(factory, BatchedEnv)):
+        raise ValueError(
+            f"env_id={env_id!r} has factory={factory!r}, which must be a class of envs.BatchedEnv, "
+            "or a function that returns one"
+        )
+    if ":" in env_id:
+        raise ValueError(
+            f"env_id={env_id!r} cannot be registered: a colon stands behind a module's name; write "
+            "it like MyEnv-v0"
+        )
     if env_id in gymnasium.registry or _own_task(env_id) is not None:
         raise ValueError(f"env_id={env_id!r} is registered already; choose another id")
     try:

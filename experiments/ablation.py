@@ -36,7 +36,7 @@ from experiments.grids.widths import Size
 from experiments.plots import plot
 from mtxl_rl.command import fail_with_one_line
 from mtxl_rl.config import Place, TrainConfig, num_cores, pick_device, short_name
-from mtxl_rl.options import of_kind
+from mtxl_rl.options import of_kind, split_kinds
 from mtxl_rl.runs.progress import say
 from mtxl_rl.signals import heeded
 
@@ -111,6 +111,7 @@ def grid(
     base: Base,
     config: Grid,
     over: tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]] = (),
+    of_others: tyro.conf.Suppress[tuple[str, ...]] = (),
 ) -> None:
     """Train at every combination of the values of some options.
 
@@ -118,9 +119,10 @@ def grid(
         base: All other options are those of mtxl_rl.train.
         config: How the grid is run.
         over: An option and its values: --over core.gate nbrc gru. Once for each option.
+        of_others: Options of cores that the base's core does not have.
     """
     axes = parse_axes(over)
-    _run(f"grid__{'+'.join(map(short_name, axes))}", base, axes, config)
+    _run(f"grid__{'+'.join(map(short_name, axes))}", base, axes, config, of_others)
 
 
 def _run(
@@ -128,6 +130,7 @@ def _run(
     base: TrainConfig,
     axes: Mapping[str, Sequence[str]],
     config: GridConfig,
+    of_others: Sequence[str] = (),
 ) -> None:
     jobs, after = config.jobs, config.after
     if ranks.is_launched():
@@ -142,7 +145,7 @@ def _run(
     if jobs is not None and jobs < 1:
         raise ValueError(f"jobs={jobs} must be 1 or more; set --jobs")
     folder = config.folder or Path("runs") / f"{kind}__{base.env.replace('/', '_')}"
-    cells = make_cells(folder, base, axes, config.seeds, after, config.equal)
+    cells = make_cells(folder, base, axes, config.seeds, after, config.equal, of_others)
     failed = _run_cells(cells, base, config)
     if config.dry_run:
         return
@@ -205,9 +208,13 @@ def main() -> None:
         signal.signal(number, _stop)
     with fail_with_one_line("the same command goes on with the grid"):
         arguments = ["memory_lengths" if arg == "memory-lengths" else arg for arg in sys.argv[1:]]
+        arguments, of_others = split_kinds(arguments, TrainConfig().core.kind)
         base = of_kind(TrainConfig(), arguments)
         tyro.extras.subcommand_cli_from_dict(
-            {each.__name__: partial(each, base=base) for each in (memory_lengths, grid)},
+            {
+                "memory_lengths": partial(memory_lengths, base=base),
+                "grid": partial(grid, base=base, of_others=tuple(of_others)),
+            },
             prog="python -m experiments.ablation",
             args=arguments,
             sort_subcommands=False,

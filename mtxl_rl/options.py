@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
+from itertools import pairwise, takewhile
 from typing import Any, TypeVar
 
 import tyro
@@ -29,13 +30,53 @@ def of_kind(default: Config, arguments: Sequence[str]) -> Config:
     """
     config: Any = default
     core = as_kind(config.core, given(arguments, "--core.kind") or config.core.kind)
-    known = option_names(core.kind)
-    names = [argument.removeprefix(_CORE).partition("=")[0].replace("-", "_")
-             for argument in arguments if argument.startswith(_CORE)]  # fmt: skip
-    positive = (name.removeprefix("no_") if name not in known else name for name in names)
-    check_options(core.kind, positive)
+    check_options(core.kind, [_name(argument, core.kind) for argument in _of_cores(arguments)])
     fill_help(type(core))
+    # where tyro would add to what there is
+    if given(arguments, "--core.encoder", "--encoder") is not None:
+        core = dataclasses.replace(core, encoder=())
+    if given(arguments, "--wrap") is not None and hasattr(config, "wrap"):
+        config = dataclasses.replace(config, wrap=())
     return dataclasses.replace(config, core=core)
+
+
+def split(arguments: Sequence[str], kind: str) -> tuple[list[str], list[str]]:
+    """Part the options of cores that are none of this kind, with their values, from all others."""
+    known = option_names(kind)
+    parts: tuple[list[str], list[str]] = ([], [])
+    is_other = False
+    for argument in arguments:
+        if argument.startswith("--"):
+            is_other = bool(_of_cores([argument])) and _name(argument, kind) not in known
+        parts[is_other].append(argument)
+    return parts
+
+
+def split_kinds(arguments: Sequence[str], kind: str) -> tuple[list[str], list[str]]:
+    """Part the options of cores that those which a grid is over have, and its base does not.
+
+    Args:
+        arguments: of a grid.
+        kind: of the base's core, where they do not say.
+    """
+    rest, unknown = split(arguments, given(arguments, "--core.kind") or kind)
+    of_others: list[str] = []
+    for place, pair in enumerate(pairwise(arguments)):
+        if pair == ("--over", "core.kind"):
+            for other in takewhile(lambda text: not text.startswith("--"), arguments[place + 2 :]):
+                known, unknown = split(unknown, other)
+                of_others += known
+    return rest + unknown, of_others
+
+
+def _of_cores(arguments: Sequence[str]) -> list[str]:
+    return [argument for argument in arguments if argument.startswith(_CORE)]
+
+
+def _name(argument: str, kind: str) -> str:
+    """Return the name of a core's option, the one of --core.no-NAME, too."""
+    name = argument.removeprefix(_CORE).partition("=")[0].replace("-", "_")
+    return name if name in option_names(kind) else name.removeprefix("no_")
 
 
 def read(default: Config, arguments: Sequence[str], **options: Any) -> Config:
@@ -58,10 +99,10 @@ def read(default: Config, arguments: Sequence[str], **options: Any) -> Config:
         raise
 
 
-def given(arguments: Sequence[str], option: str) -> str | None:
-    """Return the value of an option, before the others can be read; None where it is not given."""
-    for index, argument in enumerate(arguments):
+def given(arguments: Sequence[str], *names: str) -> str | None:
+    """Return the last value of an option, before the others can be read; None where it has none."""
+    for index, argument in reversed([*enumerate(arguments)]):
         name, equals, value = argument.partition("=")
-        if name == option:
+        if name in names:
             return value if equals else "".join(arguments[index + 1 : index + 2])
     return None

@@ -168,10 +168,12 @@ class Run:
             scalars = self.trainer.update(rollout, self.schedule.progress(self.frames))
         except RatioError as error:
             self.frames += self.config.frames_per_update  # the update is whole, and can be saved
-            remedy = f"--resume {self.run_dir} goes on from the last checkpoint"
+            remedy = f". --resume {self.run_dir} goes on from the last checkpoint"
             if self.trainer.agent.precision != torch.float32:
                 remedy += ", with --precision float32 --allow-changes more exactly"
-            raise RunFailed(f"after {self.frames:,} frames {error}. {remedy}") from error
+            if self.trainer.agent.own:  # it would fail again
+                remedy = ""
+            raise RunFailed(f"after {self.frames:,} frames {error}{remedy}") from error
         self.frames += self.config.frames_per_update
 
         episodes = ended_episodes(rollout, self.env.has_success, self.env.has_cue)

@@ -9,11 +9,13 @@ import torch
 from small_cores import BATCH_SIZE, DIM, NUM_STEPS, config, inputs
 from torch.testing import assert_close
 
-from agents.cores.baseline_cores import TensorState
+from agents.cores.baseline_cores import BaselineCore, TensorState
 from agents.cores.core import CORES, CoreKind, core_config, make_core, state_size
 
 KINDS = list(CORES)
-RECURRENT_KINDS: tuple[CoreKind, ...] = ("gru", "lstm", "mingru", "deltanet")
+RECURRENT_KINDS = [
+    kind for kind in KINDS if issubclass(CORES[kind], BaselineCore) and CORES[kind].has_memory
+]
 
 
 @pytest.mark.parametrize("kind", KINDS)

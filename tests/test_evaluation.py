@@ -88,10 +88,10 @@ def test_all_episodes_are_played_between_the_places(
     played: list[tuple[int, int, int]] = []
 
     def recorded(
-        agent: ActorCritic, env: Any, config: EvaluateConfig, place: int, watch: Any
+        agent: ActorCritic, env: Any, config: EvaluateConfig, place: int, watch: Any, bound: int
     ) -> Any:
         played.append((config.episodes, env.num_envs, place))
-        return play(agent, env, config, place, watch)
+        return play(agent, env, config, place, watch, bound)
 
     monkeypatch.setattr(evaluation, "play", recorded)
     options = EvaluateConfig(episodes=10, num_envs=2, memory=memory)

@@ -9,6 +9,7 @@ import pytest
 
 from agents.cores.baseline_cores import FeedForwardConfig
 from agents.ppo import PPOConfig
+from experiments.grids.grid import make_cells
 from mtxl_rl import train
 from mtxl_rl.config import BATCHED_ENVS, SINGLE_ENVS, TrainConfig, with_num_envs
 from mtxl_rl.runs.run_directory import load_config
@@ -58,3 +59,20 @@ def test_a_number_that_does_not_fit_the_rest_is_refused_before_anything_is_writt
         with pytest.raises(ValueError, match=wrong):
             train.train(config)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("env", "axis", "values"),
+    [
+        ("MiniGrid-MemoryS7-v0", "env_kwargs.agent_view_size", ["5", "7"]),
+        ("CartPole-v1", "backend", ["gymnasium", "vector"]),
+        ("MiniGrid-MemoryS7-v0", "wrap", ["NormalizeReward", ""]),
+    ],
+)
+def test_a_grid_has_one_number(env: str, axis: str, values: list[str]) -> None:
+    with pytest.raises(ValueError, match=r"would be 16 in .* and 128 in .*; set --num-envs to one"):
+        make_cells(Path("grid"), TrainConfig(env=env), {axis: values}, 1)
+    cells = make_cells(Path("grid"), TrainConfig(env=env, num_envs=8), {axis: values}, 1)
+    assert [cell.config.num_envs for cell in cells] == [8, 8]
+    cells = make_cells(Path("grid"), TrainConfig(env=env), {"num_envs": ["4", "8"]}, 1)
+    assert [cell.config.num_envs for cell in cells] == [4, 8]

@@ -16,7 +16,8 @@ from agents.cores.core import Core, core_config, make_core
 from experiments.grids.grid import make_cells, parse_axes
 from experiments.plots import plot
 from mtxl_rl import evaluate, export, policy
-from mtxl_rl.config import TrainConfig
+from mtxl_rl.config import TrainConfig, from_json, to_json
+from mtxl_rl.options import split_kinds
 from mtxl_rl.runs.run_directory import load_config
 from mtxl_rl.train import read_options, train
 
@@ -76,6 +77,52 @@ class Turned(BaselineCore):
 class Fails(Turned):
     def forward(self, x, state, reset):
         return x @ x, state
+
+
+class Raises(BaselineCore):
+    def __init__(self, config):
+        raise RuntimeError("no\\nluck")
+
+
+class TakesNothing(BaselineCore):
+    def __init__(self):
+        super().__init__()
+
+
+class Exits(BaselineCore):
+    def __init__(self, config):
+        raise SystemExit("bye")
+
+
+class Undescribed(Turned):
+    @property
+    def description(self):
+        return 1 / 0
+
+
+class Untyped(BaselineCore):
+    @dataclass(frozen=True, kw_only=True)
+    class Config(CoreConfig):
+        size: "Sise" = 3
+
+
+class Asserts(Turned):
+    @dataclass(frozen=True, kw_only=True)
+    class Config(CoreConfig):
+        size: int = 3
+
+        def __post_init__(self):
+            super().__post_init__()
+            assert self.size < 5
+            if self.size < 1:
+                raise ValueError("size is none")
+
+
+class AssertsFirst(Turned):
+    @dataclass(frozen=True, kw_only=True)
+    class Config(CoreConfig):
+        def __post_init__(self):
+            assert self.dim == 3, "dim"
 """
 
 
@@ -168,12 +215,58 @@ def test_its_options_are_in_the_help(capsys: pytest.CaptureFixture[str]) -> None
         ),
         ("broken_cores:Turned", "and returns y (3, 2, 64) and a TensorState; return y (2, 3, out"),
         ("broken_cores:Fails", "was given x (2, 3, 64), its first state and reset, and fails with"),
+        ("broken_cores:Raises", "cannot be made: RuntimeError: no luck; mend it, or change its op"),
+        ("broken_cores:TakesNothing", "cannot be made: TypeError: TakesNothing.__init__() takes 1"),
+        ("broken_cores:Exits", "cannot be made: SystemExit: bye; mend it"),
+        ("broken_cores:Undescribed", "cannot be made: ZeroDivisionError: division by zero; mend"),
+        ("broken_cores:Untyped", "cannot be made: NameError: name 'Sise' is not defined; mend it"),
+        ("broken_cores:AssertsFirst", "cannot be made: AssertionError: dim; mend it"),
     ],
 )
 def test_what_is_no_core_is_said_in_one_line(kind: str, words: str) -> None:
     with pytest.raises(ValueError, match=re.escape(words)) as raised:
         make_core(core_config(kind))
     assert f"core.kind={kind!r}" in str(raised.value)
+
+
+@pytest.mark.usefixtures("modules")
+@pytest.mark.parametrize(
+    ("size", "words"), [(7, "AssertionError: assert self.size < 5"), (0, "ValueError: size is no")]
+)
+def test_whatever_its_options_raise_names_it(
+    size: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kind = "broken_cores:Asserts"
+    with pytest.raises(ValueError, match=f"^core.kind={kind!r} cannot be made: {words}") as raised:
+        core_config(kind, size=size)
+    assert str(raised.value).count("cannot be made") == 1
+    with pytest.raises(ValueError, match=words):
+        from_json(to_json(TrainConfig()) | {"core": {"kind": kind, "size": size}})
+    with pytest.raises(SystemExit):
+        read_options(["--core.kind", kind, "--core.size", str(size)])
+    assert kind in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("modules")
+def test_the_last_kind_that_is_given_counts() -> None:
+    assert read_options(["--core.kind", "gru", f"--core.kind={KIND}"]).core == core_config(KIND)
+
+
+@pytest.mark.usefixtures("modules")
+def test_each_core_of_a_grid_gets_the_options_that_it_has() -> None:
+    typed = ["grid", "--core.max-time", "5", "--core.dim=8", "--core.no-mogrify", "--core.chrono=9",
+             "--over", "core.kind", KIND, "mtxl", "gru", "--seeds", "1"]  # fmt: skip
+    rest, of_others = split_kinds(typed, "mtxl")
+    assert rest == [*typed[:1], *typed[3:5], *typed[6:]]
+    assert of_others == ["--core.max-time", "5", "--core.chrono=9"]
+    base = TrainConfig(env="mtxl/Recall6-v0", core=core_config(dim=8, mogrify=False))
+    axes = parse_axes([("core.kind", KIND, "mtxl", "gru")])
+    cells = make_cells(Path("grid"), base, axes, 1, of_others=of_others)
+    assert [cell.config.core for cell in cells] == [
+        core_config(KIND, dim=8, max_time=5), base.core, core_config("gru", dim=8, chrono=9)
+    ]  # fmt: skip
+    # what none of them has is left to be refused
+    assert split_kinds(["--core.max-tim", "5", *typed[6:]], "mtxl")[1] == []
 
 
 @pytest.mark.usefixtures("modules")

@@ -15,12 +15,17 @@ from gymnasium import spaces
 from torch import Tensor
 from torch.testing import assert_close
 
+from agents.cores.core import core_config
 from agents.encoders.encoder import Encoder
+from experiments.grids.grid import make_cells
 from mtxl_rl import evaluate, policy
+from mtxl_rl.command import RunFailed
+from mtxl_rl.config import TrainConfig
 from mtxl_rl.train import read_options, train
 
 PAGE = Path(__file__).parents[1] / "docs" / "your_own_encoder.md"
-ONE, ALL = "image=my_encoders:Convolutions", "my_encoders:Everything"
+NAME, ALL = "my_encoders:Convolutions", "my_encoders:Everything"
+ONE = f"image={NAME}"
 SYMBOLS = "observation=more_encoders:symbols"
 SPACE = spaces.Dict({"image": spaces.MultiDiscrete(np.tile([11, 6], (4, 5, 1))),
                      "direction": spaces.Discrete(4)})  # fmt: skip
@@ -58,6 +63,15 @@ class Flat(nn.Module):
 class Fails(Halves):
     def forward(self, grid):
         return grid["image"]
+
+
+class Norm(nn.Module):
+    def __init__(self, space, dim):
+        super().__init__()
+        self.embedding, self.norm = symbols(space, dim), nn.BatchNorm1d(dim)
+
+    def forward(self, symbols):
+        return self.norm(self.embedding(symbols).flatten(0, -2)).view(*symbols.shape, -1)
 
 
 def nothing(space, dim):
@@ -147,5 +161,35 @@ def test_trains_is_saved_resumed_and_evaluated(tmp_path: Path) -> None:
     evaluate.evaluate(run, evaluate.EvaluateConfig(episodes=2, num_threads=1))
     reads = policy.load(run, device="cpu").agent.encoder.reads
     assert reads == {"observation": "more_encoders:symbols (32 parameters)"}
-    with pytest.raises(ValueError, match=r"core\.encoder is .* in the run and .* here"):
+    with pytest.raises(
+        ValueError, match=rf"core\.encoder is .*{SYMBOLS}.* in the run and \['{ALL}'"
+    ):
         read_options(["--resume", str(run), "--core.encoder", ALL])
+    assert read_options(["--resume", str(run), "--encoder", SYMBOLS]).core.encoder == (SYMBOLS,)
+
+
+def test_one_that_is_another_function_in_training_is_named(tmp_path: Path) -> None:
+    own = "more_encoders:Norm"
+    given = f"observation={own}"
+    with pytest.raises(
+        RunFailed, match=f"one function, and {own} seems not to be: .*BatchN"
+    ) as raised:
+        train(read_options([
+            "--env", "mtxl/Recall6-v0", "--num-envs", "4", "--ppo.rollout-len", "8",
+            "--device", "cpu", "--core.dim", "8", "--core.kind", "gru", "--num-threads", "1",
+            "--encoder", given, "--total-frames", "64", "--run-dir", str(tmp_path / "run"),
+        ]))  # fmt: skip
+    assert not re.search("resume|defect", str(raised.value))
+
+
+def test_in_grids_it_takes_the_place_of_the_base_and_is_tried_before_anything_starts() -> None:
+    base = TrainConfig(env="MiniGrid-MemoryS7-v0", core=core_config("gru", dim=8, encoder=(ONE,)))
+    both = f"{ONE} direction=more_encoders:symbols"
+    cells = make_cells(Path("grid"), base, {"core.encoder": ["", ALL, both]}, 1)
+    assert [cell.config.core.encoder for cell in cells] == [(), (ALL,), tuple(both.split())]
+    for wrong, words in (
+        ("nomod:X", "names the module 'nomod'"),
+        (f"direction={NAME}", "fails with"),
+    ):
+        with pytest.raises(ValueError, match=f"^cell encoder=.*{words}"):
+            make_cells(Path("grid"), base, {"core.encoder": [ALL, wrong]}, 1)

@@ -6,6 +6,9 @@ import json
 import re
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
+from functools import partial
+from inspect import unwrap
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +19,17 @@ import torch
 from gymnasium import spaces
 from own_tensors import EchoEnv, Wrong
 from safetensors.torch import load_file
+from torch.testing import assert_close
 
 import envs
+from agents.actor_critic import ActorCritic
+from agents.cores.core import core_config
+from envs.wrapped.categories import Categories, is_look_due
 from envs.wrapped.guarded_env import EnvError
 from mtxl_rl import evaluate, train
+from mtxl_rl.config import EvaluateConfig
+from mtxl_rl.evaluations import evaluation
+from mtxl_rl.inspector.recording import Recorder
 from mtxl_rl.runs import checkpoint
 
 NUM_ENVS = 3
@@ -74,6 +84,7 @@ def test_a_run_is_trained_evaluated_and_resumed(
     assert json.loads(out)["mean_length"] == 5
     _, _, err = run(evaluate, monkeypatch, capsys, one, "--max-steps", "3")
     assert "max_steps=3 cannot be set for environments that are tensors" in err
+    assert f"or define bound_episodes in {name}Env" in err
     for resume in ((), ("--resume", other)):
         total = "128" if resume else "64"
         where = resume or (*options, "--run-dir", other, "--ppo.learning-rate-end", "None")
@@ -97,6 +108,13 @@ def test_an_id_is_registered_once_and_suggested() -> None:
             envs.register(env_id, EchoEnv)
     with pytest.raises(ValueError, match=r"'not an id' cannot be registered .*write it like M"):
         envs.register("not an id", EchoEnv)
+    with pytest.raises(ValueError, match=r"'a:Echo-v0' cannot be registered: a colon stands behi"):
+        envs.register("a:Echo-v0", EchoEnv)
+    for factory in (3, gymnasium.Env):
+        with pytest.raises(
+            ValueError, match=r"which must be a class of envs\.BatchedEnv, or a fun"
+        ):
+            unwrap(envs.register)("own/None-v0", factory)
     with pytest.raises(ValueError, match="did you mean own/Echo-v0"):
         envs.make("own/Eco-v0", 1)
     with pytest.raises(ValueError, match="did you mean own_tensors:own/"):
@@ -149,6 +167,9 @@ def test_what_is_made_is_looked_at(name: str, wrong: Any) -> None:
     assert message in str(error.value)
 
 
+TIMES = torch.zeros(NUM_ENVS, 1)
+BEYOND, BELOW = ({"symbol": torch.tensor([0, 1, number]), "time": TIMES} for number in (2, -1))
+CUT = torch.tensor([False, False, True])
 LOST = {"symbol": torch.zeros(2), "time": torch.zeros(NUM_ENVS, 1)}
 STEPS = {
     "reward": ({"reward": torch.zeros(NUM_ENVS, dtype=torch.float64)},
@@ -159,6 +180,9 @@ STEPS = {
     "keys": ({"observation": {"symbol": 1}}, "returned the observation symbol, not symbol, time"),
     "final": ({"truncated": torch.ones(NUM_ENVS, dtype=torch.bool), "final_observation": None},
               "truncated an episode and returned no final_observation"),
+    "beyond": ({"observation": BEYOND}, "returned for 'symbol' of env 2 the number 2, not one fro"),
+    "below": ({"observation": BELOW}, "for 'symbol' of env 2 the number -1, not one from 0 to 1"),
+    "beyond at the end": ({"truncated": CUT, "final_observation": BEYOND}, "env 2 the number 2, n"),
 }  # fmt: skip
 
 
@@ -179,3 +203,90 @@ def test_what_it_raises_is_named(wrong: Any) -> None:
     env.reset()
     with pytest.raises(EnvError, match=r"^own/Wrong-v0: step 1 failed: RuntimeError: .*size"):
         env.step(torch.zeros(7, dtype=torch.int64))
+
+
+class SplitEnv(EchoEnv):
+    """A step in two parts; symbols are wrong from the fourth on."""
+
+    num_steps = 0
+
+    def host_step(self) -> None:
+        self.num_steps += 1
+
+    def device_step(self, actions: torch.Tensor) -> envs.EnvStep:
+        result = super().step(actions)
+        is_wrong = self.num_steps > 3
+        return result._replace(observation=BEYOND) if is_wrong else result
+
+    def step(self, actions: torch.Tensor) -> envs.EnvStep:
+        self.host_step()
+        return self.device_step(actions)
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_the_parts_of_a_step_are_looked_at_too(is_whole: bool, wrong: Any) -> None:
+    env: Any = envs.make(wrong(SplitEnv), NUM_ENVS)
+    env.reset()
+    for step in range(1, 5):
+        with pytest.raises(EnvError, match=r"step 4 .* env 2") if step == 4 else nullcontext():
+            if is_whole:
+                env.step(ACTIONS)
+            else:
+                env.host_step()
+                env.device_step(ACTIONS)
+
+
+def test_on_a_gpu_wrong_numbers_are_noted_and_looked_at_now_and_then() -> None:
+    grid = spaces.MultiDiscrete(np.array([[2, 3], [4, 5]]))
+    parts = {"grid": grid, "text": spaces.Box(0, 255, (2,), np.uint8), "x": spaces.Box(-1, 1, (1,))}
+    env: Any = EchoEnv(NUM_ENVS, torch.device("cpu"), 0)
+    env.observation_space = spaces.Dict(parts)
+    noted = Categories(env, is_at_once=False)
+    seen = {"grid": torch.ones(NUM_ENVS, 2, 2, dtype=torch.int8), "x": -TIMES,
+            "text": torch.full((NUM_ENVS, 2), 255, dtype=torch.uint8)}  # fmt: skip
+    for name, tensor in noted.checked("", seen).items():
+        assert_close(tensor, seen[name], rtol=0, atol=0)
+    noted.look("")
+    grids = seen["grid"].clone()
+    grids[1, 1, 0], grids[2, 0, 1] = 4, 3
+    wrong = seen | {"grid": grids}
+    cleaned = noted.checked("", wrong, rows=torch.zeros(NUM_ENVS, dtype=torch.bool))["grid"]
+    assert (cleaned.dtype, cleaned[1, 1, 0], cleaned[2, 0, 1], cleaned.sum()) == (
+        torch.int8,
+        0,
+        0,
+        10,
+    )
+    noted.look("")  # these rows mean nothing
+    noted.checked("", wrong)
+    noted.checked("", seen | {"grid": grids + 9})  # the first counts
+    with pytest.raises(EnvError, match=r"^s returned for 'grid' of env 1 the number 4, .* 0 to 3$"):
+        noted.look("s")
+    wide = seen | {"text": torch.full((NUM_ENVS, 2), 256)}
+    with pytest.raises(EnvError, match=r"'text' of env 0 the number 256, not one from 0 to 255"):
+        Categories(env, is_at_once=True).checked("s", wide)
+    assert [step for step in range(1, 200) if is_look_due(step)] == [
+        1,
+        2,
+        4,
+        8,
+        16,
+        32,
+        64,
+        128,
+        192,
+    ]
+
+
+def test_an_evaluation_of_what_never_ends_does(wrong: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "MAX_IDLE", 20)
+    monkeypatch.setattr(evaluation, "UNKNOWN_BOUND", 0)
+    env_id = wrong(partial(EchoEnv, length=10**9))
+    env = envs.make(env_id, 1)
+    agent = ActorCritic(env.observation_space, env.action_space, core_config("gru", dim=8))
+    said = "in {} steps, .* or set has_time_limit = False and define bound_episodes"
+    for longest, steps in ((0, 21), (3, 31)):
+        with pytest.raises(EnvError, match=said.format(steps)):
+            evaluation.evaluate_agent(agent, env_id, EvaluateConfig(episodes=2), longest=longest)
+    with pytest.raises(EnvError, match=said.format(21)):
+        Recorder(agent, env).record()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import MISSING, fields
 from types import UnionType
 from typing import (
@@ -31,7 +32,7 @@ from agents.cores.delta_net import DeltaNetCore
 from agents.cores.memory_core import GTrXLCore, MemoryCore
 from agents.cores.min_gru import MinGRUCore
 from agents.cores.rnn_cores import GRUCore, LSTMCore
-from agents.named import find_named
+from agents.named import find_named, made_by, words_of
 from agents.trees import named_tensors
 
 
@@ -184,7 +185,8 @@ def _check_config(kind: str, config: Any) -> None:
             f"core.kind={kind!r} has Config={config!r}, which must be a dataclass of its options, "
             "a subclass of agents.cores.CoreConfig under @dataclass(frozen=True, kw_only=True)"
         )
-    types = get_type_hints(config)
+    with made_by(kind, "core.kind"):  # a type may not be there
+        types = get_type_hints(config)
     for option in fields(config):
         if option.default is MISSING:
             raise ValueError(
@@ -215,7 +217,13 @@ def core_config(kind: str = "mtxl", **options: Any) -> CoreConfig:
     """
     config_class = find_core(kind).Config
     check_options(kind, options)
-    return config_class(kind=kind, **options)
+    with _named(kind):
+        return config_class(kind=kind, **options)
+
+
+def _named(kind: str) -> AbstractContextManager[None]:
+    """Return the context in which what a user's core raises gets its name."""
+    return nullcontext() if kind in CORES else made_by(kind, "core.kind")
 
 
 def as_kind(core: CoreConfig, kind: str) -> CoreConfig:
@@ -265,10 +273,11 @@ def make_core(config: CoreConfig) -> Core:
             f"core.kind={config.kind!r} has options of {core_class.Config.__name__}, and these are "
             f"of {type(config).__name__}; make them by agents.cores.core_config"
         )
-    core = core_class(config)
-    if not isinstance(core, Core):
-        wanted = [name for name in {**vars(Core), **Core.__annotations__} if name[0] != "_"]
+    wanted = [name for name in {**vars(Core), **Core.__annotations__} if name[0] != "_"]
+    with _named(config.kind):
+        core = core_class(config)
         missing = [name for name in wanted if not hasattr(core, name)]
+    if missing:
         raise ValueError(
             f"core.kind={config.kind!r} has no {', '.join(missing)}; add what is missing "
             "(agents/cores/core.py says what it is), or make it a subclass of "
@@ -288,8 +297,7 @@ def _check_runs(core: Core, config: CoreConfig) -> None:
             y, state = core(x, core.initial_state(2), reset)
             shape = tuple(y.shape)
     except Exception as error:
-        said = f"{type(error).__name__}: {error}".rstrip(": ")
-        raise ValueError(f"{where}, and fails with {said}; mend its forward") from error
+        raise ValueError(f"{where}, and fails with {words_of(error)}; mend its forward") from error
     if shape != (2, 3, core.output_dim) or not isinstance(state, CoreState):
         raise ValueError(
             f"{where}, and returns y {shape} and a {type(state).__name__}; return y (2, 3, "

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import tyro
+
+from agents.named import made_by
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,10 +47,24 @@ class CoreConfig:
                 f"image_size={self.image_size} must be 1 pixel or more; set --image-size"
             )
 
+    def __init_subclass__(cls) -> None:
+        """Let whatever the check of a user's options raises name the core."""
+        super().__init_subclass__()
+        if "__post_init__" in vars(cls):
+            cls.__post_init__ = _named(cls.__post_init__)  # type: ignore[assignment]
+
     @property
     def resolved(self) -> CoreConfig:
         """The same core with what was left out written out."""
         return self
+
+
+def _named(check: Callable[[Any], None]) -> Callable[[Any], None]:
+    def named_check(config: CoreConfig) -> None:
+        with made_by(config.kind, "core.kind") if ":" in config.kind else nullcontext():
+            check(config)
+
+    return named_check
 
 
 @dataclass(frozen=True, kw_only=True)

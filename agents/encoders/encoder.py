@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from agents.encoders.parts import part_encoder, symlog
-from agents.named import find_named
+from agents.named import find_named, words_of
 from mtxl_rl.core.initialization import init_orthogonal
 
 WHOLE = None
@@ -136,9 +136,8 @@ def _own_encoder(name: str, space: spaces.Space, dim: int) -> tuple[nn.Module, s
         with torch.no_grad():
             shapes = [tuple(encoder(_expanded(first, *shape)).shape) for shape in ((), (3,))]
     except Exception as error:
-        said = f"{type(error).__name__}: {error}".rstrip(": ")
         raise ValueError(
-            f"{where} fails with {said}; it must take its space and "
+            f"{where} fails with {words_of(error)}; it must take its space and "
             f"dim={dim}, and then observations (2, ...) and (2, 3, ...)"
         ) from error
     if shapes != [(2, dim), (2, 3, dim)]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from envs.batched_env import BatchedEnv, EnvStep, Observation
 from envs.construction import named, one_line_of, words_of
 from envs.counter_random import sequence_of
 from envs.specs import TensorFactory
+from envs.wrapped.categories import Categories, is_look_due
 from envs.wrapped.guarded_env import EnvError, shown
 from envs.wrapped.gymnasium_form import check_action_space
 
@@ -101,41 +102,66 @@ def _is_flat(name: str, space: spaces.Space) -> bool:
     return bool(name) and is_category and not np.any(space.start)
 
 
-def _watch(env_id: str, env: BatchedEnv) -> None:
-    """Let `reset` and `step` raise EnvError for faults, by looks that do not synchronise."""
-    reset, step = env.reset, env.step
-    num_steps = 0
+def _watch(env_id: str, env: Any) -> None:
+    """Let `reset`, `step` and the two parts of a step raise EnvError for faults.
+
+    On a GPU that does not synchronise, but for a look at what was noted, now and then.
+    """
+    is_at_once = env.device.type == "cpu"
+    categories = Categories(env, is_at_once)
+    is_split = hasattr(env, "host_step") and hasattr(env, "device_step")
+    reset, step = env.reset, env.device_step if is_split else env.step
+    host_step = env.host_step if is_split else lambda: None
+    num_begun = num_steps = 0
 
     def watched_reset() -> Observation:
         where = f"{env_id}: reset after {num_steps}"
-        try:
-            observation = reset()
-        except (Exception, SystemExit) as error:
-            raise EnvError(f"{where} failed: {words_of(error)}") from error
+        observation = _call(where, reset)
         _check_observation(where, observation, env)
-        return observation
+        return categories.checked(where, observation)
 
-    def watched_step(actions: Tensor) -> EnvStep:
+    def watched_host_step() -> None:
+        nonlocal num_begun
+        num_begun += 1
+        if not is_at_once and is_look_due(num_begun):
+            categories.look(f"{env_id}: a step before {num_begun}")
+        _call(f"{env_id}: step {num_begun}", host_step)
+
+    def watched_device_step(actions: Tensor) -> EnvStep:
         nonlocal num_steps
         num_steps += 1
         where = f"{env_id}: step {num_steps}"
-        try:
-            result = step(actions)
-        except (Exception, SystemExit) as error:
-            raise EnvError(f"{where} failed: {words_of(error)}") from error
+        result = _call(where, step, actions)
         if not isinstance(result, EnvStep):
             raise EnvError(f"{where} returned {type(result).__name__}, not an envs.EnvStep")
-        _check_observation(where, result.observation, env)
         for name, dtypes in _DTYPES.items():
             tensor = getattr(result, name)
             _check_tensor(f"{where} returned as {name}", tensor, (env.num_envs,), dtypes, env)
-        if result.final_observation is not None:
-            _check_observation(where, result.final_observation, env)
-        elif env.device.type == "cpu" and result.truncated.any():  # elsewhere it would synchronise
+        _check_observation(where, result.observation, env)
+        observation, final = categories.checked(where, result.observation), result.final_observation
+        if final is not None:
+            _check_observation(where, final, env)
+            final = categories.checked(where, final, rows=result.truncated)
+        elif is_at_once and result.truncated.any():  # elsewhere it would synchronise
             raise EnvError(f"{where} truncated an episode and returned no final_observation")
-        return result
+        return result._replace(observation=observation, final_observation=final)
+
+    def watched_step(actions: Tensor) -> EnvStep:
+        watched_host_step()
+        return watched_device_step(actions)
 
     env.reset, env.step = watched_reset, watched_step
+    if is_split:
+        env.host_step, env.device_step = watched_host_step, watched_device_step
+
+
+def _call(where: str, method: Callable[..., Any], *arguments: Any) -> Any:
+    try:
+        return method(*arguments)
+    except EnvError:  # of a reset within a step
+        raise
+    except (Exception, SystemExit) as error:
+        raise EnvError(f"{where} failed: {words_of(error)}") from error
 
 
 def _check_observation(where: str, observation: Any, env: BatchedEnv) -> None:

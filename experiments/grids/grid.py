@@ -16,10 +16,10 @@ from agents.cores.core import as_kind, make_core
 from envs import Backend
 from envs.construction import close_all, make_single
 from envs.registry import choose
-from experiments.grids.widths import Size, describe, with_equal
+from experiments.grids.widths import Size, check_encoder, describe, with_equal
 from experiments.grids.work import is_finished
 from mtxl_rl.config import TrainConfig, differences, flat, short_name, to_json, with_num_envs
-from mtxl_rl.options import read
+from mtxl_rl.options import read, split
 from mtxl_rl.runs.progress import say
 from mtxl_rl.runs.run_directory import load_config
 
@@ -65,6 +65,7 @@ def make_cells(
     num_seeds: int,
     after: Path | None = None,
     equal: Size | None = None,
+    of_others: Sequence[str] = (),
 ) -> list[Cell]:
     """Return the cells of the product of `axes`, all of the first seed first.
 
@@ -75,6 +76,7 @@ def make_cells(
         num_seeds: seeds from that of `base` on.
         after: another grid, of whose cell of the same name each cell has the weights as its start.
         equal: of what each core is to have as much as that of `base`, by its width.
+        of_others: options of cores that only some of the kinds have, as one types them.
 
     Raises:
         ValueError: for an option that there is not, or a combination that cannot be run.
@@ -94,9 +96,15 @@ def make_cells(
         options = dict(zip(axes, values, strict=True))
         name = ",".join(f"{short_name(key)}={_plain(value)}" for key, value in options.items())
         try:
-            combinations[name] = _changed(base, options)
+            combinations[name] = _changed(base, options, of_others)
         except ValueError as error:
             raise ValueError(f"cell {name}: {error}") from None
+    numbers = {config.num_envs: name for name, config in combinations.items()}
+    if "num_envs" not in axes and len(numbers) > 1:
+        each = " and ".join(f"{number} in {name}" for number, name in numbers.items())
+        raise ValueError(
+            f"num_envs is left out, and would be {each}; set --num-envs to one number for all cells"
+        )
     if equal:
         for name, config in combinations.items():
             combinations[name] = with_equal(equal, base.core, config)
@@ -141,7 +149,9 @@ def _check_alike(cell: Cell) -> None:
         )
 
 
-def _changed(base: TrainConfig, options: Mapping[str, str]) -> TrainConfig:
+def _changed(
+    base: TrainConfig, options: Mapping[str, str], of_others: Sequence[str]
+) -> TrainConfig:
     """Return `base` with some options as the command line of training reads them."""
     base = replace(base, core=as_kind(base.core, options.get("core.kind", base.core.kind)))
     env_kwargs = {name.removeprefix(ENV_KWARGS): _typed(name, text)
@@ -149,9 +159,12 @@ def _changed(base: TrainConfig, options: Mapping[str, str]) -> TrainConfig:
     base = replace(base, env_kwargs=base.env_kwargs | env_kwargs)
     if "wrap" in options:
         base = replace(base, wrap=tuple(options["wrap"].split()))
-    arguments = []
+    if "core.encoder" in options:
+        encoder = tuple(options["core.encoder"].split())
+        base = replace(base, core=replace(base.core, encoder=encoder))
+    arguments, _ = split(of_others, base.core.kind)
     for name, text in options.items():
-        if name == "wrap" or name.startswith(ENV_KWARGS):
+        if name in ("wrap", "core.encoder") or name.startswith(ENV_KWARGS):
             continue
         flag = f"--{name.replace('_', '-')}"
         if isinstance(flat(base).get(name), bool) and text in ("True", "False"):
@@ -165,6 +178,8 @@ def _changed(base: TrainConfig, options: Mapping[str, str]) -> TrainConfig:
         raise ValueError("see above") from None
     _check_made(config.env, config.backend, json.dumps(config.env_kwargs), config.wrap)
     make_core(config.core)
+    if config.core.encoder:
+        check_encoder(config)
     return with_num_envs(config)
 
 

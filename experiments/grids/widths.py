@@ -14,6 +14,7 @@ from gymnasium import spaces
 import envs
 from agents.actor_critic import ActorCritic
 from agents.cores.core_config import CoreConfig
+from agents.encoders.encoder import Encoder
 from envs import Backend
 from mtxl_rl.config import TrainConfig
 
@@ -77,6 +78,13 @@ def describe(config: TrainConfig) -> str:
         f"width {config.core.dim}, {sizes['parameters']:,} parameters, {sizes['state_floats']:,} "
         "floats of state"
     )
+
+
+def check_encoder(config: TrainConfig) -> None:
+    """Raise ValueError for an encoder that cannot be made of what the environment shows."""
+    env_kwargs = json.dumps(config.env_kwargs)
+    space, _ = _spaces(config.env, config.backend, env_kwargs, config.wrap)
+    Encoder(space, config.core.dim, config.core.image_size, config.core.encoder)
 
 
 def _sizes(config: TrainConfig, core: CoreConfig) -> dict[str, int]:

@@ -17,6 +17,9 @@ from agents.rollout import act, start
 from agents.uncompiled import uncompiled
 from envs import Backend, BatchedEnv
 from envs.grids.table_env import TableEnv
+from envs.tensor_env import TensorEnv
+from envs.wrapped.guarded_env import EnvError
+from envs.wrapped.gymnasium_adapter import GymnasiumEnv
 from mtxl_rl.config import EvaluateConfig, Memory
 from mtxl_rl.evaluations.film import Film
 from mtxl_rl.evaluations.interventions import Intervention, InterventionError, fitting_interventions
@@ -28,6 +31,9 @@ BOUND_FACTOR = 10
 """Times the longest episode of training: where an evaluation without a time limit cuts."""
 MAX_STARTS = 10_000
 """Of a task that has few."""
+MAX_IDLE = 30_000
+"""Steps without the end of an episode after which an evaluation gives up, or `BOUND_FACTOR` times
+the longest episode of training, if that is more."""
 UNKNOWN_BOUND = 1000
 """Steps after which it does where no episode of training has ended."""
 
@@ -139,7 +145,7 @@ def _play_levels(
             if max_steps is None and not env.has_time_limit:
                 max_steps = bound
             options = replace(config, episodes=len(share), video=video, max_steps=max_steps)
-            played.append(play(agent, env, options, place, watch))
+            played.append(play(agent, env, options, place, watch, bound))
         finally:
             env.close()
     if watch.what:
@@ -199,9 +205,12 @@ def start_places(agent: ActorCritic, episodes: int) -> list[int]:
 def check_bound(max_steps: int, env: BatchedEnv) -> None:
     """Raise ValueError where episodes cannot be cut."""
     if type(env).bound_episodes is BatchedEnv.bound_episodes:
+        remedy = "set --backend gymnasium in training"
+        if not isinstance(env, TensorEnv):
+            remedy = f"define bound_episodes in {type(env).__name__}"
         raise ValueError(
             f"max_steps={max_steps} cannot be set for environments that are tensors, where every "
-            "episode ends by itself; leave it out, or set --backend gymnasium in training"
+            f"episode ends by itself; leave it out, or {remedy}"
         )
 
 
@@ -212,6 +221,22 @@ def bound_for(longest: int) -> int:
         longest: steps of the longest episode of training, 0 where none has ended.
     """
     return BOUND_FACTOR * longest or UNKNOWN_BOUND
+
+
+def check_ends(env: BatchedEnv, idle: int, bound: int = 0) -> None:
+    """Raise EnvError where so many steps have ended no episode that none may ever.
+
+    Of our tensors, and of Gymnasium's time limit, it is sure that they end episodes.
+    """
+    if idle <= max(MAX_IDLE, bound) or isinstance(env, TensorEnv | GymnasiumEnv):
+        return
+    remedy = "set has_time_limit = False and define bound_episodes"
+    if type(env).bound_episodes is not BatchedEnv.bound_episodes:
+        remedy = "cut it by --eval-max-steps of mtxl_rl.train, --max-steps of mtxl_rl.evaluate"
+    raise EnvError(
+        f"no episode has ended in {idle:,} steps, though the environment says has_time_limit="
+        f"{env.has_time_limit}; end every episode, or {remedy}"
+    )
 
 
 def check_spaces(agent: ActorCritic, env: BatchedEnv, env_id: str) -> None:
@@ -231,6 +256,7 @@ def play(
     config: EvaluateConfig,
     start_place: int = 0,
     watch: FiniteWatch | None = None,
+    bound: int = 0,
 ) -> Episodes:
     """Play `config.episodes` episodes and return those that count: all, but for swapped-long.
 
@@ -244,9 +270,11 @@ def play(
         config: episodes and when they are cut, seed of the actions, intervention, film.
         start_place: the step of a segment at which the first episodes start.
         watch: what looks for numbers that are not finite.
+        bound: steps without an end that are nothing strange, if more than `MAX_IDLE`.
 
     Raises:
         ValueError: for an intervention that cannot be made.
+        EnvError: where episodes do not end.
     """
     intervene = Intervention(config.memory, agent, env.has_cue, env.num_envs)
     players = intervene.plays.cpu().nonzero().squeeze(1)
@@ -262,6 +290,7 @@ def play(
     player = agent.player(carry.state)
     for _ in range(start_place):  # the first step of the episode clears what this leaves
         player.step(carry.inputs)
+    idle = 0  # steps since an episode of these has ended
     rows: list[torch.Tensor] = []
     cuts: list[torch.Tensor] = []
     of_envs: list[torch.Tensor] = []
@@ -277,6 +306,8 @@ def play(
         played = done & (quota > 0)
         watch.look(record["inputs"].observation, record["reward"], done, quota > 0)
         quota -= played.long()
+        idle = 0 if played.any() else idle + 1
+        check_ends(env, idle, max(bound, config.max_steps or 0))
         columns = [record[name].cpu().double() for name in EPISODE_COLUMNS]
         rows.append(torch.stack(columns, dim=-1)[played & counts])
         is_cut = ~record["terminated"] & (record["episode_length"] == (config.max_steps or 0))

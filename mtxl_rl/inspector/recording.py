@@ -20,6 +20,7 @@ from agents.cores.memory_core import MemoryCore
 from agents.finite import FiniteWatch
 from envs import BatchedEnv
 from mtxl_rl import MemoryState, MemoryTransformerXL
+from mtxl_rl.evaluations.evaluation import check_ends
 from mtxl_rl.inspector.pictures import Camera, words_of
 from mtxl_rl.inspector.thinning import Thinned
 from mtxl_rl.inspector.watching import Seen, watching
@@ -171,6 +172,8 @@ class Recorder:
                 if bool(done[0]):
                     recording.success = float(result.success[0])
                     return recording
+                if max_steps is None:
+                    check_ends(env, len(recording))
                 if len(recording) == max_steps:
                     recording.is_cut = True
                     self._observation = env.reset()
