@@ -83,7 +83,7 @@ def test_the_keys_of_a_step_lie_at_their_places() -> None:
         for step in range(5):
             seen.clear()
             _, state = core(x[:, 10 + step, None], state, reset[:, 10 + step, None])
-            rows = laid_out(core, seen.attention, step)
+            rows = laid_out(core, seen.attention)
             expected = torch.stack([weights[:, step] for weights in whole])
             assert np.abs(rows / 255 - expected.numpy()).max() < 0.003
             assert not rows[..., 1 + 2 + 3 + step + 1 :].any()

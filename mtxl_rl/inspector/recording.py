@@ -137,7 +137,6 @@ class Recorder:
             while True:
                 step = len(recording)
                 seen.clear()
-                place = state.position if isinstance(state, MemoryState) else 0
                 recording.inputs.append(as_sequence(inputs))
                 is_new_cue = not recording.cue or recording.cue[-1] >= 0
                 if film and (film.pictures.wants(step) or is_new_cue):
@@ -149,7 +148,7 @@ class Recorder:
                     words = words_of(self._observation, env.observation_space)
                     film.words.add(step, words.encode(), is_important=is_new_cue)
                     if transformer:
-                        weights = laid_out(transformer, seen.attention, place)
+                        weights = laid_out(transformer, seen.attention)
                         film.attention.add(step, weights.tobytes(), is_important=is_new_cue)
                 if seen.gates:
                     recording.gates.extend(seen.gates[0][0].cpu())
@@ -186,16 +185,13 @@ class Recorder:
                 )
 
 
-def laid_out(
-    core: MemoryTransformerXL, attention: list[Float[Tensor, "1 H 1 _"]], place: int
-) -> np.ndarray:
+def laid_out(core: MemoryTransformerXL, attention: list[Float[Tensor, "1 H 1 _"]]) -> np.ndarray:
     """Return the weights of a step as (L, H, J) uint8, 255 for all, each key at its own place.
 
     Args:
         core: whose keys they are.
         attention: of each layer: persistent slots, long and short memory (where the layer sees
-            them), the `place` earlier steps of the segment, the step.
-        place: of the step in its segment.
+            them), the places of the segment.
     """
     heads = attention[0].shape[1]
     first = core.num_mem_kv
@@ -204,8 +200,6 @@ def laid_out(
     )
     for layer, weights in enumerate(attention):
         values = (weights[0, :, 0].cpu().numpy() * 255).round().astype(np.uint8)  # (H, J)
-        num_own = place + 1
-        start = first + core.lmem_len + core.mem_len
-        rows[layer, :, : values.shape[1] - num_own] = values[:, :-num_own]
-        rows[layer, :, start : start + num_own] = values[:, -num_own:]
+        rows[layer, :, : values.shape[1] - core.seq_len] = values[:, : -core.seq_len]
+        rows[layer, :, -core.seq_len :] = values[:, -core.seq_len :]
     return rows
