@@ -16,7 +16,10 @@ class OwnError(ValueError):
 
 @contextmanager
 def made_by(name: str, option: str) -> Iterator[None]:
-    """Turn whatever a user's "module:Name" raises within into an `OwnError`."""
+    """Turn whatever a user's "module:Name" raises within into an `OwnError`; not what is ours."""
+    if ":" not in name:
+        yield
+        return
     try:
         yield
     except OwnError:

@@ -37,7 +37,7 @@ MAX_SEED = 2**63
 BATCHED_ENVS = 128
 """Environments at once, where there are as many as one likes."""
 SINGLE_ENVS = 16
-"""And where each is stepped on its own (docs/environments.md has the curves)."""
+"""And where each is stepped on its own (experiments/LOG.md, 2026-11-28, sixth part)."""
 BFLOAT16_DIM = 128
 """From this width on bfloat16 is faster on a CPU that multiplies it."""
 COMPILE_FRAMES = 1_000_000

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import MISSING, fields
 from types import UnionType
 from typing import (
@@ -217,13 +216,8 @@ def core_config(kind: str = "mtxl", **options: Any) -> CoreConfig:
     """
     config_class = find_core(kind).Config
     check_options(kind, options)
-    with _named(kind):
+    with made_by(kind, "core.kind"):
         return config_class(kind=kind, **options)
-
-
-def _named(kind: str) -> AbstractContextManager[None]:
-    """Return the context in which what a user's core raises gets its name."""
-    return nullcontext() if kind in CORES else made_by(kind, "core.kind")
 
 
 def as_kind(core: CoreConfig, kind: str) -> CoreConfig:
@@ -274,7 +268,7 @@ def make_core(config: CoreConfig) -> Core:
             f"of {type(config).__name__}; make them by agents.cores.core_config"
         )
     wanted = [name for name in {**vars(Core), **Core.__annotations__} if name[0] != "_"]
-    with _named(config.kind):
+    with made_by(config.kind, "core.kind"):
         core = core_class(config)
         missing = [name for name in wanted if not hasattr(core, name)]
     if missing:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -61,7 +60,7 @@ class CoreConfig:
 
 def _named(check: Callable[[Any], None]) -> Callable[[Any], None]:
     def named_check(config: CoreConfig) -> None:
-        with made_by(config.kind, "core.kind") if ":" in config.kind else nullcontext():
+        with made_by(config.kind, "core.kind"):
             check(config)
 
     return named_check

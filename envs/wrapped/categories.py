@@ -30,7 +30,7 @@ class Categories:
     def __init__(self, env: BatchedEnv, is_at_once: bool):
         self._is_at_once = is_at_once
         parts = env.observation_space.spaces
-        sizes = {name: _size_of(space) for name, space in parts.items()}
+        sizes = {name: size_of(space) for name, space in parts.items()}
         self._sizes = {name: torch.as_tensor(size, device=env.device)
                        for name, size in sizes.items() if size is not None}  # fmt: skip
         self._bytes = {name for name, space in parts.items() if isinstance(space, spaces.Box)}
@@ -77,7 +77,7 @@ class Categories:
                 )
 
 
-def _size_of(space: spaces.Space) -> Any:
+def size_of(space: spaces.Space) -> Any:
     """Return how many numbers from 0 on a part has, or each place of it; None for floats."""
     if isinstance(space, spaces.Discrete):
         return int(space.n)

@@ -16,6 +16,7 @@ from torch import Tensor
 from envs.batched_env import BatchedEnv
 from envs.construction import one_line_of
 from envs.observation_fields import leaves, make_flattener, name_of, pick
+from envs.wrapped.categories import size_of
 from envs.wrapped.guarded_env import EnvError, shown
 from envs.wrapped.gymnasium_adapter import GymnasiumEnv
 from envs.wrapped.gymnasium_form import to_gymnasium
@@ -43,7 +44,9 @@ class SingleForm:
         """What the environment gives its mask of actions in, where it has one."""
         self._flatten = make_flattener(self.original_space, self.observation_space)
         self._leaves = leaves(self.original_space)
-        self._last = {name: _last(space) for name, space in self.observation_space.spaces.items()}
+        self._sizes = {
+            name: size_of(space) for name, space in self.observation_space.spaces.items()
+        }
         self._dtypes = {
             name: _dtype(space) for name, space in self.observation_space.spaces.items()
         }
@@ -78,7 +81,7 @@ class SingleForm:
             for name, tensor in tensors.items()
         }
         for name, tensor in cast.items():
-            if self._last[name] is None:
+            if self._sizes[name] is None:
                 check_finite(f"observation {name!r}", tensor)
         return cast, is_batch, is_tensors
 
@@ -123,16 +126,16 @@ class SingleForm:
         if tensor.shape != expected or not num_envs:
             raise ValueError(f"observation {name!r} is {tuple(tensor.shape)} as a batch, and must "
                              f"be {(num_envs or 'B', *expected[1:])}")  # fmt: skip
-        last = self._last[name]
-        if last is None:  # numbers
+        size = self._sizes[name]
+        if size is None:  # numbers
             return
         if tensor.dtype not in WHOLE:
             raise TypeError(f"observation {name!r} is of {tensor.dtype}, not of whole numbers")
         if not tensor.is_cpu:
             return
         values = tensor.detach().numpy()
-        if (values.max(axis=0) > last).any() or (values.min(axis=0) < 0).any():
-            wrong = values[(values > last) | (values < 0)][0]
+        if (values.max(axis=0) >= size).any() or (values.min(axis=0) < 0).any():
+            wrong = values[(values >= size) | (values < 0)][0]
             raise ValueError(f"observation {name!r} holds the category {wrong}, which its space "
                              "does not have")  # fmt: skip
 
@@ -146,15 +149,6 @@ def check_finite(what: str, tensor: Tensor) -> None:
         f"{what} is {values[tuple(place)]} in env {place[0]}, and must be finite: an agent would "
         "remember it; mend what gives it"
     )
-
-
-def _last(space: spaces.Space) -> Any:
-    """Return the largest category of each place, from 0 on; None for numbers."""
-    if isinstance(space, spaces.Discrete):
-        return int(space.n) - 1
-    if isinstance(space, spaces.MultiDiscrete):
-        return space.nvec - 1
-    return 255 if space.dtype == np.uint8 else None
 
 
 def _dtype(space: spaces.Space) -> torch.dtype | None:
