@@ -78,8 +78,12 @@ def card(
         env = {"type": config.env, "name": config.env}
         results = [{"task": task, "dataset": env, "metrics": found}]
         head["model-index"] = [{"name": name, "results": results}]
-        lines += [f"| memory | {whole.episodes} new episodes: success | return |", "|---|---|---|"]
+        lines += ["| memory | new episodes | success | return |", "|---|---|---|---|"]
         lines += [_row("as it is", whole)]
+        # those with an intervention may be fewer, and are compared in the same ones
+        kept = _evaluation(evaluation["kept"]) if "kept" in evaluation else whole
+        if kept.episodes != whole.episodes:
+            lines += [_row("as it is, in the episodes of those below", kept)]
         lines += [_row(k, _evaluation(v)) for k, v in evaluation["interventions"].items()]
     for session in records.get("made_by.json", {}).get("sessions", []):
         made = ", ".join(f"{what} {session[what]}" for what in ("version", "commit", "torch"))
@@ -116,4 +120,5 @@ def _evaluation(values: Mapping[str, Any]) -> Evaluation:
 
 
 def _row(name: str, evaluation: Evaluation) -> str:
-    return f"| {name} | {evaluation.describe_success()} | {evaluation.describe_return()} |"
+    said = (str(evaluation.episodes), evaluation.describe_success(), evaluation.describe_return())
+    return f"| {name} | {' | '.join(said)} |"

@@ -77,11 +77,24 @@ def test_what_is_pushed_is_loaded(policy: Policy, folder_hub: Path) -> None:
 def test_the_card_has_the_evaluation_and_the_commands(policy: Policy, folder_hub: Path) -> None:
     policy.push("hf://me/recall")
     card = (folder_hub / "me" / "recall" / "README.md").read_text()
-    assert "| as it is | 1.000  (95 % interval 0.439 to 1.000) | 0.500" in card
-    assert "| cleared | 1.000" in card
+    assert "| as it is | 3 | 1.000  (95 % interval 0.439 to 1.000) | 0.500" in card
+    assert "in the episodes of those below" not in card
+    assert "| cleared | 3 | 1.000" in card
     assert "python -m train\n" in card
     assert "--resume\n" in card
     assert 'mtxl_rl.load("hf://me/recall")' in card
+
+
+def test_the_card_compares_interventions_with_the_same_episodes(policy: Policy) -> None:
+    one = np.ones(2)
+    kept = Evaluation.of(Episodes(one, one / 4, one * 9, one < 1, is_cut=one < 1))
+    record = policy.records["evaluation.json"] | {"kept": vars(kept)}
+    card = hub.card("me/x", policy.config, policy.frames, {"evaluation.json": record})
+    rows = [line for line in card.splitlines() if line.startswith("| ")]
+    assert [row.split(" | ")[:2] for row in rows[1:]] == [
+        ["| as it is", "3"], ["| as it is, in the episodes of those below", "2"],
+        ["| cleared", "3"],
+    ]  # fmt: skip
 
 
 def test_the_hub_reads_the_card(policy: Policy, folder_hub: Path) -> None:
