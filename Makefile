@@ -6,7 +6,7 @@
 # make proofs  runs the long forms of tests: longer episodes, more kills
 # make docs    writes the documentation as a site: docs/_build/index.html
 # make pythons runs pytest in a fresh environment of each Python from 3.11 to 3.13 that is installed,
-#              pyenv's too; ARGS="tests/test_resume.py" names tests
+#              pyenv's too; ARGS="tests/runs_on_disk/test_resume.py" names tests
 #
 # They set up .venv first. PYTHON picks the interpreter: 3.11 to 3.13. TORCH=cpu takes torch's CPU
 # build, TORCH=cuda the one of PyPI; left out, it is cpu on Linux where there is no nvidia-smi.

@@ -29,9 +29,9 @@ from envs.specs import (
     known_module,
 )
 from envs.vector_env import TensorVectorEnv
+from envs.vectorized.own_tensors import make_own
+from envs.vectorized.vectorized_env import VectorizedEnv
 from envs.wrapped.gymnasium_adapter import GymnasiumEnv, Vectorize
-from envs.wrapped.own_tensors import make_own
-from envs.wrapped.vectorized_env import VectorizedEnv
 
 Backend = Literal["auto", "tensor", "gymnasium", "vector"]
 

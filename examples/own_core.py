@@ -15,11 +15,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 import envs
-from agents.acceleration import Trainer
 from agents.actor_critic import ActorCritic
 from agents.cores import BaselineCore, CoreConfig, TensorState, core_config
-from agents.ppo import PPO, PPOConfig
-from agents.rollout import start
+from agents.learning.acceleration import Trainer
+from agents.learning.ppo import PPO, PPOConfig
+from agents.learning.rollout import start
 
 
 @dataclass(frozen=True, kw_only=True)

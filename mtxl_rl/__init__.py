@@ -17,7 +17,7 @@ if sys.argv[:1] == ["-m"] and signal.getsignal(signal.SIGINT) is signal.default_
 from mtxl_rl.core import Acting, MemoryState, MemoryTransformerXL
 
 if TYPE_CHECKING:
-    from mtxl_rl.policy import Policy
+    from mtxl_rl.policies.policy import Policy
 
 __all__ = ["Acting", "MemoryState", "MemoryTransformerXL", "load"]
 
@@ -27,7 +27,7 @@ def load(
     device: str = "auto",
     checkpoint: str | Path | None = None,
 ) -> Policy:
-    """Return the policy of a run, to act in your own code: see `mtxl_rl.policy.Policy.act`.
+    """Return the policy of a run, to act in your own code: see `Policy.act`.
 
     Args:
         run: a run directory, of training or of `Policy.save`, or one of its checkpoints; or
@@ -39,6 +39,6 @@ def load(
         ValueError: when the folder is not a run, it has no checkpoint, its environment cannot be
             made, or your own `agents` or `envs` is imported in the place of this package's.
     """
-    from mtxl_rl import policy
+    from mtxl_rl.policies import policy
 
     return policy.load(run, device, checkpoint)

@@ -23,7 +23,7 @@ from agents import ranks
 from agents.cores.core import CORES, check_options, find_core, option_names
 from agents.cores.core_config import CoreConfig
 from agents.cores.memory_core import MTXLConfig
-from agents.ppo import PPOConfig, check_minibatches
+from agents.learning.ppo import PPOConfig, check_minibatches
 from envs import Backend, Vectorize
 from envs.registry import choose
 from envs.wrapped.processes import num_cores

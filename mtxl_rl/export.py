@@ -27,11 +27,11 @@ import torch
 import tyro
 from torch import Tensor
 
-from mtxl_rl.acting_step import PAST, ActingStep
 from mtxl_rl.command import fail_with_one_line
 from mtxl_rl.config import Place, set_threads
-from mtxl_rl.export_notes import notes_of
-from mtxl_rl.policy import Policy, as_sequence, load, numbers_of
+from mtxl_rl.policies.acting_step import PAST, ActingStep
+from mtxl_rl.policies.export_notes import notes_of
+from mtxl_rl.policies.policy import Policy, as_sequence, load, numbers_of
 from mtxl_rl.runs.checkpoint import split_place
 
 NUM_CHECKS = 1000

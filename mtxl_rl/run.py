@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from agents import ranks
-from agents.acceleration import Trainer, accelerate
 from agents.actor_critic import ActorCritic
-from agents.ppo import PPO, RatioError
-from agents.rollout import Rollout, start
+from agents.learning.acceleration import Trainer, accelerate
+from agents.learning.ppo import PPO, RatioError
+from agents.learning.rollout import Rollout, start
 from envs import BatchedEnv
 from envs.wrapped.guarded_env import EnvError
 from mtxl_rl.command import RunFailed

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from agents.cores.core_config import CoreConfig, LayeredConfig
 from agents.cores.initialization import init_weights
-from mtxl_rl.core.feed_forward import FeedForward
+from mtxl_rl.core.parts.feed_forward import FeedForward
 
 
 @dataclass(frozen=True)

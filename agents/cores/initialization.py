@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from mtxl_rl.core.initialization import init_orthogonal
+from mtxl_rl.core.parts.initialization import init_orthogonal
 
 SMALL_GAIN = 0.4
 """Initial size of embeddings that are added to the features of what is in view."""

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from agents.cores.core_config import LayeredConfig
 from agents.cores.tensor_step import first_tensors, step_tensors
 from mtxl_rl import Acting, MemoryState, MemoryTransformerXL
-from mtxl_rl.core.gating import Gate
-from mtxl_rl.core.long_memory import GatedWrite
+from mtxl_rl.core.parts.gating import Gate
+from mtxl_rl.core.parts.long_memory import GatedWrite
 from mtxl_rl.core.transformer import MemWrite
 
 

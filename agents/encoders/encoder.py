@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from agents.encoders.parts import part_encoder, symlog
 from agents.named import find_named, words_of
-from mtxl_rl.core.initialization import init_orthogonal
+from mtxl_rl.core.parts.initialization import init_orthogonal
 
 WHOLE = None
 """The name of all of an observation among its parts, of which one may be called ""."""

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from agents import ranks
 from agents.cores.initialization import small_embedding
-from mtxl_rl.core.initialization import init_orthogonal
+from mtxl_rl.core.parts.initialization import init_orthogonal
 
 SYMBOL_DIM = 16
 """Width of the embedding of one word."""

@@ -1,6 +1,6 @@
-"""Environments of others: any Gymnasium id, alone or vectorised, in batches of tensors.
+"""Environments of others, one by one: any Gymnasium id, in turn or in processes.
 
-`gymnasium_adapter` runs single environments, in turn or in processes; `vectorized_env` those that
-are vectorised themselves. The others look at them first, guard them and say what failed. It may use
-the ground (`envs/*.py`) and `envs.memory_tasks`; the registry uses it.
+`gymnasium_adapter` makes a batch of tensors of them. The others look at an environment first, guard
+it, and say what failed. It may use the ground (`envs/*.py`) and `envs.memory_tasks`; `vectorized`
+and the registry use it.
 """

@@ -39,7 +39,7 @@ def to_gymnasium(actions: Shaped[Tensor, "B ..."], space: spaces.Space) -> np.nd
     if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
         return (array + space.start).astype(space.dtype)
     assert isinstance(space, spaces.Box)
-    # a memory that is not finite acts like that until it is found: see agents.finite
+    # a memory that is not finite acts like that until it is found: see agents.learning.finite
     shaped = np.nan_to_num(array).reshape(-1, *space.shape)
     if np.issubdtype(space.dtype, np.integer):
         shaped = np.rint(shaped)

@@ -37,11 +37,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import envs
 from agents import ranks
-from agents.acceleration import Trainer, accelerate
 from agents.actor_critic import ActorCritic
 from agents.cores.core import core_config
-from agents.ppo import PPO, PPOConfig, ppo_loss, take_envs
-from agents.rollout import collect, start
+from agents.learning.acceleration import Trainer, accelerate
+from agents.learning.ppo import PPO, PPOConfig, ppo_loss, take_envs
+from agents.learning.rollout import collect, start
 from experiments.tables.markdown import table_head, table_row
 from experiments.tables.runs import SOLVED
 from mtxl_rl.config import (

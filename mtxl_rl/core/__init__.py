@@ -1,9 +1,8 @@
 """Memory Transformer-XL as the recurrent core of an agent; needs torch and mogrifier only.
 
-`transformer` has the model, `acting` its steps one after the other, `state` what it carries,
-`sight` which keys a step sees; `attention`, `gating` and `feed_forward` are parts of a `layer`,
-`long_memory` and `memory_network` the writes, `writes` those of one call, `initialization` the
-weights at the start, `checks` what is refused, `pretrained` a core's files.
+`transformer` has the model, made of `parts`, `acting` its steps one after the other, `state` what
+it carries, `sight` which keys a step sees, `writes` the writes of one call, `checks` what is
+refused, `pretrained` a core's files.
 Nothing here imports another folder of the project; all others may import this.
 """
 

@@ -29,7 +29,6 @@ from typing import Any, Literal, NamedTuple, cast, get_args
 import torch
 from torch import Tensor, nn
 
-from mtxl_rl.core.attention import RelativeAttention
 from mtxl_rl.core.checks import (
     check_heads,
     check_inputs,
@@ -38,12 +37,13 @@ from mtxl_rl.core.checks import (
     check_state,
     check_tensor,
 )
-from mtxl_rl.core.feed_forward import FeedForward
-from mtxl_rl.core.gating import Gate, make_gate
-from mtxl_rl.core.initialization import init_memory_network, init_orthogonal
-from mtxl_rl.core.layer import Layer
-from mtxl_rl.core.long_memory import GatedWrite
-from mtxl_rl.core.memory_network import MemoryNetwork
+from mtxl_rl.core.parts.attention import RelativeAttention
+from mtxl_rl.core.parts.feed_forward import FeedForward
+from mtxl_rl.core.parts.gating import Gate, make_gate
+from mtxl_rl.core.parts.initialization import init_memory_network, init_orthogonal
+from mtxl_rl.core.parts.layer import Layer
+from mtxl_rl.core.parts.long_memory import GatedWrite
+from mtxl_rl.core.parts.memory_network import MemoryNetwork
 from mtxl_rl.core.pretrained import Pretrained
 from mtxl_rl.core.shapes import Bool, Float, Int64
 from mtxl_rl.core.sight import Piece, Sight

@@ -10,8 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from mtxl_rl.core.long_memory import GatedWrite
-from mtxl_rl.core.memory_network import MemoryNetwork
+from mtxl_rl.core.parts.long_memory import GatedWrite
+from mtxl_rl.core.parts.memory_network import MemoryNetwork
 from mtxl_rl.core.shapes import Bool, Float
 from mtxl_rl.core.sight import Sight
 

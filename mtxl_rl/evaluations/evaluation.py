@@ -12,8 +12,8 @@ import torch
 
 import envs
 from agents.actor_critic import ActorCritic
-from agents.finite import FiniteWatch
-from agents.rollout import act, start
+from agents.learning.finite import FiniteWatch
+from agents.learning.rollout import act, start
 from agents.uncompiled import uncompiled
 from envs import Backend, BatchedEnv
 from envs.grids.table_env import TableEnv

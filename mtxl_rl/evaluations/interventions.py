@@ -13,7 +13,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from agents.actor_critic import ActorCritic, Player
-from agents.rollout import Carry
+from agents.learning.rollout import Carry
 from mtxl_rl import MemoryState
 from mtxl_rl.config import Memory
 

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int64
 
 from agents.actor_critic import ActorCritic
-from agents.rollout import act, start
+from agents.learning.rollout import act, start
 from envs import BatchedEnv
 from mtxl_rl import MemoryState
 from mtxl_rl.inspector.recording import memory_of

@@ -17,14 +17,14 @@ from torch import Tensor
 from agents.actor_critic import ActorCritic, AgentInput
 from agents.cores.baseline_cores import TensorState
 from agents.cores.memory_core import MemoryCore
-from agents.finite import FiniteWatch
+from agents.learning.finite import FiniteWatch
 from envs import BatchedEnv
 from mtxl_rl import MemoryState, MemoryTransformerXL
 from mtxl_rl.evaluations.evaluation import check_ends
 from mtxl_rl.inspector.pictures import Camera, words_of
 from mtxl_rl.inspector.thinning import Thinned
 from mtxl_rl.inspector.watching import Seen, watching
-from mtxl_rl.policy import as_sequence, numbers_of
+from mtxl_rl.policies.policy import as_sequence, numbers_of
 
 
 @dataclass

@@ -19,7 +19,7 @@ from agents.actor_critic import ActorCritic
 from agents.trees import map_tensors
 from mtxl_rl import MemoryState
 from mtxl_rl.inspector.recording import Recording
-from mtxl_rl.policy import numbers_of
+from mtxl_rl.policies.policy import numbers_of
 
 CHUNK = 64
 """Steps of a call where there are no segments."""

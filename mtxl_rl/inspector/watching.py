@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from mtxl_rl import MemoryTransformerXL
-from mtxl_rl.core.long_memory import GatedWrite
+from mtxl_rl.core.parts.long_memory import GatedWrite
 
 
 @dataclass

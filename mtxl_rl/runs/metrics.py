@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from agents import ranks
-from agents.rollout import Rollout
+from agents.learning.rollout import Rollout
 
 WINDOW = 1000
 """Episodes over which the progress display, --stop-at-success and --stop-at-return average."""

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from agents import ranks
-from agents.finite import describe
-from agents.ppo import SKIPPED_TAG
-from agents.rollout import Rollout
+from agents.learning.finite import describe
+from agents.learning.ppo import SKIPPED_TAG
+from agents.learning.rollout import Rollout
 from agents.trees import named_tensors
 from mtxl_rl.command import RunFailed
 from mtxl_rl.runs.run_directory import save_tensors, write_json
@@ -22,7 +22,7 @@ MAX_IN_A_ROW = 5
 
 
 class NonFiniteGuard:
-    """Counts the updates of which something was skipped (`agents.ppo` skips it).
+    """Counts the updates of which something was skipped (`agents.learning.ppo` skips it).
 
     Args:
         run_dir: where the rollout is saved that a run stops at.

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from agents import ranks
-from agents.acceleration import Trainer
+from agents.learning.acceleration import Trainer
 from agents.trees import named_tensors, with_tensors
 
 
