@@ -70,6 +70,7 @@ def test_the_check_finds_another_function(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.unchecked
 @pytest.mark.parametrize("form", ["torch", "onnx"])
 def test_a_file_is_the_agent(tmp_path: Path, form: Any) -> None:
     if form == "onnx" and not all(map(importlib.util.find_spec, ("onnxruntime", "onnxscript"))):
@@ -81,6 +82,9 @@ def test_a_file_is_the_agent(tmp_path: Path, form: Any) -> None:
     if form == "onnx":
         metadata = importlib.import_module("onnx").load(out).metadata_props
         (notes,) = (json.loads(each.value) for each in metadata if each.key == "mtxl_rl")
+        example: Any = importlib.import_module("examples.act_without_torch")
+        assert "torch" not in vars(example)
+        assert 0 <= example.play(str(out), MEMORY) <= 1
     else:
         notes = by_the_page(out)
     named = {each["name"]: each for each in notes["inputs"]}

@@ -21,7 +21,7 @@ from spaces_env import ACTIONS, OBSERVATIONS, SpacesEnv
 import mtxl_rl
 from examples import own_core, ppo_in_one_file
 from mtxl_rl.config import TrainConfig
-from mtxl_rl.export import ExportConfig, example_inputs, export
+from mtxl_rl.export import example_inputs
 from mtxl_rl.policies.acting_step import ActingStep
 from mtxl_rl.policies.export_notes import notes_of
 from mtxl_rl.policies.policy import Policy
@@ -187,13 +187,3 @@ def test_an_example_is_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     finally:
         gymnasium.registry.pop("Echo-v0", None)
     assert not taken[0].exists()
-
-
-@pytest.mark.slow
-def test_a_policy_acts_without_torch(tmp_path: Path) -> None:
-    if not all(map(importlib.util.find_spec, ("onnxruntime", "onnxscript"))):
-        pytest.skip("onnxruntime and onnxscript are not installed")
-    out = export(small_run(tmp_path / "run", "MiniGrid-MemoryS7-v0"), ExportConfig())
-    example: Any = importlib.import_module("examples.act_without_torch")
-    assert "torch" not in vars(example)
-    assert 0 <= example.play(str(out), "MiniGrid-MemoryS7-v0") <= 1
