@@ -15,16 +15,27 @@ POPGYM = (
 """One of each kind of rules."""
 
 
+KINDS = {
+    "minigrid": ["MiniGrid-MemoryS7-v0", "MiniGrid-Fetch-5x5-N2-v0",
+                 "MiniGrid-Dynamic-Obstacles-5x5-v0"],
+    "recall": ["mtxl/Recall6-v0", "mtxl/Recall1to8x3gap2-v0", "mtxl/Recall1to8x3gap2shows2-v0"],
+    "popgym": [f"mtxl/popgym-{name}Easy-v0" for name in POPGYM],
+}  # fmt: skip
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "env_ids",
-    [
-        ["MiniGrid-MemoryS7-v0", "MiniGrid-Fetch-5x5-N2-v0", "MiniGrid-Dynamic-Obstacles-5x5-v0"],
-        ["mtxl/Recall6-v0", "mtxl/Recall1to8x3gap2-v0", "mtxl/Recall1to8x3gap2shows2-v0"],
-        [f"mtxl/popgym-{name}Easy-v0" for name in POPGYM],
-    ],
-    ids=["minigrid", "recall", "popgym"],
-)
-def test_a_compiled_step_is_one_graph_and_the_same(env_ids: list[str]) -> None:
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_a_compiled_step_is_one_graph_and_the_same(kind: str) -> None:
     """In a process without jaxtyping's checks, which are no part of the product."""
-    output_of("step_graphs", *env_ids)
+    output_of("step_graphs", "aot_eager", *KINDS[kind])
+
+
+@pytest.mark.slow
+def test_a_step_is_the_same_in_cpp() -> None:
+    output_of("step_graphs", "inductor", KINDS["recall"][0])
+
+
+@pytest.mark.proof
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_each_step_is_the_same_in_cpp(kind: str) -> None:
+    output_of("step_graphs", "inductor", *KINDS[kind])
