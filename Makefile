@@ -25,7 +25,7 @@ comma := ,
 SIZE := $(if $(filter cpu,$(TORCH)),about .4 GB to download$(comma) 1.3 GB on the disk,\
 	$(if $(filter Linux,$(shell uname -s)),$(CUDA_SIZE) (TORCH=cpu is a fraction),about .3 GB to download))
 
-.PHONY: train test proofs docs pythons clean
+.PHONY: train test types tests proofs docs pythons clean
 
 train: $(VENV)/installed
 	$(BIN)/python -m mtxl_rl.train --env $(ENV) \
@@ -34,8 +34,13 @@ train: $(VENV)/installed
 test: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
 	$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory --jobs 2 --keep-going types tests  # pyright uses one core
+
+types:
+	$(BIN)/pyright
+
+tests:
 	$(BIN)/python -m pytest -m "not proof" --numprocesses auto --dist worksteal
 
 proofs: $(VENV)/installed-dev

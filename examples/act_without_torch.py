@@ -72,7 +72,7 @@ def play(path: str, env_id: str, seed: int = 1) -> float:
         known |= {part["name"]: read(observation, part) for part in parts}
         for name in known.keys() & inputs.keys():  # one without an effect is none
             inputs[name] = known[name].astype(inputs[name].dtype).reshape(inputs[name].shape)
-        policy, _, *state = session.run(None, inputs)
+        policy, _, *state = map(np.asarray, session.run(None, inputs))
         drawn, action = draw(policy[0], env.action_space, notes["actions"], rng)
         observation, reward, terminated, truncated, info = env.step(action)
         known = {"prev_action": drawn, "prev_reward": np.array(reward), "reset": np.array(False),
