@@ -37,10 +37,10 @@ test: $(VENV)/installed-dev
 	$(BIN)/lint-imports
 	@$(MAKE) --no-print-directory --jobs 2 --keep-going types tests  # pyright uses one core
 
-types:
+types: $(VENV)/installed-dev
 	$(BIN)/pyright
 
-tests:
+tests: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -m "not proof" --numprocesses auto --dist worksteal
 
 proofs: $(VENV)/installed-dev
