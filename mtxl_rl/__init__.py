@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 if sys.argv[:1] == ["-m"] and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # a command that imports ends without a traceback
 
+import torch
+
 from mtxl_rl.core import Acting, MemoryState, MemoryTransformerXL
 
 if TYPE_CHECKING:
@@ -24,7 +26,7 @@ __all__ = ["Acting", "MemoryState", "MemoryTransformerXL", "load"]
 
 def load(
     run: str | Path,
-    device: str = "auto",
+    device: str | torch.device = "auto",
     checkpoint: str | Path | None = None,
 ) -> Policy:
     """Return the policy of a run, to act in your own code: see `Policy.act`.

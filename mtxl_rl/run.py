@@ -316,6 +316,11 @@ class Run:
         self.frames, tensors = checkpoint.load_checkpoint(
             newest, saved if is_changed else config, trainer.agent
         )
+        if not tensors:
+            raise ValueError(
+                f"resume={run_dir} is a policy without what training needs; start from it with "
+                f"--init-from {run_dir}"
+            )
         # none where its environments were no tensors, which those of the same id may be by now
         has_same_episodes &= has_episodes(tensors) and saves_episodes(trainer)
         try:

@@ -20,6 +20,7 @@ from envs.vectorized.categories import size_of
 from envs.vectorized.own_tensors import WHOLE
 from envs.vectorized.vector_batches import fits
 from envs.vectorized.vectorized_env import VectorizedEnv
+from envs.wrapped.action_mask import ACTION_MASK, check_mask
 from envs.wrapped.guarded_env import EnvError, shown
 from envs.wrapped.gymnasium_adapter import GymnasiumEnv
 from envs.wrapped.gymnasium_form import to_gymnasium
@@ -83,6 +84,14 @@ class SingleForm:
         for name, tensor in cast.items():
             if self._sizes[name] is None:
                 check_finite(f"observation {name!r}", tensor)
+        mask = cast.get(ACTION_MASK)
+        # in a batch it may be of an episode's end, where the action counts for nothing
+        if mask is not None and mask.is_cpu and not is_batch:
+            fields = {ACTION_MASK: mask.detach().numpy()}
+            try:
+                check_mask(fields, self.action_space, "the observation")
+            except EnvError as error:
+                raise ValueError(str(error)) from None
         return cast, is_batch, is_tensors
 
     def write(
@@ -107,13 +116,17 @@ class SingleForm:
                     f"{f'{rows[0]} of ' if is_batch else ''}{leaf}"
                 )
         batch = observation if is_batch else _batch_of_one(observation, self.original_space)
-        return {n: torch.as_tensor(array) for n, array in self._flatten(batch).items()}, is_batch
+        with np.errstate(over="ignore"):  # what is infinite then is refused
+            arrays = self._flatten(batch)
+        return {name: torch.as_tensor(array) for name, array in arrays.items()}, is_batch
 
     def _read_tensors(self, given: dict[str, Any]) -> tuple[dict[str, Tensor], bool]:
         names = self.observation_space.spaces
         tensors = {name: given[name] for name in names if isinstance(given.get(name), Tensor)}
         if len(tensors) < len(names):
             raise ValueError(f"it has tensors {sorted(tensors)}, and must have {sorted(names)}")
+        for name, tensor in tensors.items():
+            check_kind(f"observation {name!r}", tensor)
         name, tensor = next(iter(tensors.items()))
         is_batch = tensor.dim() > len(names[name].shape or ())
         if not is_batch:
@@ -138,6 +151,15 @@ class SingleForm:
             wrong = values[(values >= size) | (values < 0)][0]
             raise ValueError(f"observation {name!r} holds the category {wrong}, which its space "
                              "does not have")  # fmt: skip
+
+
+def check_kind(what: str, tensor: Tensor) -> None:
+    """Raise ValueError for a tensor that does not hold real numbers, one beside the other."""
+    if tensor.is_complex() or tensor.is_meta or tensor.layout != torch.strided:
+        raise ValueError(
+            f"{what} is {tensor.dtype}, {tensor.layout} on {tensor.device}, and must be a dense "
+            "tensor of real numbers; convert it"
+        )
 
 
 def check_finite(what: str, tensor: Tensor) -> None:

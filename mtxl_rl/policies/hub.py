@@ -113,8 +113,8 @@ def _refused(what: str, error: Exception) -> ValueError:
 
 def _evaluation(values: Mapping[str, Any]) -> Evaluation:
     own: dict[str, Any] = {}
-    for name in (field.name for field in fields(Evaluation)):
-        value = values[name]
+    for name in (field.name for field in fields(Evaluation) if field.name in values):
+        value = values[name]  # earlier releases have fewer
         own[name] = tuple(value) if isinstance(value, list) else value  # an interval, in JSON
     return Evaluation(**own)
 

@@ -10,6 +10,7 @@ Shapes: B envs; none where an observation is of one env.
 
 from __future__ import annotations
 
+import os
 import tempfile
 import warnings
 from collections.abc import Mapping
@@ -30,7 +31,7 @@ from agents.actions import ActionDistribution, MultiCategorical
 from agents.actor_critic import ActorCritic
 from agents.trees import map_tensors
 from envs.registry import choose
-from envs.vectorized.single_form import SingleForm, check_finite
+from envs.vectorized.single_form import SingleForm, check_finite, check_kind
 from envs.wrapped.guarded_env import shown
 from mtxl_rl.config import TrainConfig, pick_device, read_place
 from mtxl_rl.evaluate import load_agent
@@ -70,7 +71,12 @@ class Policy:
         self.records = records
         self.observation_space = form.original_space
         self.action_space: spaces.Space = form.action_space
-        self._maker = (config.core, form.action_space)
+        self._maker = vars(config.core) | {
+            "env": config.env,
+            "observation space": str(form.observation_space),
+            "action space": str(form.action_space),
+            "seed": config.seed,
+        }
         self._has_warned = False
 
     @torch.no_grad()
@@ -104,7 +110,8 @@ class Policy:
 
         Raises:
             ValueError: for what does not fit the agent's environment, what is not finite, or the
-                state of another policy.
+                state of another policy: of one with another core, environment, form of observations
+                and actions, or seed. Another checkpoint of the run is the same policy.
         """
         if not (state is None or isinstance(state, PolicyState)):
             raise ValueError(
@@ -117,15 +124,16 @@ class Policy:
         num_envs = len(next(iter(fields.values())))
         if state is not None:
             state.check(self._maker, num_envs, device)
-        inputs = self.agent.first_inputs(seen, num_envs)
-        core_state = self.agent.initial_state(num_envs) if state is None else state.core
-        if state is not None:
             if reward is None:
                 self._warn_of_reward()
-                reward = 0.0
-            is_first = self._row(False if reset is None else reset, num_envs, "reset", torch.bool)
-            rewards = self._row(reward, num_envs, "reward", torch.float32)
+        is_first = self._row(False if reset is None else reset, num_envs, "reset", torch.bool)
+        rewards = self._row(0.0 if reward is None else reward, num_envs, "reward", torch.float32)
+        if state is None:
+            inputs = self.agent.first_inputs(seen, num_envs)
+            core_state = self.agent.initial_state(num_envs)
+        else:
             inputs = self.agent.next_inputs(seen, state.action, rewards, is_first)
+            core_state = state.core
         policy, _, core_state = self.agent(as_sequence(inputs), core_state)
         action = (policy.mode if greedy else policy.sample())[:, 0]
         after = PolicyState(core_state, action, self._maker)
@@ -138,7 +146,9 @@ class Policy:
             ValueError: when the folder exists.
             OSError: when it cannot be written.
         """
-        run_dir = read_place(str(folder))
+        run_dir = _place("folder", folder)
+        if run_dir.exists():
+            raise ValueError(f"folder={run_dir} exists and is kept as it is; choose another")
         create_run(run_dir, self.config)
         save_checkpoint(run_dir, self.config, self.agent, self.frames)
         for name, values in self.records.items():
@@ -178,11 +188,12 @@ class Policy:
                 f"{name} is {tuple(given.shape)} and the observation of {num_envs} envs; pass "
                 f"({num_envs},)"
             )
-        tensor = given.to(dtype)
+        check_kind(name, given)
+        tensor = given.to(dtype).expand(num_envs)
         check_finite(name, tensor)
         if given.is_cpu and dtype == torch.bool and (tensor != given).any():
             raise ValueError(f"{name} is {shown(values)}; pass True or False for each env")
-        return tensor.to(self.agent.device).expand(num_envs)
+        return tensor.to(self.agent.device)
 
     def _warn_of_reward(self) -> None:
         if self.agent.sees_past and not self._has_warned:
@@ -191,18 +202,22 @@ class Policy:
                 "this agent sees the reward of its last action, and none was given: it sees 0. "
                 "Pass policy.act(observation, state, reward)",
                 RuntimeWarning,
-                stacklevel=3,
+                stacklevel=4,  # no_grad is one
             )
 
 
-def load(run: str | Path, device: str = "auto", checkpoint: str | Path | None = None) -> Policy:
+def load(
+    run: str | Path,
+    device: str | torch.device = "auto",
+    checkpoint: str | Path | None = None,
+) -> Policy:
     """Return the policy of a run: see `mtxl_rl.load`."""
-    place = hub.pull(str(run)) if str(run).startswith(hub.PREFIX) else read_place(str(run))
+    place = hub.pull(str(run)) if str(run).startswith(hub.PREFIX) else _place("run", run)
     run_dir, named = split_place(place)
     config = load_config(run_dir)  # says where a folder is no run
-    given = named if checkpoint is None else read_place(str(checkpoint))
+    given = named if checkpoint is None else _place("checkpoint", checkpoint)
     path = given or newest_checkpoint(run_dir)
-    agent, frames = load_agent(config, path, pick_device(device))
+    agent, frames = load_agent(config, path, pick_device(str(device)))
     form = _form_of(config)
     if (form.observation_space, form.action_space) != (agent.observation_space, agent.action_space):
         raise ValueError(
@@ -210,11 +225,36 @@ def load(run: str | Path, device: str = "auto", checkpoint: str | Path | None = 
             f"agent was trained with {agent.observation_space} and {agent.action_space}; use the "
             "version of the environment that it was trained in"
         )
-    paths = {name: run_dir / name for name in RECORDS}
-    records = {name: read_json(path) for name, path in paths.items() if path.is_file()}
-    if records.get("evaluation.json", {}).get("frames") != frames:
-        records.pop("evaluation.json", None)  # of another checkpoint
-    return Policy(agent, form, config, frames, records)
+    return Policy(agent, form, config, frames, _records(run_dir, config, frames))
+
+
+def _records(run_dir: Path, config: TrainConfig, frames: int) -> dict[str, dict[str, Any]]:
+    """Return what a run says of itself, without what cannot be read, of which it warns."""
+    records: dict[str, dict[str, Any]] = {}
+    for path in (run_dir / name for name in RECORDS):
+        if not path.is_file():
+            continue
+        try:
+            record = read_json(path)
+            if path.name == "evaluation.json" and record.get("frames") != frames:
+                continue  # of another checkpoint
+            hub.card("", config, frames, {path.name: record})  # whether it can be told
+        except (AttributeError, LookupError, OSError, TypeError, ValueError) as error:
+            warnings.warn(
+                f"{path} is not what training writes ({type(error).__name__}: {error}); the policy "
+                "is loaded without it",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+        else:
+            records[path.name] = record
+    return records
+
+
+def _place(name: str, given: Any) -> Path:
+    if not isinstance(given, str | os.PathLike):
+        raise ValueError(f"{name}={given!r} is no path; pass a str or a Path")
+    return read_place(os.fspath(given))
 
 
 def _form_of(config: TrainConfig) -> SingleForm:

@@ -9,11 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from gymnasium import spaces
 from jaxtyping import Shaped
 from torch import Tensor
 
-from agents.cores.core_config import CoreConfig
 from mtxl_rl.config import differences
 
 
@@ -23,25 +21,19 @@ class PolicyState:
 
     core: Any  # the core's state, (B, ...) each
     action: Shaped[Tensor, "B ..."]  # taken last
-    maker: tuple[CoreConfig, spaces.Space]  # the core and the actions of its policy
+    maker: dict[str, Any]  # what tells its policy from others
 
     @property
     def batch_size(self) -> int:
         """Number of envs B."""
         return len(self.action)
 
-    def check(
-        self, maker: tuple[CoreConfig, spaces.Space], num_envs: int, device: torch.device
-    ) -> None:
+    def check(self, maker: dict[str, Any], num_envs: int, device: torch.device) -> None:
         """Raise ValueError where it is another policy's, or of other envs."""
         if self.maker is not maker and self.maker != maker:
-            (theirs, their_actions), (ours, our_actions) = self.maker, maker
+            is_kind = self.maker["kind"] == maker["kind"]
             different = differences(
-                vars(theirs) | {"action space": their_actions},
-                vars(ours) | {"action space": our_actions},
-                "in the state",
-                "here",
-                lambda name: name == "kind" or theirs.kind == ours.kind,
+                self.maker, maker, "in the state", "here", lambda name: is_kind or name == "kind"
             )
             raise ValueError(
                 f"the state is of another policy: {different}; pass the one that act of this "

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +15,20 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from gymnasium import Space
+from gymnasium.envs.registration import EnvSpec
+from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
 from odd_env import OddEnv
 from small_run import small_run
+from spaces_env import SpacesEnv
 from torch.testing import assert_close
 
 import envs
 import mtxl_rl
 from agents.learning.rollout import act, start
-from mtxl_rl.policies.policy import Policy
+from mtxl_rl import train
+from mtxl_rl.policies.policy import RECORDS, Policy
+from mtxl_rl.runs.run_directory import load_config, write_config
 
 MEMORY = "MiniGrid-MemoryS7-v0"
 
@@ -137,8 +147,37 @@ def test_save_writes_what_load_reads(run: Path, tmp_path: Path) -> None:
     copy = mtxl_rl.load(tmp_path / "copy", device="cpu")
     for name, tensor in policy.agent.state_dict().items():
         assert_close(copy.agent.state_dict()[name], tensor, rtol=0, atol=0)
-    with pytest.raises(ValueError, match="exists and is kept"):
-        policy.save(tmp_path / "copy")
+    for taken in (tmp_path / "copy", ".", ""):
+        with pytest.raises(ValueError, match=r"^folder=.* exists and is kept as it is; choose"):
+            policy.save(taken)
+
+
+def test_what_only_acts_is_not_resumed(run: Path, tmp_path: Path) -> None:
+    mtxl_rl.load(run, device="cpu").save(tmp_path / "copy")
+    options = ["--resume", str(tmp_path / "copy"), "--num-envs", "2", "--allow-changes"]
+    with pytest.raises(ValueError, match=r"without what training needs; start .* --init-from"):
+        train.train(train.read_options(options))
+
+
+@pytest.mark.unchecked
+def test_what_is_no_path_is_refused(run: Path) -> None:
+    anything: Any = None
+    with pytest.raises(ValueError, match=r"^folder=None is no path; pass a str or a Path"):
+        mtxl_rl.load(run, device="cpu").save(anything)
+    with pytest.raises(ValueError, match=r"^run=None is no path"):
+        mtxl_rl.load(anything)
+
+
+@pytest.mark.parametrize("name", RECORDS)
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"frames": 0, "sessions": [{}]}', '{"frames": 0, "sessions": null}']
+)
+def test_a_policy_is_loaded_without_a_damaged_record(tmp_path: Path, name: str, text: str) -> None:
+    run = small_run(tmp_path / "run", "CartPole-v1", "gru")
+    (run / name).write_text(text)
+    with pytest.warns(RuntimeWarning, match=f"{name} is not what .* loaded without it"):
+        policy = mtxl_rl.load(run, device=torch.device("cpu"))
+    assert policy.records == {}
 
 
 def test_a_reward_that_is_left_out_is_said_once(run: Path) -> None:
@@ -148,6 +187,23 @@ def test_a_reward_that_is_left_out_is_said_once(run: Path) -> None:
     with pytest.warns(RuntimeWarning, match="sees 0"):
         _, state = policy.act(observation, state)
     policy.act(observation, state)
+
+
+def test_warnings_point_at_the_line_that_calls(tmp_path: Path) -> None:
+    """In a process of its own: the tests' checks of types are between."""
+    run = small_run(tmp_path / "run", "mtxl/Recall6-v0")
+    (run / "made_by.json").touch()
+    program = tmp_path / "program.py"
+    program.write_text(
+        f"import mtxl_rl\npolicy = mtxl_rl.load({str(run)!r})\n_, state = policy.act(0)\n"
+        "policy.act(0, state)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, program], capture_output=True, text=True, check=True,
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    said = re.findall(r"^(.*): RuntimeWarning", done.stderr, re.MULTILINE)
+    assert said == [f"{program}:2", f"{program}:4"]
 
 
 @pytest.mark.filterwarnings("ignore:this agent sees the reward")
@@ -168,6 +224,8 @@ def test_what_does_not_fit_is_one_line(run: Path) -> None:
         ((observation, state, None, 0.5), "reset is 0.5; pass True or False"),
         ((observation, state, 0.0, np.nan), "reset is nan; pass True or False"),
         (({"image": image, "direction": 1.0},), "'direction' is 1.0, which is not Discrete"),
+        ((observation, None, "abc"), "reward is 'abc'; pass numbers"),
+        ((observation, None, None, [True, False]), r"reset is \(2,\)"),
     ]
     for arguments, message in wrong:
         with pytest.raises(ValueError, match=message) as error:
@@ -207,6 +265,75 @@ def test_whole_numbers_of_any_dtype_are_choices(choices: Policy, dtype: torch.dt
     action, _ = choices.act({"observation": torch.tensor([1, 2], dtype=dtype)}, greedy=True)
     expected, _ = choices.act(np.array([1, 2]), greedy=True)
     assert action.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("num_envs", [None, 2])
+@pytest.mark.parametrize("reward", [np.nan, np.float32("inf"), -1e300, torch.tensor(torch.inf)])
+def test_one_reward_that_is_not_finite_is_refused(
+    numbers: Policy, num_envs: int | None, reward: Any
+) -> None:
+    observation = np.zeros((4,) if num_envs is None else (num_envs, 4))
+    _, state = numbers.act(observation)
+    with pytest.raises(ValueError, match=r"^reward is (nan|-?inf) in env 0, and must be finite"):
+        numbers.act(observation, state, reward)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        torch.zeros(2, dtype=torch.complex64),
+        torch.zeros(2).to_sparse(),
+        torch.zeros(2, device="meta"),
+    ],
+    ids=lambda values: f"{values.dtype}-{values.layout}-{values.device}",
+)
+def test_what_are_no_real_numbers_is_refused(numbers: Policy, values: torch.Tensor) -> None:
+    observation = torch.zeros(2, 4)
+    with pytest.raises(ValueError, match=r"reward is .*, and must be a dense tensor of real"):
+        numbers.act({"observation": observation}, None, values)
+    wrong = observation.to(values.device, values.dtype)
+    if values.is_sparse:
+        wrong = wrong.to_sparse()
+    with pytest.raises(ValueError, match=r"'observation' is .*, and must be a dense tensor"):
+        numbers.act({"observation": wrong})
+
+
+@pytest.mark.parametrize("as_form", [np.array, torch.tensor], ids=lambda form: form.__name__)
+@pytest.mark.parametrize(
+    ("action", "allowed", "forbidden", "part"),
+    [
+        (Discrete(3, start=4), [0, 7, -1], [0, 0, -1], ""),
+        (MultiDiscrete([2, 1]), [0, 1, 1], [1, 1, 0], " for part 1"),
+    ],
+    ids=str,
+)
+def test_a_mask_that_allows_nothing_is_refused(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    as_form: Any,
+    action: Space,
+    allowed: list[int],
+    forbidden: list[int],
+    part: str,
+) -> None:
+    parts = Dict({"number": Box(-1, 1, (2,)), "action_mask": Box(1, 1, (3,), np.int8)})
+    spec = EnvSpec("Spaces-v0", lambda **_: SpacesEnv(parts, action))
+    monkeypatch.setitem(gymnasium.registry, "Spaces-v0", spec)
+    policy = mtxl_rl.load(small_run(tmp_path / "run", "Spaces-v0", "gru"), device="cpu")
+
+    def look(mask: Any) -> dict[str, Any]:
+        numbers = np.zeros((*np.shape(mask)[:-1], 2), np.float32)
+        return {"number": as_form(numbers), "action_mask": as_form(mask)}
+
+    policy.act(look(allowed))
+    policy.act(look([allowed, forbidden]))  # the second episode has ended
+    with pytest.raises(ValueError, match=f"action_mask allows no action{part}; allow one"):
+        policy.act(look(forbidden))
+
+
+def test_numbers_that_are_too_large_are_one_line(numbers: Policy) -> None:
+    with pytest.raises(ValueError, match=r"^observation 'observation' is inf in env 0, and must"):
+        numbers.act(np.full(4, 1e300))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -258,6 +385,34 @@ def test_the_state_of_another_core_is_refused(
     with pytest.raises(ValueError, match=f"the state is of another policy: {message}"):
         numbers.act(observation, state, 0.0)
     other.act(observation, state, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("env", "seed", "message"),
+    [
+        ("Acrobot-v1", 1, "env is Acrobot-v1 in the state and CartPole-v1 here; observation space"),
+        ("Spaces-v0", 1, "env is Spaces-v0 in the state and CartPole-v1 here; pass"),
+        ("CartPole-v1", 2, "seed is 2 in the state and 1 here; pass"),
+    ],
+)
+def test_the_state_of_another_policy_is_refused(
+    numbers: Policy,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    env: str,
+    seed: int,
+    message: str,
+) -> None:
+    """Of one core, so that the state would fit."""
+    spaces = numbers.observation_space, numbers.action_space
+    spec = EnvSpec("Spaces-v0", lambda **_: SpacesEnv(*spaces))
+    monkeypatch.setitem(gymnasium.registry, "Spaces-v0", spec)
+    run = small_run(tmp_path / "run", env, "gru")
+    write_config(run, replace(load_config(run), seed=seed))
+    other = mtxl_rl.load(run, device="cpu")
+    _, state = other.act(np.zeros(other.observation_space.shape or ()))
+    with pytest.raises(ValueError, match=f"the state is of another policy: {message}"):
+        numbers.act(np.zeros(4), state, 0.0)
 
 
 def test_the_state_of_a_copy_is_taken(numbers: Policy, tmp_path: Path) -> None:
