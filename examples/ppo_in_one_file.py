@@ -1,6 +1,6 @@
 """The memory transformer in a PPO loop of one file, in CleanRL's manner: torch and Gymnasium.
 
-python examples/ppo_in_one_file.py
+python examples/ppo_in_one_file.py --num-updates 200
 
 What the core takes in one's own code: its state is kept from one rollout to the next; training
 starts from the very state that the rollout started from, and runs whole sequences of whole envs.
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import gymnasium
 import torch
 import torch.nn.functional as F
+import tyro
 from gymnasium.vector import AutoresetMode
 from torch import Tensor, nn
 from torch.distributions import Categorical
@@ -149,4 +150,4 @@ def main(config: Config) -> float:
 
 
 if __name__ == "__main__":
-    main(Config())
+    main(tyro.cli(Config))

@@ -204,8 +204,7 @@ def plot(
         out: A folder for all of them, or a .png for the curves alone. Left out: the folder.
         title: Of the curves.
         smooth: Updates over which a curve is averaged.
-        by: Options that tell rows and lines apart, such as backend or ppo.learning_rate. Left out:
-            those that differ between the runs.
+        by: Options that tell rows apart, ppo.learning_rate say. Left out: those that differ.
     """
     runs = find_runs(folder)
     by = by or tuple(varying_options(runs)) or ("core.kind",)

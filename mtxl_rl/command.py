@@ -50,6 +50,9 @@ def fail_with_one_line(when_interrupted: str = "") -> Iterator[None]:
     try:
         yield
     except (ValueError, RunFailed, EnvError, OSError) as error:
+        if isinstance(error, BrokenPipeError) and error.errno:  # who reads, head say, has enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still to be flushed
+            sys.exit(128 + signal.SIGPIPE)
         if os.environ.get("MTXL_RL_TRACEBACK"):
             raise
         # spaces, and what others raise, have lines of their own
@@ -115,6 +118,9 @@ def fill_help(config_class: type) -> None:
 @contextmanager
 def stdout_to_stderr() -> Iterator[None]:
     """Send to stderr what is printed to stdout within, by Python or by a library in C."""
+    if sys.stdout is None:  # closed
+        yield
+        return
     _flush_stdout()
     saved = os.dup(1)
     os.dup2(2, 1)

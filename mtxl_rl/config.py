@@ -129,7 +129,7 @@ Place = Annotated[
 class TrainConfig:
     """Train an agent with a memory by PPO on any Gymnasium environment.
 
-    Writes a run directory: config.json, TensorBoard events, checkpoints, evaluation.json.
+    Writes a run: config.json, TensorBoard events, checkpoints, evaluation.json.
     """
 
     env: str = "MiniGrid-MemoryS11-v0"
@@ -208,7 +208,7 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         _check_choices(self)
-        _check_seed(self.seed)
+        check_seed(self.seed)
         check_counts(self, ("num_envs", "checkpoint_every", "eval_episodes", "eval_max_steps"))
         if self.keep < 2:
             raise ValueError(
@@ -305,7 +305,7 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         _check_choices(self)
-        _check_seed(self.seed)
+        check_seed(self.seed)
         check_counts(self, ("episodes", "num_envs", "max_steps"))
         check_device(self.device)
         check_threads(self.num_threads)
@@ -620,7 +620,8 @@ def _check_choices(config: TrainConfig | EvaluateConfig) -> None:
             raise ValueError(f"{name}={getattr(config, name)!r} must be one of {allowed}")
 
 
-def _check_seed(seed: int) -> None:
+def check_seed(seed: int) -> None:
+    """Raise ValueError for a seed that generators do not take."""
     if not 0 <= seed < MAX_SEED:
         raise ValueError(f"seed={seed} must be 0 or more and below 2^63; set --seed")
 

@@ -76,7 +76,7 @@ def evaluate(
     run: Annotated[Place, tyro.conf.Positional],
     config: Annotated[EvaluateConfig, tyro.conf.OmitArgPrefixes],
 ) -> Evaluation:
-    """Evaluate a trained agent in new episodes: starts and actions are drawn by seeds of their own.
+    """Evaluate a trained agent in new episodes, with seeds of their own.
 
     Args:
         run: The run directory that training has written, or one of its checkpoints.
@@ -97,8 +97,9 @@ def evaluate(
     if config.json:
         print(json.dumps(dataclasses.asdict(evaluation) | {"frames": frames, **agent.sizes}))
         return evaluation
-    print(f"{env_id}, {run_config.core.kind} after {frames:,} frames, "
-          f"{evaluation.episodes} episodes, memory {config.memory}")  # fmt: skip
+    episodes = f"{evaluation.episodes} episode{'s' * (evaluation.episodes != 1)}"
+    print(f"{env_id}, {run_config.core.kind} after {frames:,} frames, {episodes}, "
+          f"memory {config.memory}")  # fmt: skip
     if config.all_starts:
         print("Starts:       each of the task's once for each step of the segment, weighted by how "
               "often it is drawn")  # fmt: skip

@@ -11,7 +11,10 @@ ONNX needs `pip install -e ".[export]"`.
 from __future__ import annotations
 
 import importlib
+import io
 import json
+import logging
+import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,12 +30,13 @@ import torch
 import tyro
 from torch import Tensor
 
-from mtxl_rl.command import fail_with_one_line
+from mtxl_rl.command import fail_with_one_line, fill_help
 from mtxl_rl.config import Place, set_threads
 from mtxl_rl.policies.acting_step import PAST, ActingStep
 from mtxl_rl.policies.export_notes import notes_of
 from mtxl_rl.policies.policy import Policy, as_sequence, load, numbers_of
 from mtxl_rl.runs.checkpoint import split_place
+from mtxl_rl.runs.run_directory import check_out
 
 NUM_CHECKS = 1000
 """Random steps on which what is written is compared with the agent."""
@@ -40,6 +44,7 @@ RESET_RATE = 0.02
 """Of them, that start an episode."""
 NOTES = "mtxl_rl.json"
 """The file in a .pt2 that has what `notes_of` returns; in ONNX it is the metadata `mtxl_rl`."""
+SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
 TOLERANCE = 1e-3
 """Largest difference of a policy's number or a value. Rounding adds up in a memory."""
 
@@ -106,7 +111,8 @@ def check(
             expected, expected_value, state = agent(sequence, state)
         for found, wanted in ((policy, numbers_of(expected)[:, 0]), (value, expected_value[:, 0])):
             size = wanted.abs().clamp_min(1)
-            largest = max(largest, float(((found - wanted).abs() / size).max()))
+            difference = float(((found - wanted).abs() / size).max())
+            largest = float(np.maximum(largest, difference))  # max() would lose a NaN
     if not largest <= TOLERANCE:
         raise ValueError(
             f"what was exported differs from the agent by {largest:.2g} in {num_steps} steps, more "
@@ -118,21 +124,36 @@ def check(
 def export_policy(policy: Policy, out: Path, form: Literal["onnx", "torch"]) -> float:
     """Write the function and return how far it is from the agent.
 
+    What was at `out` stays there until the new file has been checked.
+
     Raises:
         ValueError: where a package is missing, or what was written is another function.
     """
-    agent = policy.agent
-    agent.precision = torch.float32
-    step = ActingStep(agent).eval()
-    inputs = {**example_inputs(step, np.random.default_rng(1)), **agent.core.first_tensors()}
     if form == "onnx":
-        _need("onnxscript")
+        for name in ("onnxscript", "onnx", "onnxruntime"):
+            _need(name)
+    policy.agent.precision = torch.float32
+    step = ActingStep(policy.agent).eval()
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
+        unchecked = Path(folder) / out.name
+        _write(policy, step, unchecked, form)
+        largest = check(step, _runner(unchecked, form))
+        unchecked.replace(out)
+    return largest
+
+
+def _write(policy: Policy, step: ActingStep, out: Path, form: Literal["onnx", "torch"]) -> None:
+    inputs = {**example_inputs(step, np.random.default_rng(1)), **step.agent.core.first_tensors()}
+    # that there is no torchvision is no news
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter, about itself
         program = torch.export.export(step, (inputs,))
         if form == "torch":
             notes = json.dumps(notes_of(policy, step, inputs))
-            torch.export.save(program, out, extra_files={NOTES: notes})
+            file = io.BytesIO()  # a full disk is then an OSError, as elsewhere
+            torch.export.save(program, file, extra_files={NOTES: notes})
+            out.write_bytes(file.getvalue())
         else:
             torch.onnx.export(
                 program,
@@ -150,7 +171,6 @@ def export_policy(policy: Policy, out: Path, form: Literal["onnx", "torch"]) -> 
             notes = notes_of(policy, step, {name: inputs[name] for name in known})
             onnx.helper.set_model_props(model, {"mtxl_rl": json.dumps(notes)})
             onnx.save(model, out)
-    return check(step, _runner(out, form))
 
 
 def _runner(
@@ -194,11 +214,8 @@ def export(
     set_threads(1)  # a step of one env is too small to be shared
     policy = load(run, device="cpu")
     run, _ = split_place(run)
-    out = config.out or run / ("policy.onnx" if config.format == "onnx" else "policy.pt2")
-    if not out.parent.is_dir():
-        raise ValueError(
-            f"out={out} is in no folder that is there; make {out.parent}, or set --out"
-        )
+    out = config.out or run / f"policy{SUFFIXES[config.format]}"
+    check_out(out, SUFFIXES[config.format])
     largest = export_policy(policy, out, config.format)
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB, off by {largest:.1g} at most in "
           f"{NUM_CHECKS:,} random steps")  # fmt: skip
@@ -208,6 +225,7 @@ def export(
 def main() -> None:
     """Read the options and export."""
     with fail_with_one_line():
+        fill_help(ExportConfig)
         tyro.cli(export, prog="python -m mtxl_rl.export")
 
 

@@ -23,12 +23,13 @@ import tyro
 import envs
 from agents.actor_critic import ActorCritic
 from envs import BatchedEnv
-from mtxl_rl.command import fail_with_one_line
+from mtxl_rl.command import fail_with_one_line, fill_help
 from mtxl_rl.config import (
     EvaluateConfig,
     Place,
     TrainConfig,
     check_counts,
+    check_seed,
     pick_device,
     set_threads,
 )
@@ -59,7 +60,8 @@ from mtxl_rl.inspector.recording import (
 )
 from mtxl_rl.inspector.replay import find_donor, replay
 from mtxl_rl.runs import checkpoint
-from mtxl_rl.runs.run_directory import load_config
+from mtxl_rl.runs.progress import Ticker
+from mtxl_rl.runs.run_directory import check_out, load_config
 
 NUM_PROBE_EPISODES = 96
 MAX_DONORS = 20
@@ -68,6 +70,7 @@ MAX_RUNS = 8
 """On one page."""
 DONOR_STEPS = 1000
 """Of such an episode, after which its memory stays as it is."""
+_RUNS = tyro.conf.arg(metavar="RUN [RUN ...]", help_behavior_hint=f"(at most {MAX_RUNS})")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +97,7 @@ class InspectConfig:
                 "set --episodes"
             )
         check_counts(self, ("max_steps",))
+        check_seed(self.seed)
 
 
 def inspect(run: Path, config: InspectConfig) -> Path:
@@ -102,14 +106,13 @@ def inspect(run: Path, config: InspectConfig) -> Path:
 
 
 def inspect_runs(
-    runs: Annotated[tuple[Place, ...], tyro.conf.Positional],
+    runs: Annotated[tuple[Place, ...], tyro.conf.Positional, _RUNS],
     config: Annotated[InspectConfig, tyro.conf.OmitArgPrefixes],
 ) -> Path:
     """Write a page that shows what a trained agent's memory holds, step by step.
 
     Args:
-        runs: The run directory that training has written, or one of its checkpoints; of several,
-            they are side by side.
+        runs: Run directories that training has written, or checkpoints; several lie side by side.
         config: What to show.
     """
     if not 1 <= len(runs) <= MAX_RUNS:
@@ -121,12 +124,7 @@ def inspect_runs(
     configs = [load_config(run) for run, _ in named]
     first = named[0][0]
     out = config.out or (first if len(runs) == 1 else first.parent) / "inspect.html"
-    if not out.parent.is_dir():
-        raise ValueError(
-            f"out={out} is in no folder that is there; make {out.parent}, or set --out"
-        )
-    if out.is_dir():
-        raise ValueError(f"out={out} is a folder; name a file in it: --out {out}/inspect.html")
+    check_out(out, ".html")
     set_threads(1)  # a step of one env is too small to be shared
     pages = []
     for place, (run, path), run_config in zip(runs, named, configs, strict=True):
@@ -138,7 +136,8 @@ def inspect_runs(
     page = pages[0] if len(pages) == 1 else side_by_side(pages)
     out.write_text(page, encoding="utf-8")
     env_ids = ", ".join(dict.fromkeys(config.env or each.env for each in configs))
-    print(f"{env_ids}, {config.episodes} episodes: open {out} ({len(page) / 1e6:.1f} MB)")
+    episodes = f"{config.episodes} episode{'s' * (config.episodes != 1)}"
+    print(f"{env_ids}, {episodes}: open {out} ({len(page) / 1e6:.1f} MB)")
     return out
 
 
@@ -166,17 +165,22 @@ def page_of(
     torch.manual_seed(config.seed)
     seed_generators(level_seeds(config.seed, EVALUATION_STREAM))
     env = _make(run_config, config, 1, MAX_DONORS + config.episodes, draws=True)
+    ticker = Ticker()
     try:
         check_spaces(agent, env, env_id)
         max_steps = config.max_steps
         if max_steps is not None:
-            check_bound(max_steps, env)
+            check_bound(max_steps, env, "set --backend gymnasium in training")
         elif not env.has_time_limit:
             max_steps = bound_for(longest)
-        recorder = Recorder(agent, env)
+        recorder = Recorder(agent, env, ticker)
         films = [Film(film_bytes(num_films)) for _ in range(config.episodes)]
-        recordings = [recorder.record(film, max_steps) for film in films]
+        recordings: list[Recording] = []
+        for number, film in enumerate(films, start=1):
+            ticker.what = f"{title}: episode {number} of {len(films)}"
+            recordings.append(recorder.record(film, max_steps))
         pool = list(recordings)
+        ticker.what = f"{title}: episodes to find one with another cue"
         if "long" in agent.core.memories:
             while len(pool) < MAX_DONORS and not all(find_donor(r, pool) for r in recordings):
                 pool.append(recorder.record(max_steps=DONOR_STEPS))
@@ -184,7 +188,8 @@ def page_of(
     finally:
         env.close()
     _say_what_is_amiss(title, recordings, max_steps)
-    probe, notes = _probe(agent, run_config, config, recordings, max_steps, has_cue)
+    ticker.what = f"{title}: probe, {NUM_PROBE_EPISODES} episodes at once"
+    probe, notes = _probe(agent, run_config, config, recordings, max_steps, has_cue, ticker)
     fitted = probe if isinstance(probe, Probe) else None
     episodes = [
         episode_data(agent, recording, film, _variants(agent, recording, pool), fitted)
@@ -234,6 +239,7 @@ def _probe(
     recordings: list[Recording],
     max_steps: int | None,
     has_cue: bool,
+    ticker: Ticker,
 ) -> tuple[Probe | str | None, list[str]]:
     """Return the probe, or why there is none, and notes on what the page cannot show."""
     notes = []
@@ -246,7 +252,7 @@ def _probe(
     env = _make(run_config, config, NUM_PROBE_EPISODES, NUM_PROBE_EPISODES, is_probe=True)
     try:
         usual = sum(map(len, recordings)) // len(recordings)
-        samples = collect_samples(agent, env, max_steps, usual)
+        samples = collect_samples(agent, env, max_steps, usual, ticker)
     finally:
         env.close()
     return fit(samples), notes
@@ -288,6 +294,7 @@ def _make(
 def main() -> None:
     """Read the options and inspect."""
     with fail_with_one_line():
+        fill_help(InspectConfig)
         tyro.cli(inspect_runs, prog="python -m mtxl_rl.inspect")
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from envs.memory_tasks.recall import RecallOptions, recall_options
 from mtxl_rl.config import flat
+from mtxl_rl.runs.checkpoint import is_saved_policy
 from mtxl_rl.runs.metrics import RETURN_TAG, RETURN_WINDOW_TAG, SPEED_TAG, SUCCESS_TAG, WINDOW_TAG
 from mtxl_rl.runs.run_directory import is_config, load_config, read_json
 
@@ -194,7 +195,8 @@ def chance_of(env_id: str) -> float | None:
 def find_runs(folder: Path) -> list[Run]:
     """Return every run below `folder`, each once, also where a symbolic link leads there.
 
-    A folder with a config.json of another tool's is passed over, and named.
+    A folder with a config.json of another tool's, or with a policy that a run was saved as, is
+    passed over, and named.
 
     Raises:
         ValueError: when there is none.
@@ -209,10 +211,12 @@ def find_runs(folder: Path) -> list[Run]:
         folders[:] = [each for each in folders if is_new and not each.startswith(".")]
         if not is_new or "config.json" not in files:
             continue
-        if is_config(place / "config.json"):
-            found[place.resolve()] = place
-        else:
+        if not is_config(place / "config.json"):
             print(f"passed over {place}: its config.json is not of a run of ours", file=sys.stderr)
+        elif is_saved_policy(place):
+            print(f"passed over {place}: a saved policy, without its training", file=sys.stderr)
+        else:
+            found[place.resolve()] = place
     if not found:
         raise ValueError(f"{folder} holds no run (a folder with config.json); pass one that does")
     return [Run.of(place) for place in sorted(found.values())]

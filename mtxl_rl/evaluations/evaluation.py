@@ -202,10 +202,9 @@ def start_places(agent: ActorCritic, episodes: int) -> list[int]:
     return [segment_len * index // num_places for index in range(num_places)]
 
 
-def check_bound(max_steps: int, env: BatchedEnv) -> None:
-    """Raise ValueError where episodes cannot be cut."""
+def check_bound(max_steps: int, env: BatchedEnv, remedy: str = "set --backend gymnasium") -> None:
+    """Raise ValueError, with what to do about our tensors, where episodes cannot be cut."""
     if type(env).bound_episodes is BatchedEnv.bound_episodes:
-        remedy = "set --backend gymnasium in training"
         if not isinstance(env, TensorEnv):
             remedy = f"define bound_episodes in {type(env).__name__}"
         raise ValueError(

@@ -73,7 +73,8 @@ class Film:
                 if self._writer is not None:
                     self._writer.close()
             self._writer = None
-            path.unlink(missing_ok=True)  # half a film, or an older one
+            with contextlib.suppress(OSError):
+                path.unlink()  # half a film, or an older one
             warnings.warn(
                 f"no film {path}: {words_of(error)}{_hint(error)}. The evaluation goes on",
                 RuntimeWarning,
@@ -110,6 +111,7 @@ def as_picture(picture: np.ndarray) -> UInt8[np.ndarray, "rows columns 3"]:
 def _open(path: Path, shape: tuple[int, ...], fps: float) -> Any:
     """Return what takes the bytes of pictures by `send`, and keeps none of them."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    path.open("ab").close()  # what cannot be written says so in fewer words than ffmpeg
     options: dict[str, Any] = {"codec": "libx264", "macro_block_size": 2}  # even sizes only
     if path.suffix == ".gif":
         options = {"codec": "gif", "pix_fmt_out": "pal8", "macro_block_size": 1}

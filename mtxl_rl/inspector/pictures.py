@@ -41,7 +41,8 @@ class Camera:
                 return encode(as_picture(self._env.render(0)))
             except Exception as error:  # of a renderer or a display: any kind
                 self._draws = False
-                if not isinstance(error, ValueError):  # that it draws none is no news
+                # that it draws none is no news
+                if not isinstance(error, ValueError | NotImplementedError):
                     warnings.warn(
                         f"no pictures of the environment: {words_of_error(error)}; its "
                         "observations are drawn",

@@ -19,6 +19,7 @@ from agents.learning.rollout import act, start
 from envs import BatchedEnv
 from mtxl_rl import MemoryState
 from mtxl_rl.inspector.recording import memory_of
+from mtxl_rl.runs.progress import Ticker
 
 RIDGE = 0.1
 """Of features with deviation 1, beside their mean square."""
@@ -59,7 +60,11 @@ class Probe:
 
 @torch.no_grad()
 def collect_samples(
-    agent: ActorCritic, env: BatchedEnv, max_steps: int | None, usual_length: int
+    agent: ActorCritic,
+    env: BatchedEnv,
+    max_steps: int | None,
+    usual_length: int,
+    ticker: Ticker,
 ) -> Samples:
     """Play the first episode of each env and sample its memory where the cue has been seen.
 
@@ -68,6 +73,7 @@ def collect_samples(
         env: where; whose steps say the cue.
         max_steps: after which episodes are left.
         usual_length: steps of an episode.
+        ticker: says how far it is.
     """
     period = agent.core.segment_len
     stride = max(1, usual_length // MAX_SAMPLES // period) * period
@@ -90,6 +96,7 @@ def collect_samples(
         carry, record = act(player, env.step, carry)
         is_first = is_first & ~(record["terminated"] | record["truncated"])
         step += 1
+        ticker.show(step)
     width = int(np.prod(memory_of(agent.initial_state(1)).shape[1:]))  # type: ignore[union-attr]
     none = (np.zeros((0, width), np.float32), *(np.zeros(0, np.int64) for _ in range(3)))
     memory, cue, age, episode = (

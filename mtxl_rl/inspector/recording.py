@@ -25,6 +25,7 @@ from mtxl_rl.inspector.pictures import Camera, words_of
 from mtxl_rl.inspector.thinning import Thinned
 from mtxl_rl.inspector.watching import Seen, watching
 from mtxl_rl.policies.policy import as_sequence, numbers_of
+from mtxl_rl.runs.progress import Ticker
 
 
 @dataclass
@@ -112,10 +113,11 @@ class Recorder:
     Args:
         agent: who plays.
         env: of one copy.
+        ticker: says how far it is.
     """
 
-    def __init__(self, agent: ActorCritic, env: BatchedEnv):
-        self._agent, self._env = agent, env
+    def __init__(self, agent: ActorCritic, env: BatchedEnv, ticker: Ticker):
+        self._agent, self._env, self._ticker = agent, env, ticker
         self._observation = env.reset()
 
     @torch.no_grad()
@@ -166,6 +168,7 @@ class Recorder:
                 recording.cue.append(-1 if result.cue is None else int(result.cue[0]))
                 done = result.terminated | result.truncated
                 watch.look(self._observation, result.reward, done.cpu(), done.cpu())
+                self._ticker.show(len(recording))
                 recording.not_finite = watch.what
                 self._observation = result.observation
                 if bool(done[0]):

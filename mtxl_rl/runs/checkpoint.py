@@ -97,10 +97,34 @@ def save_checkpoint(
 
 
 def split_place(place: Path) -> tuple[Path, Path | None]:
-    """Return the run that a path names and, where it names one of its checkpoints, that one."""
-    if not (place / HEADER).is_file():
-        return place, None
-    return place.resolve().parents[1], place
+    """Return the run that a path names and, where it names one of its checkpoints, that one.
+
+    Raises:
+        ValueError: for a checkpoint without its run, or a run without that checkpoint.
+    """
+    is_checkpoint = (place / HEADER).is_file()
+    folder = place.resolve().parent
+    is_in_run = folder.name == "checkpoints" and (folder.parent / "config.json").is_file()
+    if is_checkpoint and not is_in_run:
+        raise ValueError(
+            f"{place} is a checkpoint without its run, which says what it is of; put it back into "
+            "RUN/checkpoints"
+        )
+    if is_in_run and not is_checkpoint:
+        names = ", ".join(path.name for path in list_checkpoints(folder.parent))
+        raise ValueError(
+            f"{place} is no checkpoint; {folder.parent} has {names or 'none'}: name one of them"
+        )
+    return (folder.parent, place) if is_checkpoint else (place, None)
+
+
+def is_saved_policy(run_dir: Path) -> bool:
+    """Tell what `Policy.save` has written, without what training needs, from a run."""
+    try:
+        with safe_open(list_checkpoints(run_dir)[-1] / TRAINING, "pt") as file:
+            return not file.keys()
+    except (IndexError, OSError, SafetensorError):
+        return False
 
 
 def list_checkpoints(run_dir: Path) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from contextlib import suppress
 from types import TracebackType
@@ -60,6 +61,20 @@ class Progress:
         self._bar.update(self._task, completed=frames, description=text)
         if not self._console.is_terminal and time.monotonic() - self._last_line >= LINE_SECONDS:
             say(text)
+            self._last_line = time.monotonic()
+
+
+class Ticker:
+    """A line on stderr every ten seconds, of work whose end nobody knows."""
+
+    def __init__(self):
+        self.what = ""
+        self._last_line = time.monotonic()
+
+    def show(self, step: int) -> None:
+        """Show at which step of `what` it is."""
+        if time.monotonic() - self._last_line >= LINE_SECONDS:
+            print(f"{self.what}, step {step:,}", file=sys.stderr, flush=True)
             self._last_line = time.monotonic()
 
 

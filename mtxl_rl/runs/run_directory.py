@@ -16,6 +16,7 @@ import itertools
 import json
 import os
 import shutil
+import tempfile
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -159,6 +160,24 @@ def check_place(path: Path, option: str) -> None:
             f"{option}={path} is a link out of {outer}, to {path.resolve()}; write that path, or "
             "remove the link"
         )
+
+
+def check_out(out: Path, suffix: str) -> None:
+    """Raise ValueError for an `out` where no file with this suffix can be written."""
+    if out.is_dir():
+        raise ValueError(f"out={out} is a folder; name a file in it: --out {out / f'NAME{suffix}'}")
+    if out.suffix != suffix:
+        raise ValueError(f"out={out} must end in {suffix}; set --out to such a name")
+    if not out.parent.is_dir():
+        raise ValueError(
+            f"out={out} is in no folder that is there; make the folder {out.parent}, or set --out"
+        )
+    try:
+        tempfile.TemporaryFile(dir=out.parent).close()
+    except OSError as error:
+        raise ValueError(
+            f"out={out} cannot be written: {error.strerror}; set --out to a place that can be"
+        ) from None
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import re
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -56,28 +58,56 @@ def test_a_step_of_tensors_is_the_agents(
     assert export.check(step, step, 60) < 1e-4
 
 
-def test_the_check_finds_another_function(tmp_path: Path) -> None:
-    agent = load(small_run(tmp_path / "run", MEMORY), device="cpu").agent
-    step = ActingStep(agent)
+@pytest.mark.parametrize(
+    ("output", "value"), [("long_valid", 0), ("policy", math.nan), ("value", math.nan)]
+)
+def test_the_check_finds_another_function(tmp_path: Path, output: str, value: float) -> None:
+    step = ActingStep(load(small_run(tmp_path / "run", MEMORY), device="cpu").agent)
+    place = ["policy", "value", *step.state_names].index(output)
 
-    def forgets(inputs: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+    def other(inputs: dict[str, torch.Tensor]) -> list[torch.Tensor]:
         outputs = list(step(inputs))
-        outputs[2 + step.state_names.index("long_valid")].zero_()
+        outputs[place] = torch.full_like(outputs[place], value)
         return outputs
 
-    with pytest.raises(ValueError, match="differs from the agent"):
-        export.check(step, forgets, 60)
+    said = "differs from the agent by " + "nan" * math.isnan(value)
+    with pytest.raises(ValueError, match=said):
+        export.check(step, other, 60)
+
+
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt, ValueError])
+def test_a_file_is_there_once_it_has_been_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException] | None
+) -> None:
+    def check(*_: Any) -> float:
+        assert out.read_text() == "earlier"
+        if error:
+            raise error
+        return 0.0
+
+    run = small_run(tmp_path / "run", "CartPole-v1", "gru")
+    out = run / "policy.pt2"
+    out.write_text("earlier")
+    monkeypatch.setattr(export, "_write", lambda *arguments: arguments[2].write_text("new"))
+    monkeypatch.setattr(export, "_runner", lambda *_: None)
+    monkeypatch.setattr(export, "check", check)
+    before = set(run.iterdir())
+    with pytest.raises(error) if error else nullcontext():
+        export.export(run, export.ExportConfig(format="torch"))
+    assert out.read_text() == ("earlier" if error else "new")
+    assert set(run.iterdir()) == before
 
 
 @pytest.mark.slow
 @pytest.mark.unchecked
 @pytest.mark.parametrize("form", ["torch", "onnx"])
-def test_a_file_is_the_agent(tmp_path: Path, form: Any) -> None:
+def test_a_file_is_the_agent(tmp_path: Path, form: Any, caplog: pytest.LogCaptureFixture) -> None:
     if form == "onnx" and not all(map(importlib.util.find_spec, ("onnxruntime", "onnxscript"))):
         pytest.skip("onnxruntime and onnxscript are not installed")
     run = small_run(tmp_path / "run", MEMORY)
     (checkpoint,) = (run / "checkpoints").iterdir()
     out = export.export(checkpoint, export.ExportConfig(format=form))
+    assert not [each for each in caplog.records if each.levelname == "WARNING"]
     assert out == run / ("policy.onnx" if form == "onnx" else "policy.pt2")
     if form == "onnx":
         metadata = importlib.import_module("onnx").load(out).metadata_props
@@ -149,8 +179,10 @@ def test_notes_say_what_an_input_is(space: Space, is_grid: bool, expected: dict[
 
 def test_what_is_missing_is_said(tmp_path: Path) -> None:
     run = small_run(tmp_path / "run", MEMORY)
-    with pytest.raises(ValueError, match="in no folder that is there"):
-        export.export(run, export.ExportConfig(out=tmp_path / "none" / "policy.onnx"))
+    others: dict[Any, str] = {"onnx": ".pt2", "torch": ".onnx"}
+    for form, suffix in others.items():
+        with pytest.raises(ValueError, match=f"must end in {export.SUFFIXES[form]}"):
+            export.export(run, export.ExportConfig(format=form, out=tmp_path / f"policy{suffix}"))
     if importlib.util.find_spec("onnxscript") is None:
         with pytest.raises(ValueError, match=r"needs onnxscript; pip install"):
             export.export(run, export.ExportConfig())

@@ -85,6 +85,16 @@ def test_a_missing_display_names_the_variable(tmp_path: Path) -> None:
     assert not os.listdir(tmp_path)
 
 
+@pytest.mark.parametrize("place", ["a file/film.gif", "film.gif"])
+def test_a_place_that_takes_no_film_is_one_short_line(tmp_path: Path, place: str) -> None:
+    (tmp_path / "a file").touch()
+    (tmp_path / "film.gif").mkdir()
+    with pytest.warns(RuntimeWarning, match="no film .*Error: ") as warned:
+        film_of("Odd-Picture-v0", tmp_path / place)
+    assert len(warned) == 1
+    assert "ffmpeg" not in str(warned[0].message).lower()
+
+
 def test_a_picture_of_another_size_ends_the_film(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

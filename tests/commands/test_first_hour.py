@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import math
 import os
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import warnings
 from dataclasses import fields, is_dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from rich.console import Console
 from agents.cores.core import core_config
 from mtxl_rl import evaluate, train
 from mtxl_rl import run as run_module
-from mtxl_rl.command import fail_with_one_line, fill_help
+from mtxl_rl.command import fail_with_one_line, fill_help, stdout_to_stderr
 from mtxl_rl.config import EvaluateConfig, TrainConfig, pick_device, pick_precision, read_count
 from mtxl_rl.run import Run
 from mtxl_rl.runs import progress
@@ -184,6 +186,34 @@ def test_ctrl_c_is_heard_once_a_command_has_begun() -> None:
         signal.signal(signal.SIGINT, before)
 
 
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (BrokenPipeError(errno.EPIPE, "of stdout: | head"), 128 + signal.SIGPIPE, ""),
+        (BrokenPipeError("a process has ended"), 1, "error: a process has ended\n"),
+        (OSError(errno.ENOSPC, "No space left"), 1, "error: [Errno 28] No space left\n"),
+    ],
+)
+def test_who_has_read_enough_is_told_nothing(
+    error: OSError, code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stdout = os.dup(1)
+    try:
+        with pytest.raises(SystemExit) as stop, fail_with_one_line():
+            raise error
+    finally:
+        os.dup2(stdout, 1)
+        os.close(stdout)
+    assert stop.value.code == code
+    assert capsys.readouterr().err == said
+
+
+def test_stdout_may_be_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", None)
+    with fail_with_one_line(), stdout_to_stderr():
+        print("nobody reads this")
+
+
 @pytest.mark.parametrize("config_class", [TrainConfig, EvaluateConfig])
 def test_help_has_paragraphs_that_fill_the_width(config_class: type) -> None:
     fill_help(config_class)
@@ -197,8 +227,12 @@ def test_help_has_paragraphs_that_fill_the_width(config_class: type) -> None:
             assert "\n" not in field.metadata["help"]
 
 
-def test_help_starts_without_what_it_does_not_need() -> None:
-    """What takes a second of imports, and is used later; of all commands in one interpreter."""
+def test_help_starts_without_what_it_does_not_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes a second of imports, and is used later; of all commands in one interpreter.
+
+    Its paragraphs fill the 80 columns of a terminal.
+    """
+    monkeypatch.setenv("COLUMNS", "80")
     slow = (
         "scipy", "matplotlib", "tensorboard", "onnx", "onnxruntime", "huggingface_hub",
         "torch._dynamo", "torch._inductor", "torch.utils.tensorboard",
@@ -210,6 +244,18 @@ def test_help_starts_without_what_it_does_not_need() -> None:
     assert err.splitlines() == [f"{command} []" for command in commands]
     assert process.returncode == 0
     assert out.count("usage: ") == len(commands)
+    lines = [line for line in out.splitlines() if not line.startswith("usage: ")]
+    assert [line for line in lines if len(line) > 80] == []
+    assert [pair for pair in pairwise(lines) if is_torn(*pair)] == []
+
+
+def is_torn(line: str, below: str) -> bool:
+    """Tell a line of an option's words that ends though the next word has room."""
+    line, below = line.rstrip("│ "), below.strip("│")
+    column = len(below) - len(below.lstrip()) + 1  # of the words, after the frame
+    if column < 20 or len(line) <= column or line[column - 2 : column] != "  ":
+        return False
+    return len(line) + 1 + len(below.split()[0]) <= 78
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +25,16 @@ from mtxl_rl import MemoryTransformerXL
 from mtxl_rl.core.parts.long_memory import GatedWrite
 from mtxl_rl.inspect import InspectConfig, inspect, inspect_runs
 from mtxl_rl.inspector.page import authorship
-from mtxl_rl.inspector.pictures import encode, picture_of, words_of
+from mtxl_rl.inspector.pictures import Camera, encode, picture_of, words_of
 from mtxl_rl.inspector.probe import Samples, fit
 from mtxl_rl.inspector.recording import Recorder, Recording, laid_out
 from mtxl_rl.inspector.replay import distances, find_donor, replay
 from mtxl_rl.inspector.thinning import Thinned
 from mtxl_rl.inspector.watching import watching
 from mtxl_rl.policies.policy import load
+from mtxl_rl.runs import progress
 from mtxl_rl.runs.checkpoint import newest_checkpoint
+from mtxl_rl.runs.progress import Ticker
 
 RECALL = "mtxl/Recall20x3-v0"
 CORE: dict[str, Any] = {
@@ -48,7 +51,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def recordings(run: Path) -> list[Recording]:
     agent = load(run, device="cpu").agent
     torch.manual_seed(1)
-    recorder = Recorder(agent, envs.make(RECALL, 1, seed=1))
+    recorder = Recorder(agent, envs.make(RECALL, 1, seed=1), Ticker())
     return [recorder.record() for _ in range(6)]
 
 
@@ -242,8 +245,14 @@ def page_data(page: Path) -> dict[str, Any]:
     ],
 )
 def test_a_page_shows_what_there_is(
-    tmp_path: Path, env_id: str, kind: CoreKind, has: set[str]
+    tmp_path: Path,
+    env_id: str,
+    kind: CoreKind,
+    has: set[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0)
     transformer = {"dim": 12, "depth": 2, "heads": 3, "seq_len": 5, "mem_len": 3}
     options = {"gtrxl": transformer, "deltanet": {"heads": 3}}.get(kind, {})
     folder = small_run(tmp_path / "run", env_id, kind, **options)
@@ -259,6 +268,9 @@ def test_a_page_shows_what_there_is(
         assert names[0] == "as it is"
         assert ("without" in names) == (kind != "feedforward")
     assert bool(data["notes"]) == (kind in ("gtrxl", "feedforward") or env_id[0] in "CP")
+    said = capsys.readouterr().err  # where it is, every LINE_SECONDS
+    assert f"{folder}: episode 2 of 2, step 1\n" in said
+    assert (f"{folder}: probe, 96 episodes at once, step 1\n" in said) == ("reads" in has)
 
 
 @pytest.mark.slow
@@ -273,11 +285,9 @@ def test_a_long_episode_is_a_small_page(tmp_path: Path, run: Path, delay: int) -
 @pytest.mark.parametrize("kind", ["mtxl", "gru"])
 def test_what_is_not_finite_is_said_and_leaves_a_gap(tmp_path: Path, kind: CoreKind) -> None:
     run = small_run(tmp_path / "run", "Odd-Nan-v0", kind)
-    with pytest.warns(RuntimeWarning) as warned:
+    words = "episode 1: observation.observation is nan in env 0, from step 3 of the episode"
+    with pytest.warns(RuntimeWarning, match=words):
         out = inspect(run, InspectConfig(episodes=1))
-    drawn, said = (str(each.message) for each in warned)
-    assert drawn.endswith("environment: NotImplementedError; its observations are drawn")
-    assert "episode 1: observation.observation is nan in env 0, from step 3 of the episode" in said
     (episode,) = page_data(out)["episodes"]
     assert "from step 3 of the episode" in episode["summary"]
     curves = [episode["value"], *(each["distance"] for each in episode["variants"][1:])]
@@ -294,25 +304,40 @@ def test_episodes_without_an_end_are_cut_where_one_says(
 ) -> None:
     """Of an agent that is named by one of its checkpoints."""
     place = newest_checkpoint(small_run(tmp_path / "run", "Odd-Endless-v0"))
-    with pytest.warns(RuntimeWarning, match="NotImplementedError; its observations are drawn"):
-        out = inspect(place, InspectConfig(episodes=2, max_steps=7))
+    out = inspect(place, InspectConfig(episodes=2, max_steps=7))
     assert out == tmp_path / "run" / "inspect.html"
     assert [each["length"] for each in page_data(out)["episodes"]] == [7, 7]
     said = f"{place}: 2 of 2 episodes were cut at 7 steps; --max-steps sets it"
     assert said in capsys.readouterr().out
-    with pytest.raises(ValueError, match="max_steps=7 cannot be set for environments that are ten"):
+    with pytest.raises(ValueError, match=r"max_steps=7 cannot .* --backend gymnasium in training"):
         inspect(run, InspectConfig(max_steps=7))
     with pytest.raises(ValueError, match="max_steps=0 must be 1 or more"):
         InspectConfig(max_steps=0)
 
 
-def test_a_folder_that_is_not_there_is_said(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="in no folder that is there"):
-        inspect(run, InspectConfig(out=tmp_path / "none" / "page.html"))
-    with pytest.raises(ValueError, match="is a folder; name a file in it"):
-        inspect(run, InspectConfig(out=tmp_path))
+def test_what_cannot_be_is_said_at_once(run: Path) -> None:
+    with pytest.raises(ValueError, match=r"config.json must end in .html"):
+        inspect(run, InspectConfig(out=run / "config.json"))
     with pytest.raises(ValueError, match="episodes=0 must be from 1 to 20"):
         InspectConfig(episodes=0)
+    with pytest.raises(ValueError, match="seed=-1 must be 0 or more"):
+        InspectConfig(seed=-1)
+
+
+@pytest.mark.parametrize(
+    ("error", "is_news"),
+    [(NotImplementedError(), False), (ValueError("no mode"), False), (RuntimeError("oops"), True)],
+)
+def test_that_an_environment_draws_nothing_is_no_news(
+    error: Exception, is_news: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def render(*_: Any) -> None:
+        raise error
+
+    env = envs.make("CartPole-v1", 1)
+    monkeypatch.setattr(type(env), "render", render)
+    with pytest.warns(RuntimeWarning, match="oops; its obs") if is_news else nullcontext():
+        assert Camera(env).take(env.reset()) is None
 
 
 @pytest.mark.parametrize("kind", ["mtxl", "gru"])

@@ -31,6 +31,7 @@ from mtxl_rl.config import EvaluateConfig
 from mtxl_rl.evaluations import evaluation
 from mtxl_rl.inspector.recording import Recorder
 from mtxl_rl.runs import checkpoint
+from mtxl_rl.runs.progress import Ticker
 
 NUM_ENVS = 3
 ACTIONS = torch.zeros(NUM_ENVS, dtype=torch.int64)
@@ -289,4 +290,4 @@ def test_an_evaluation_of_what_never_ends_does(wrong: Any, monkeypatch: pytest.M
         with pytest.raises(EnvError, match=said.format(steps)):
             evaluation.evaluate_agent(agent, env_id, EvaluateConfig(episodes=2), longest=longest)
     with pytest.raises(EnvError, match=said.format(21)):
-        Recorder(agent, env).record()
+        Recorder(agent, env, Ticker()).record()

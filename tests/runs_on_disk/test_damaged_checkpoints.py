@@ -34,6 +34,27 @@ def test_damaged_checkpoints_are_set_aside_by_a_run_that_goes_on(tmp_path: Path)
     assert newest.with_name(f"damaged_{newest.name}").is_dir()
 
 
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("lone", "lone is a checkpoint without its run, which says what it is of; put it back"),
+        ("run/checkpoints/frames_1", "frames_1 is no checkpoint; .*/run has frames_2: name one"),
+        ("run/other/frames_2", "frames_2 is a checkpoint without its run"),
+    ],
+)
+def test_a_checkpoint_is_in_its_run(tmp_path: Path, place: str, words: str) -> None:
+    for name in ("lone", "run/checkpoints/frames_2", "run/other/frames_2"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / checkpoint.HEADER).touch()
+    (tmp_path / "run" / "config.json").touch()
+    run = tmp_path / "run"
+    assert checkpoint.split_place(run) == (run, None)
+    whole = run / "checkpoints" / "frames_2"
+    assert checkpoint.split_place(whole) == (run, whole)
+    with pytest.raises(ValueError, match=words):
+        checkpoint.split_place(tmp_path / place)
+
+
 def test_a_checkpoint_that_cannot_be_read_is_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

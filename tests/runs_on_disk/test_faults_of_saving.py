@@ -18,7 +18,7 @@ from programs import started
 
 from mtxl_rl import command, train
 from mtxl_rl.runs import checkpoint
-from mtxl_rl.runs.run_directory import check_place, create_run, lock_run
+from mtxl_rl.runs.run_directory import check_out, check_place, create_run, lock_run
 
 pytestmark = [pytest.mark.unchecked, pytest.mark.usefixtures("without_interventions")]
 
@@ -177,6 +177,32 @@ def test_a_run_that_is_killed_is_free(tmp_path: Path) -> None:
     holder.kill()
     holder.communicate()
     lock_run(tmp_path).close()
+
+
+@pytest.mark.parametrize(
+    ("out", "words"),
+    [
+        ("here", r"is a folder; name a file in it: --out .*here/NAME\.html"),
+        ("here/config.json", r"must end in \.html"),
+        ("none/page.html", "in no folder that is there; make the folder .*none, or set --out"),
+        ("here/config.json/page.html", "in no folder that is there"),
+        ("here/page.html", "cannot be written: Read-only file system; set --out"),
+    ],
+)
+def test_a_place_that_takes_no_file_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str, words: str
+) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "config.json").touch()
+    check_out(tmp_path / "here" / "page.html", ".html")
+    assert len(list((tmp_path / "here").iterdir())) == 1
+
+    def fail(**_: Any) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("tempfile.TemporaryFile", fail)
+    with pytest.raises(ValueError, match=f"^out=.* {words}"):
+        check_out(tmp_path / out, ".html")
 
 
 def test_paths_that_lead_elsewhere_are_refused(

@@ -22,6 +22,7 @@ from experiments.tables.runs import find_runs, read_curve, read_events
 from mtxl_rl import evaluate, train
 from mtxl_rl import run as run_module
 from mtxl_rl.config import TrainConfig
+from mtxl_rl.policies.policy import load
 from mtxl_rl.run import Run
 from mtxl_rl.runs import checkpoint, made_by
 from mtxl_rl.runs.run_directory import create_free_run, create_run, load_config, save_tensors
@@ -231,7 +232,7 @@ def test_every_curve_has_a_description_and_every_run_the_same_columns(
     assert end.session_end_info.status == 1  # a success
 
 
-def test_tables_find_runs_by_links_once_and_pass_over_other_tools(
+def test_tables_find_runs_by_links_once_and_pass_over_what_is_none(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "runs"
@@ -242,12 +243,13 @@ def test_tables_find_runs_by_links_once_and_pass_over_other_tools(
     create_run(folder / "near", make_config(None))
     (folder / "other_tool").mkdir()
     (folder / "other_tool" / "config.json").write_text('{"model_type": "bert"}')
+    load(trained, device="cpu").save(folder / "saved")
     runs = find_runs(folder)
     assert len(runs) == 2
     assert {run.path.resolve() for run in runs} == {trained, folder / "near"}
-    assert f"passed over {folder / 'other_tool'}: its config.json is not of a run" in (
-        capsys.readouterr().err
-    )
+    said = capsys.readouterr().err
+    assert f"passed over {folder / 'other_tool'}: its config.json is not of a run" in said
+    assert f"passed over {folder / 'saved'}: a saved policy, without its training" in said
 
 
 def test_curves_are_by_frames_whatever_clocks_said(tmp_path: Path) -> None:
