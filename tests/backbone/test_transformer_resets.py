@@ -8,6 +8,8 @@ from memory_configurations import BATCH_SIZE, CONFIGURATIONS, make_core, random_
 from step_by_step import NUM_STEPS, TOLERANCE, run_steps
 from torch.testing import assert_close
 
+pytestmark = pytest.mark.unchecked  # test_transformer checks types and shapes
+
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_reset_shields_by_value_at_every_position(name: str) -> None:
