@@ -60,7 +60,7 @@ class MTXLConfig(GTrXLConfig):
 
     kind: str = "mtxl"
     lmem_len: int = 4
-    """Slots of long memory; 0 for none."""
+    """Slots of long memory; 0 for none. Give twice as many as there are things to keep."""
     mem_write: MemWrite = "gated"
     """How a segment is written to the slots. gated: each step by a gate that can be closed, so that
     a slot holds for as long as nothing is written to it. first: the same, but the gate sees a
