@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
+import msgspec
 import torch
 import tyro
 from gymnasium import spaces
@@ -644,16 +644,8 @@ def _known(config_class: type, values: Any, prefix: str) -> dict[str, Any]:
 
 def _from_plain(value: Any, kind: Any, name: str) -> Any:
     """Return a value of JSON as one of `kind`."""
-    for allowed in get_args(kind) if get_origin(kind) in (UnionType, Union) else (kind,):
-        if get_origin(allowed) is Literal and value in get_args(allowed):
-            return value
-        if get_origin(allowed) is tuple and isinstance(value, list):
-            return tuple(_from_plain(item, get_args(allowed)[0], name) for item in value)
-        if allowed is Path and isinstance(value, str):
-            return Path(value)
-        if allowed is float and type(value) is int:
-            return float(value)
-        if isinstance(allowed, type) and type(value) is allowed:
-            return value
-    words = kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
-    raise ValueError(f"{name}={value!r} must be {words}")
+    try:
+        return msgspec.convert(value, kind, dec_hook=lambda other, plain: other(plain))
+    except (msgspec.ValidationError, TypeError) as error:
+        words = kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
+        raise ValueError(f"{name}={value!r} must be {words}: {error}") from None
