@@ -17,6 +17,7 @@ import torch
 from gymnasium import Space, spaces
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box, Discrete, MultiDiscrete, Text
+from programs import ROOT
 from small_run import small_run
 from spaces_env import SpacesEnv
 
@@ -127,7 +128,7 @@ def test_a_file_is_the_agent(tmp_path: Path, form: Any, caplog: pytest.LogCaptur
 
 def by_the_page(out: Path) -> dict[str, Any]:
     """Run the lines of docs/inspect.md, and return the file's notes."""
-    page = (Path(__file__).parents[2] / "docs" / "inspect.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "inspect.md").read_text(encoding="utf-8")
     (program,) = re.findall(r"```py\n(files = .*?)```", page, flags=re.DOTALL)
     names: dict[str, Any] = {"json": json, "torch": torch}
     exec(program.replace("runs/RUN/policy.pt2", str(out)), names)

@@ -20,9 +20,9 @@ import numpy as np
 import pytest
 import torch
 import tyro
-from four_updates import ROOT, make_config, refused
+from four_updates import make_config, refused
 from gymnasium.spaces import Discrete
-from programs import started
+from programs import ROOT, started
 from rich.console import Console
 
 from agents.cores.core import core_config

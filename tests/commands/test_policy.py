@@ -19,6 +19,7 @@ from gymnasium import Space
 from gymnasium.envs.registration import EnvSpec
 from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete
 from odd_env import OddEnv
+from programs import ROOT
 from small_run import small_run
 from spaces_env import SpacesEnv
 from torch.testing import assert_close
@@ -200,7 +201,7 @@ def test_warnings_point_at_the_line_that_calls(tmp_path: Path) -> None:
     )
     done = subprocess.run(
         [sys.executable, program], capture_output=True, text=True, check=True,
-        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
     said = re.findall(r"^(.*): RuntimeWarning", done.stderr, re.MULTILINE)
     assert said == [f"{program}:2", f"{program}:4"]
@@ -438,7 +439,7 @@ def test_a_home_and_a_checkpoint_are_places(
 
 
 def test_the_page_s_example_acts(run: Path) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "inspect.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "inspect.md").read_text(encoding="utf-8")
     (program,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
     program = program.replace("runs/RUN", str(run)).replace("MiniGrid-MemoryS11-v0", MEMORY)
     names: dict[str, Any] = {}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from programs import ROOT
 
 from agents.cores.core import Core, core_config, make_core
 from experiments.grids.grid import make_cells, parse_axes
@@ -22,7 +23,7 @@ from mtxl_rl.policies import policy
 from mtxl_rl.runs.run_directory import load_config
 from mtxl_rl.train import read_options, train
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = ROOT / "docs"
 KIND = "my_cores:Leaky"
 TINY = ["--env", "mtxl/Recall6-v0", "--num-envs", "4", "--ppo.rollout-len", "8",
         "--eval-episodes", "4", "--device", "cpu", "--core.dim", "8",

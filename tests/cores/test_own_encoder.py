@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from programs import ROOT
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -24,7 +25,7 @@ from mtxl_rl.config import TrainConfig
 from mtxl_rl.policies import policy
 from mtxl_rl.train import read_options, train
 
-PAGE = Path(__file__).parents[2] / "docs" / "your_own_encoder.md"
+PAGE = ROOT / "docs" / "your_own_encoder.md"
 NAME, ALL = "my_encoders:Convolutions", "my_encoders:Everything"
 ONE = f"image={NAME}"
 SYMBOLS = "observation=more_encoders:symbols"

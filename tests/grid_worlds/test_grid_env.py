@@ -46,7 +46,7 @@ def test_the_families_are_those_of_minigrid() -> None:
     assert all("WFC" in env_id or "Playground" in env_id for env_id in others)
 
 
-@pytest.mark.parametrize("num_rounds", [1, pytest.param(3, marks=pytest.mark.proof)])
+@pytest.mark.parametrize("num_rounds", [1, pytest.param(4, marks=pytest.mark.proof)])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_step_equals_minigrid(family: str, num_rounds: int) -> None:
     """In as many rounds as asked for, and more where a success or a truncation is still missing."""

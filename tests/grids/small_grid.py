@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from programs import ROOT
+
 FRAMES_AT_GATE = 64
 """That are saved when a cell waits: in its third update."""
 

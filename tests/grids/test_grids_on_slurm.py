@@ -12,8 +12,8 @@ from typing import Any
 
 import fake_slurm
 import pytest
+from programs import ROOT
 from small_grid import (
-    ROOT,
     ablation,
     cells_of,
     interrupted,

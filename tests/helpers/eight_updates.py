@@ -15,7 +15,6 @@ from agents.learning.ppo import PPOConfig
 from mtxl_rl.config import TrainConfig
 from mtxl_rl.runs import checkpoint
 
-ROOT = Path(__file__).parents[2]
 FRAMES = 4 * 16
 NUM_UPDATES = 8
 

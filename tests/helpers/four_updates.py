@@ -12,8 +12,6 @@ from agents.learning.ppo import PPOConfig
 from mtxl_rl import train
 from mtxl_rl.config import TrainConfig
 
-ROOT = Path(__file__).parents[2]
-
 
 def make_config(run_dir: Path | None, **options: Any) -> TrainConfig:
     """Four updates of 4 envs x 8 steps on Recall, without interventions."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,8 +18,6 @@ from agents.cores.memory_core import MemoryCore
 from agents.learning.acceleration import CapturedTrainer, Trainer, accelerate
 from agents.learning.ppo import PPO, PPOConfig
 from agents.learning.rollout import start
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("env_id", [ENV_ID, "MiniGrid-DoorKey-5x5-v0"])

@@ -18,6 +18,7 @@ import pytest
 import torch
 import torch.distributed as dist
 from gymnasium import spaces
+from programs import ROOT
 from rank_programs import (
     CORE,
     FRAMES,
@@ -46,7 +47,6 @@ from mtxl_rl.runs import checkpoint
 from mtxl_rl.runs.made_by import begin_session, launch
 from mtxl_rl.runs.run_directory import create_run, read_json
 
-ROOT = Path(__file__).parents[2]
 ENVS = [
     "MiniGrid-MemoryS7-v0",  # a table
     "MiniGrid-DoorKey-5x5-v0",  # levels of a pool

@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 from browser import browser, complaints
-
-ROOT = Path(__file__).parents[2]
+from programs import ROOT
 
 
 @pytest.fixture(scope="module")

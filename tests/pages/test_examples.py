@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.envs.registration import EnvSpec
+from programs import ROOT
 from small_run import small_run
 from spaces_env import ACTIONS, OBSERVATIONS, SpacesEnv
 
@@ -25,8 +26,6 @@ from mtxl_rl.export import example_inputs
 from mtxl_rl.policies.acting_step import ActingStep
 from mtxl_rl.policies.export_notes import notes_of
 from mtxl_rl.policies.policy import Policy
-
-ROOT = Path(__file__).parents[2]
 
 
 def test_ppo_in_one_file_trains() -> None:

@@ -9,9 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from programs import output_of
-
-ROOT = Path(__file__).parents[2]
+from programs import ROOT, output_of
 
 
 @pytest.mark.parametrize("package", ["mtxl_rl", "agents", "envs", "experiments"])

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
 import gymnasium
+from programs import ROOT
 from torch import Tensor
 
 import envs
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_example_runs() -> None:
@@ -23,7 +23,7 @@ def test_the_example_runs() -> None:
 
 
 def test_the_example_of_environments_runs() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "environments.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "environments.md").read_text(encoding="utf-8")
     (program,) = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     names: dict[str, Any] = {}
     exec(program, names)
@@ -33,7 +33,7 @@ def test_the_example_of_environments_runs() -> None:
 
 
 def test_an_environment_of_your_own_is_as_the_page_says() -> None:
-    page = Path(__file__).parents[2] / "docs" / "your_own_environment.md"
+    page = ROOT / "docs" / "your_own_environment.md"
     names: dict[str, Any] = {}
     for program in re.findall(r"```python\n(.*?)```", page.read_text(), flags=re.DOTALL):
         exec(program, names)
@@ -58,15 +58,14 @@ def test_an_environment_of_your_own_is_as_the_page_says() -> None:
 
 
 def test_every_file_it_names_exists() -> None:
-    root = Path(__file__).parents[2]
     names = set(re.findall(r"\w+\.py\b|LOG\.md|docs/\w+\.png", README))
     assert len(names) > 5
     for name in names:
-        found = (*root.glob(name), *root.glob(f"[a-z]*/{name}"), *root.glob(f"[a-z]*/*/{name}"))
+        found = (*ROOT.glob(name), *ROOT.glob(f"[a-z]*/{name}"), *ROOT.glob(f"[a-z]*/*/{name}"))
         assert found, name
     (tree,) = re.findall(r"## Where things are\n\n```\n(.*?)```", README, flags=re.DOTALL)
     folders = re.findall(r"\b(\w+)/", tree)
     assert len(folders) > 10
     for folder in folders:
-        found = [*root.glob(folder), *root.glob(f"[a-z]*/{folder}")]
+        found = [*ROOT.glob(folder), *ROOT.glob(f"[a-z]*/{folder}")]
         assert found, folder

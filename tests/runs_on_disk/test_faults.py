@@ -14,9 +14,9 @@ from typing import Any
 import gymnasium
 import pytest
 import torch
-from eight_updates import NUM_UPDATES, ROOT, at_update, frames_saved, make_config
+from eight_updates import NUM_UPDATES, at_update, frames_saved, make_config
 from faulty_env import FaultyEnv
-from programs import HELPERS
+from programs import HELPERS, ROOT
 from safetensors.torch import load_file
 
 from agents.learning.acceleration import Trainer

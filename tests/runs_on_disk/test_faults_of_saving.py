@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 import torch
-from eight_updates import FRAMES, NUM_UPDATES, ROOT, at_update, frames_saved, make_config
-from programs import started
+from eight_updates import FRAMES, NUM_UPDATES, at_update, frames_saved, make_config
+from programs import ROOT, started
 
 from mtxl_rl import command, train
 from mtxl_rl.runs import checkpoint

@@ -25,7 +25,6 @@ from mtxl_rl.runs import checkpoint
 from mtxl_rl.runs.run_logger import RunLogger
 from mtxl_rl.signals import Stopped, StopSignals
 
-ROOT = Path(__file__).parents[2]
 NUM_UPDATES, STOPPED_AFTER = 12, 7
 
 

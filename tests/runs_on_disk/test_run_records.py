@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 import torch
-from four_updates import ROOT, make_config, refused
+from four_updates import make_config, refused
+from programs import ROOT
 from tensorboard.plugins.hparams import plugin_data_pb2
 from tensorboard.util.tensor_util import make_ndarray
 from torch.utils.tensorboard.writer import SummaryWriter
