@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mtxl_rl import MemoryTransformerXL
 from mtxl_rl.core.state import TENSOR_FIELDS
+from mtxl_rl.core.writes import of_layers, write
 
 
 def first_tensors(core: MemoryTransformerXL) -> dict[str, Tensor]:
@@ -72,7 +73,7 @@ def step_tensors(
     steps = torch.where(is_here[:, None], torch.stack(inputs, dim=1), segment)  # (1, L, W, D)
     steps_valid = earlier | is_here
     is_end = clock == core.seq_len - 1  # (1,)
-    hidden = core.of_memory_layers(steps)
+    hidden = of_layers(steps, core.memory_layers)
     valid = torch.cat((short_valid, steps_valid), dim=1)
     after = {
         "short": torch.where(is_end, torch.cat((short, hidden), 2)[:, :, core.seq_len :], short),
@@ -86,7 +87,7 @@ def step_tensors(
     }
     if core.long_memory is not None:
         before = torch.where(long_valid[:, None, None], long, core.long_memory.initial_slot)
-        written, _ = core.write(before, hidden, valid, short)
+        written, _ = write(core.long_memory, before, hidden, valid, short)
         after["long"] = torch.where(is_end, written, long)
         after["long_valid"] = long_valid | is_end
     return y[:, 0], tuple(after[name] for name in names)

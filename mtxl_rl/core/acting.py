@@ -12,8 +12,9 @@ from torch.nn import functional as F
 
 from mtxl_rl.core.checks import check_dtypes, check_tensor
 from mtxl_rl.core.shapes import Bool, Float
-from mtxl_rl.core.state import MemoryState
-from mtxl_rl.core.transformer import Buffers, MemoryTransformerXL
+from mtxl_rl.core.state import Buffers, MemoryState
+from mtxl_rl.core.transformer import MemoryTransformerXL
+from mtxl_rl.core.writes import of_layers, write
 
 
 class Acting:
@@ -133,12 +134,12 @@ class Acting:
         core, visible = self._core, self._buffers.visible
         first = core.num_mem_kv
         last = first + core.lmem_len
-        hidden = core.of_memory_layers(self._buffers.segment)
+        hidden = of_layers(self._buffers.segment, core.memory_layers)
         valid = visible[:, last:].clone()
         if core.long_memory is not None:
             is_written = visible[:, first, None, None]
             before = torch.where(is_written, self._long, core.long_memory.initial_slot)
-            self._long.copy_(core.write(before, hidden, valid, self._short)[0])
+            self._long.copy_(write(core.long_memory, before, hidden, valid, self._short)[0])
             visible[:, first:last] = True
         short = torch.cat((self._short, hidden), dim=2)
         self._short.copy_(short[:, :, core.seq_len :])

@@ -1,20 +1,31 @@
 """The recurrent state of the Memory Transformer-XL: a value, made of plain tensors.
 
 Shapes: B envs, L layers, P memory layers, M short-memory length, S long-memory slots, W segment
-length, D model width.
+length, D model width, G key-value heads, J keys, K head width.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from mtxl_rl.core.shapes import Bool, Float
+
+
+class Buffers(NamedTuple):
+    """What acting writes to, in place."""
+
+    pairs: tuple[Float[Tensor, "2 B G _ K"], ...]
+    """Keys and values of each layer: persistent, long, short (not in all layers), segment."""
+    visible: Bool[Tensor, "B J"]
+    """Which of them, in layers with memories, belong to the live episode."""
+    segment: Float[Tensor, "B L W D"]
+    """Inputs of each layer."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Literal, NamedTuple, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -47,25 +47,14 @@ from mtxl_rl.core.parts.memory_network import MemoryNetwork
 from mtxl_rl.core.pretrained import Pretrained
 from mtxl_rl.core.shapes import Bool, Float, Int64
 from mtxl_rl.core.sight import Piece, Sight
-from mtxl_rl.core.state import MemoryState
-from mtxl_rl.core.writes import Write, Writes
+from mtxl_rl.core.state import Buffers, MemoryState
+from mtxl_rl.core.writes import Writes
 
 MemWrite = Literal["gated", "first", "seed"]
 
 POSITION_STD = 0.3
 """Size of the vectors of positions at the start. From 0, as in Memory Transformer-XL, attention
 cannot tell distances apart until they have grown: recall is learned three times as slowly."""
-
-
-class Buffers(NamedTuple):
-    """What acting writes to, in place."""
-
-    pairs: tuple[Float[Tensor, "2 B G _ K"], ...]
-    """Keys and values of each layer: persistent, long, short (not in all layers), segment."""
-    visible: Bool[Tensor, "B J"]
-    """Which of them, in layers with memories, belong to the live episode."""
-    segment: Float[Tensor, "B L W D"]
-    """Inputs of each layer."""
 
 
 class MemoryTransformerXL(Pretrained):
@@ -207,9 +196,7 @@ class MemoryTransformerXL(Pretrained):
             return torch.zeros(batch_size, *shape, dtype=torch.bool, device=weights.device)
 
         def buffer(*shape: int) -> Tensor:
-            return torch.zeros(
-                batch_size, *shape, self.dim, dtype=weights.dtype, device=weights.device
-            )
+            return weights.new_zeros(batch_size, *shape, self.dim)
 
         return MemoryState(
             short=buffer(len(self.memory_layers), self.mem_len),
@@ -249,7 +236,7 @@ class MemoryTransformerXL(Pretrained):
         Raises:
             ValueError: when shapes or dtypes do not fit, or `bptt_segments` is below 1.
         """
-        return self._run(x, state, reset, Writes(self.long_memory, bptt_segments))
+        return self._run(x, state, reset, self._writes(bptt_segments))
 
     def advance_(
         self,
@@ -297,7 +284,7 @@ class MemoryTransformerXL(Pretrained):
         `write_size` is the mean of `|new - old| / |old|` over writes and envs, `gate_openness` the
         mean of 1 - retention of the write's gate (0 keeps the slots, 1 replaces them).
         """
-        writes = Writes(self.long_memory, None)
+        writes = self._writes(None)
         self._run(x, state, reset, writes)
         return writes.statistics()
 
@@ -391,86 +378,10 @@ class MemoryTransformerXL(Pretrained):
         steps = torch.stack(inputs, dim=1).to(state.segment.dtype)  # (B, L, nT, D)
         if segment is not None and order is not None:
             steps = torch.cat((segment, steps), dim=2).index_select(2, order)
-        return x, self._after(state, steps, sight, after, piece, writes)
+        return x, writes.state_after(state, steps, sight, after, piece)
 
-    def write(
-        self,
-        before: Float[Tensor, "B S D"],
-        hidden: Float[Tensor, "B P W D"],
-        valid: Bool[Tensor, "B MW"],
-        short: Float[Tensor, "B P M D"],
-    ) -> tuple[Float[Tensor, "B S D"], Float[Tensor, "B S _"]]:
-        """Return the slots after a segment, and how much of them was kept."""
-        if isinstance(self.long_memory, GatedWrite):
-            seen = hidden[:, : self.long_memory.num_layers]
-            retention, written = self.long_memory(seen, valid, valid.shape[0])
-            return (retention * before + written).to(before.dtype), retention
-        assert self.long_memory is not None
-        written, retention = self.long_memory(before, hidden, valid, short)
-        return written.to(before.dtype), retention
-
-    def _after(
-        self,
-        state: MemoryState,
-        steps: Float[Tensor, "B L nW D"],
-        sight: Sight,
-        long: Float[Tensor, "B S D"],
-        piece: Piece | None,
-        writes: Writes,
-    ) -> MemoryState:
-        """Return the state after the steps."""
-        lives = sight.of_steps[:, -1, -1]
-        valid = sight.of_window[:, -1] == lives[:, None]  # (B, MW)
-        goes_on = sight.of_slots[:, -1] == lives
-        hidden = self.of_memory_layers(steps).detach()
-        if piece is None and self.is_scanned:
-            return self._full(state, hidden, valid, long)
-        if piece is None or piece.is_last is True:
-            return self._written(state, hidden, valid, goes_on, writes)
-        unfinished = MemoryState(
-            short=state.short,
-            short_valid=valid[:, : self.mem_len].contiguous(),
-            long=state.long,
-            long_valid=goes_on,
-            segment=steps,
-            segment_valid=valid[:, self.mem_len :].contiguous(),
-            position=state.position + piece.step.shape[0],
-        )
-        if piece.is_last is False:
-            return unfinished
-        # what is not to be written is not charged
-        finished = self._written(state, hidden, valid & piece.is_last, goes_on, writes)
-        return finished.where(piece.is_last, unfinished)
-
-    def _written(
-        self, state: MemoryState, hidden: Tensor, valid: Tensor, goes_on: Tensor, writes: Writes
-    ) -> MemoryState:
-        """Return the state after a segment, with its write."""
-        long = state.long
-        if self.long_memory is not None:
-            before = writes.before(long, goes_on)
-            long, retention = self.write(before, hidden, valid, state.short)
-            writes.made.append(Write(before, long, retention))
-        return self._full(state, hidden, valid, long)
-
-    def _full(self, state: MemoryState, hidden: Tensor, valid: Tensor, long: Tensor) -> MemoryState:
-        """Return the state after whole segments, of which the last is pushed to short memory."""
-        short = torch.cat((state.short, hidden), dim=2)
-        return MemoryState(
-            # of its own memory, so that a compiled form takes the states that it returns
-            short=short[:, :, short.shape[2] - self.mem_len :].detach().contiguous(),
-            short_valid=valid[:, self.seq_len :].contiguous(),
-            long=long,
-            long_valid=torch.full_like(state.long_valid, self.long_memory is not None),
-            segment=torch.zeros_like(state.segment),
-            segment_valid=torch.zeros_like(state.segment_valid),
-            position=0,
-        )
-
-    def of_memory_layers(self, inputs: Float[Tensor, "B L T D"]) -> Float[Tensor, "B P T D"]:
-        """Pick the memory layers."""
-        # not by a list of indices, which a GPU would have to wait for
-        return torch.stack([inputs[:, layer - 1] for layer in self.memory_layers], dim=1)
+    def _writes(self, bptt_segments: int | None) -> Writes:
+        return Writes(self.long_memory, self.memory_layers, self.is_scanned, bptt_segments)
 
     @property
     def _parts(self) -> list[nn.Module]:

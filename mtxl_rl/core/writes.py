@@ -1,10 +1,12 @@
-"""The writes to the long memory in one call of the core, and how much they change.
+"""What the core remembers of its steps: the writes to the long memory, and the state after them.
 
-Shapes: B envs, n segments, R = B n rows, S long-memory slots, W segment length, D model width.
+Shapes: B envs, n segments, R = B n rows, L layers, P memory layers, M short-memory length, S
+long-memory slots, W segment length, D model width.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -13,7 +15,8 @@ from torch import Tensor
 from mtxl_rl.core.parts.long_memory import GatedWrite
 from mtxl_rl.core.parts.memory_network import MemoryNetwork
 from mtxl_rl.core.shapes import Bool, Float
-from mtxl_rl.core.sight import Sight
+from mtxl_rl.core.sight import Piece, Sight
+from mtxl_rl.core.state import MemoryState
 
 
 class Write(NamedTuple):
@@ -24,21 +27,53 @@ class Write(NamedTuple):
     retention: Float[Tensor, "B S _"]
 
 
+def of_layers(inputs: Float[Tensor, "B L T D"], layers: Sequence[int]) -> Float[Tensor, "B P T D"]:
+    """Pick layers, counted from 1."""
+    # not by a list of indices, which a GPU would have to wait for
+    return torch.stack([inputs[:, layer - 1] for layer in layers], dim=1)
+
+
+def write(
+    long_memory: GatedWrite | MemoryNetwork,
+    before: Float[Tensor, "B S D"],
+    hidden: Float[Tensor, "B P W D"],
+    valid: Bool[Tensor, "B MW"],
+    short: Float[Tensor, "B P M D"],
+) -> tuple[Float[Tensor, "B S D"], Float[Tensor, "B S _"]]:
+    """Return the slots after a segment, and how much of them was kept."""
+    if isinstance(long_memory, GatedWrite):
+        seen = hidden[:, : long_memory.num_layers]
+        retention, written = long_memory(seen, valid, valid.shape[0])
+        return (retention * before + written).to(before.dtype), retention
+    written, retention = long_memory(before, hidden, valid, short)
+    return written.to(before.dtype), retention
+
+
 class Writes:
     """The writes of a call.
 
     Args:
         long_memory: what writes.
+        memory_layers: which layers, counted from 1, feed the memories.
+        is_scanned: whether the slots of all segments follow from the first memory layer's inputs.
         bptt_segments: cut the gradient at every n-th write; None never cuts it.
 
     Raises:
         ValueError: when `bptt_segments` is below 1.
     """
 
-    def __init__(self, long_memory: GatedWrite | MemoryNetwork | None, bptt_segments: int | None):
+    def __init__(
+        self,
+        long_memory: GatedWrite | MemoryNetwork | None,
+        memory_layers: Sequence[int],
+        is_scanned: bool,
+        bptt_segments: int | None,
+    ):
         if bptt_segments is not None and bptt_segments < 1:
             raise ValueError(f"bptt_segments={bptt_segments} must be 1 or more, or None")
         self.long_memory = long_memory
+        self.memory_layers = memory_layers
+        self.is_scanned = is_scanned
         self.bptt_segments = bptt_segments
         self.made: list[Write] = []
 
@@ -69,6 +104,73 @@ class Writes:
             long = (retention[:, segment] * before + written[:, segment]).to(long.dtype)
             self.made.append(Write(before, long, retention[:, segment]))
         return torch.stack(slots, dim=1).flatten(0, 1), long
+
+    def state_after(
+        self,
+        state: MemoryState,
+        steps: Float[Tensor, "B L nW D"],
+        sight: Sight,
+        long: Float[Tensor, "B S D"],
+        piece: Piece | None,
+    ) -> MemoryState:
+        """Return the state after whole segments or a piece of one, with the write if it is due.
+
+        Args:
+            state: before them.
+            steps: inputs of each layer, of a whole segment where they are a piece of one.
+            sight: of the steps.
+            long: the slots after them, where those of all segments are known.
+            piece: None for whole segments.
+        """
+        lives = sight.of_steps[:, -1, -1]
+        valid = sight.of_window[:, -1] == lives[:, None]  # (B, MW)
+        goes_on = sight.of_slots[:, -1] == lives
+        hidden = of_layers(steps, self.memory_layers).detach()
+        if piece is None and self.is_scanned:
+            return self._full(state, hidden, valid, long)
+        if piece is None or piece.is_last is True:
+            return self._written(state, hidden, valid, goes_on)
+        mem_len = state.short_valid.shape[1]
+        unfinished = MemoryState(
+            short=state.short,
+            short_valid=valid[:, :mem_len].contiguous(),
+            long=state.long,
+            long_valid=goes_on,
+            segment=steps,
+            segment_valid=valid[:, mem_len:].contiguous(),
+            position=state.position + piece.step.shape[0],
+        )
+        if piece.is_last is False:
+            return unfinished
+        # what is not to be written is not charged
+        finished = self._written(state, hidden, valid & piece.is_last, goes_on)
+        return finished.where(piece.is_last, unfinished)
+
+    def _written(
+        self, state: MemoryState, hidden: Tensor, valid: Tensor, goes_on: Tensor
+    ) -> MemoryState:
+        """Return the state after a segment, with its write."""
+        long = state.long
+        if self.long_memory is not None:
+            before = self.before(long, goes_on)
+            long, retention = write(self.long_memory, before, hidden, valid, state.short)
+            self.made.append(Write(before, long, retention))
+        return self._full(state, hidden, valid, long)
+
+    def _full(self, state: MemoryState, hidden: Tensor, valid: Tensor, long: Tensor) -> MemoryState:
+        """Return the state after whole segments, of which the last is pushed to short memory."""
+        mem_len, seq_len = state.short_valid.shape[1], state.segment_valid.shape[1]
+        short = torch.cat((state.short, hidden), dim=2)
+        return MemoryState(
+            # of its own memory, so that a compiled form takes the states that it returns
+            short=short[:, :, short.shape[2] - mem_len :].detach().contiguous(),
+            short_valid=valid[:, seq_len:].contiguous(),
+            long=long,
+            long_valid=torch.full_like(state.long_valid, self.long_memory is not None),
+            segment=torch.zeros_like(state.segment),
+            segment_valid=torch.zeros_like(state.segment_valid),
+            position=0,
+        )
 
     def statistics(self) -> dict[str, Float[Tensor, ""]]:
         """Return how much the writes change; empty without one."""

@@ -1,0 +1,135 @@
+r"""Show trained agents one damaged observation, and count the episodes that it costs.
+
+    python -m experiments.damage runs/r8 --env mtxl/Recall160x8-v0 --at 80
+
+Every run below the folder plays two episodes in each env. At step `at` of the first of them an env
+sees, instead of its own observation, what another env saw at the start of its episode: in Recall a
+cue, in the middle of the blanks. An agent that took it for its own has lost that episode; one whose
+memory it has spoilt for good loses the next one, too. Written is damage.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import tyro
+
+import envs
+from agents.actor_critic import ActorCritic
+from agents.trees import map_tensors
+from agents.uncompiled import uncompiled
+from envs.batched_env import BatchedEnv, EnvStep, Observation
+from experiments.plots import label
+from experiments.tables.intervals import interquartile_mean
+from experiments.tables.markdown import table_head, table_row
+from experiments.tables.runs import each_seed_once, find_runs, grouped, varying_options
+from mtxl_rl.command import fail_with_one_line
+from mtxl_rl.config import EvaluateConfig, pick_device, set_threads
+from mtxl_rl.evaluate import load_agent
+from mtxl_rl.evaluations.evaluation import EVALUATION_STREAM, level_seeds, play
+from mtxl_rl.runs.checkpoint import newest_checkpoint
+from mtxl_rl.runs.run_directory import load_config
+
+HEADS = ("agent", "seeds", "undamaged", "the damaged episode", "the next one")
+
+
+def damage(
+    folder: Annotated[Path, tyro.conf.Positional],
+    env: str,
+    at: int,
+    num_envs: int = 128,
+    by: tuple[str, ...] = (),
+    num_threads: int | None = None,
+) -> None:
+    """Show trained agents one damaged observation, and count the episodes that it costs.
+
+    Args:
+        folder: Where the runs are.
+        env: Environment to play in; it has a success rate.
+        at: Step of an env's first episode, from 1, at which it sees another's first observation.
+        num_envs: Envs, of two episodes each.
+        by: Options that tell rows apart. Left out: those that differ between the runs.
+        num_threads: CPU threads of torch. Left out: all cores.
+    """
+    if at < 1 or num_envs < 2:
+        raise ValueError(
+            f"at={at} must be 1 or more and num_envs={num_envs} 2 or more: what is shown is the "
+            "first observation of another env"
+        )
+    set_threads(num_threads)
+    runs = [run for run in find_runs(folder) if (run.path / "checkpoints").is_dir()]
+    if not runs:
+        raise ValueError(f"{folder} holds no run with a checkpoint yet; wait for one")
+    names = by or tuple(varying_options(runs))
+    rows = []
+    for values, group in grouped(each_seed_once(runs, names), names).items():
+        rates = []
+        for run in group:
+            config = load_config(run.path)
+            agent, _ = load_agent(config, newest_checkpoint(run.path), pick_device("auto"))
+            rates.append(rates_of(agent, env, at, num_envs, config.seed))
+            print(run.path.name, *(f"{rate:.3f}" for rate in rates[-1]), flush=True)
+        means = (str(interquartile_mean([list(column)])) for column in zip(*rates, strict=True))
+        rows.append((label(values, names) or "all runs", str(len(group)), *means))
+    table = [table_head(HEADS), *map(table_row, rows)]
+    (folder / "damage.md").write_text("\n".join(table) + "\n", encoding="utf-8")
+    print("\n".join(table))
+
+
+@uncompiled()
+def rates_of(
+    agent: ActorCritic, env_id: str, at: int, num_envs: int, seed: int
+) -> tuple[float, float, float]:
+    """Return success without damage, in the episodes that have it, and in those that follow.
+
+    Raises:
+        ValueError: where there is no success rate, or an episode ends before its step `at`.
+    """
+    rates = []
+    for is_damaged in (False, True):
+        levels = level_seeds(seed, EVALUATION_STREAM)
+        env = envs.make(env_id, num_envs, device=agent.device, seed=levels)
+        damaged = OneDamagedObservation(env, at) if is_damaged else None
+        episodes = play(agent, env, EvaluateConfig(episodes=2 * num_envs, seed=seed))
+        env.close()
+        if episodes.success_rate is None:
+            raise ValueError(f"env={env_id!r} has no success rate; set --env to one that has")
+        if damaged and damaged.has_ended_early:
+            raise ValueError(f"at={at} is after the end of an episode; set --at to an earlier step")
+        rates.append(episodes.success.reshape(num_envs, 2).mean(axis=0).tolist())
+    (first, second), (hit, after) = rates
+    return (first + second) / 2, hit, after
+
+
+class OneDamagedObservation:
+    """Changes `env`: at step `at` every env sees the first observation of its neighbour."""
+
+    def __init__(self, env: BatchedEnv, at: int):
+        self._reset: Callable[[], Observation] = env.reset
+        self._step: Callable[[torch.Tensor], EnvStep] = env.step
+        self._at, self._num_steps = at, 0
+        self.has_ended_early = False
+        env.reset, env.step = self.reset, self.step
+
+    def reset(self) -> Observation:
+        first = self._reset()
+        self._first = map_tensors(torch.clone, first)
+        return first
+
+    def step(self, actions: torch.Tensor) -> EnvStep:
+        step = self._step(actions)
+        self._num_steps += 1
+        if self._num_steps <= self._at:
+            self.has_ended_early |= bool((step.terminated | step.truncated).any())
+        if self._num_steps == self._at:
+            shown = map_tensors(lambda x: x.roll(1, dims=0), self._first)
+            step = step._replace(observation=shown)
+        return step
+
+
+if __name__ == "__main__":
+    with fail_with_one_line():
+        tyro.cli(damage, prog="python -m experiments.damage")
