@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from mtxl_rl.core.parts.long_memory import GatedWrite, hard_sigmoid
+from mtxl_rl.core.parts.long_memory import GatedWrite, hard_gate
 
 BATCH_SIZE, NUM_LAYERS, NUM_SLOTS, SHORT_LEN, SEQ_LEN, DIM = 2, 3, 5, 4, 7, 12
 
@@ -173,7 +173,7 @@ def test_an_open_gate_leaves_nothing_of_what_was_there() -> None:
 
 def test_a_gate_that_is_shut_can_be_learned() -> None:
     z = torch.tensor([-9.0, -3.0, 0.0, 3.0], requires_grad=True)
-    weights = hard_sigmoid(z)
+    weights = hard_gate(z[None, None], torch.ones(1, 1, 1, dtype=torch.bool))[0, 0]
     assert weights[:2].tolist() == [0.0, 0.0]
     assert weights[3] == 1.0
     (gradient,) = torch.autograd.grad(weights.sum(), z)

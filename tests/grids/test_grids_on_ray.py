@@ -70,6 +70,7 @@ def test_a_killed_command_goes_on_where_it_was(cluster: Any, tmp_path: Path) -> 
     assert out.count("finished      mem_len=") == 2
 
 
+@pytest.mark.proof  # it waits for a minute
 def test_a_cell_whose_node_is_removed_goes_on_elsewhere(cluster: Any, tmp_path: Path) -> None:
     folder, gate = tmp_path / "grid", tmp_path / "gate"
     cells = cells_of(folder)

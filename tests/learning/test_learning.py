@@ -21,6 +21,8 @@ from experiments.supervised import play as play_supervised
 from mtxl_rl.config import EvaluateConfig, Memory
 from mtxl_rl.evaluations.evaluation import play
 
+pytestmark = pytest.mark.unchecked  # other tests of cores and of PPO check types and shapes
+
 ROLLOUT_LEN, NUM_UPDATES = 32, 25
 
 

@@ -145,48 +145,60 @@ class GatedWrite(nn.Module):
         x = torch.where(is_valid & normed.isfinite(), normed, 0.0)  # (R, W, P * D)
         place = (valid.long().cumsum(dim=1) - 1).clamp_min(0)[:, -num_steps:]
         x = x + F.embedding(place, self.place)
-        z = self.gate(x)
-        if charge is not None:
-            z = _Charged.apply(z, is_valid, charge)
-        gates = torch.where(is_valid, hard_sigmoid(z), 0.0)
+        gates = hard_gate(self.gate(x), is_valid, charge)
         return gates.unflatten(2, (self.lmem_len, -1)), self.value(x).tanh()
 
 
-def hard_sigmoid(z: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
+def hard_gate(
+    z: Float[Tensor, "R W N"],
+    is_valid: Bool[Tensor, "R W 1"],
+    charge: Float[Tensor, ""] | None = None,
+) -> Float[Tensor, "R W N"]:
     """Return clip(1.2 sigmoid(z) - .1, 0, 1), with the gradient of 1.2 sigmoid(z) everywhere.
 
     The hard concrete gate without its noise (Louizos et al. 2018, arXiv 1712.01312), straight
     through: exactly 0 below z = -2.4 and exactly 1 above 2.4, where it can still be learned.
+
+    Args:
+        z: numbers.
+        is_valid: where it is not, the gate is 0.
+        charge: in the gradient, for each gate that is open. Louizos et al. charge the chance that
+            it is, which their noise makes smooth.
     """
-    z = z.to(torch.promote_types(z.dtype, torch.float32))
-    soft = 1.2 * z.sigmoid() - 0.1
-    return soft.detach().clamp(0, 1) + (soft - soft.detach())
+    return _HardGate.apply(z, is_valid, charge)
 
 
-class _Charged(torch.autograd.Function):
-    """z as it is, with the gradient of a charge for each open gate.
-
-    Louizos et al. charge the chance that a gate is open, which their noise makes smooth.
-    """
-
+class _HardGate(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(z: Tensor, is_valid: Tensor, charge: Tensor) -> Tensor:
-        return z.clone()
+    def forward(z: Tensor, is_valid: Tensor, charge: Tensor | None) -> Tensor:
+        return _hard(z.to(_wide(z)).sigmoid()).masked_fill_(~is_valid, 0.0)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+    def setup_context(
+        ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor
+    ) -> None:
         ctx.save_for_backward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         z, is_valid, charge = ctx.saved_tensors
-        sigmoid = z.to(torch.promote_types(z.dtype, torch.float32)).sigmoid()
-        gate = 1.2 * sigmoid - 0.1
-        slope = OPEN_SIZE / (gate.clamp(0, 1) + OPEN_SIZE) ** 2 * (gate > -SHUT_MARGIN)
-        push = charge * slope * 1.2 * sigmoid * (1 - sigmoid)
-        return grads[0] + torch.where(is_valid, push, 0.0).to(z.dtype), None, None
+        sigmoid, grad = z.to(_wide(z)).sigmoid(), grads[0]
+        if charge is not None:  # in place: there are many gates, and memory is what takes time
+            push = _hard(sigmoid).add_(OPEN_SIZE).square_().reciprocal_().mul_(charge * OPEN_SIZE)
+            push.masked_fill_(sigmoid <= (0.1 - SHUT_MARGIN) / 1.2, 0.0)
+            grad = push + grad
+        grad = torch.ops.aten.sigmoid_backward(grad, sigmoid).mul_(1.2)
+        return grad.masked_fill_(~is_valid, 0.0).to(z.dtype), None, None
+
+
+def _hard(sigmoid: Tensor) -> Tensor:
+    return sigmoid.mul(1.2).sub_(0.1).clamp_(0, 1)
+
+
+def _wide(z: Tensor) -> torch.dtype:
+    return torch.promote_types(z.dtype, torch.float32)
 
 
 def _joined(

@@ -1,5 +1,7 @@
 """Both forms of the core, compiled, are what they are eager, and of as few graphs.
 
+The first argument compiles a whole sequence, the second the forms whose graphs are counted.
+
 With two threads, and heads, segment and short memory as wide as a vector register: a compiler's
 loops are parallel, vectorised and tiled only then, and wrong in other ways (Inductor of torch 2.13
 wrote past the end of a buffer in the backward pass of `Tensor.unfold`).
@@ -17,7 +19,7 @@ from mtxl_rl import Acting, MemoryTransformerXL
 SEQ_LEN, NUM_STEPS = 16, 33  # two segments with their writes, and a step more
 
 
-def main(backend: str, write: Any) -> None:
+def main(backend: str, counted: str, write: Any) -> None:
     torch.manual_seed(0)
     torch.set_num_threads(2)
     core = MemoryTransformerXL(
@@ -43,7 +45,7 @@ def main(backend: str, write: Any) -> None:
 
     # whole segments from the start of one: one graph
     torch._dynamo.reset()
-    counter = CompileCounterWithBackend(backend)
+    counter = CompileCounterWithBackend(counted)
     segments = torch.compile(core, backend=counter, fullgraph=True)
     with torch.no_grad():
         later = core.initial_state(2)
@@ -52,7 +54,7 @@ def main(backend: str, write: Any) -> None:
     assert counter.frame_count == 1, counter.frame_count
 
     # pieces, some over the end of a segment: one graph from its start, one from any other place
-    for length, form in ((6, backend), (1, "eager")):
+    for length, form in ((6, counted), (1, "eager")):
         core.zero_grad()
         core(x[:, :30], None, reset[:, :30])[0].sum().backward()
         expected_grads = [p.grad.clone() for p in trained if p.grad is not None]
@@ -72,7 +74,7 @@ def main(backend: str, write: Any) -> None:
 
     # steps at any place: one graph
     torch._dynamo.reset()
-    counter = CompileCounterWithBackend(backend)
+    counter = CompileCounterWithBackend(counted)
     core.advance_ = torch.compile(core.advance_, backend=counter, fullgraph=True)
     acting = Acting(core, 2)
     outputs = [acting.step(x[:, t], reset[:, t]) for t in range(NUM_STEPS)]
