@@ -98,7 +98,7 @@ def episode_data(
             memories = torch.stack(recording.memories).flatten(1).numpy()
             data["reads"] = _packed(probe.read(memories), "i4")
     if recording.gates:
-        gates = torch.stack(recording.gates).mean(dim=2).numpy()
+        gates = torch.stack(recording.gates).numpy()
         data["gates"] = _grid(np.pad(gates, ((0, num_steps - len(gates)), (0, 0))))
         data["writers"] = _writers(recording, film.max_bytes)
     return data
@@ -167,40 +167,30 @@ def changes(recording: Recording) -> Float[np.ndarray, "A R"]:
     return torch.cat((torch.ones_like(memories[:1, :, 0]), size)).numpy()
 
 
-GONE = 1e-9
-"""A smaller share of a step is none."""
-
-
 def authorship(recording: Recording) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Yield who wrote what each version of the memory holds.
 
-    The share of step j in a channel is w_j prod_{k > j} (1 - w_k), from the gates w: what
-    `GatedWrite` multiplies its value by. Shares are means over the channels of a slot.
+    The share of step j is w_j prod_{k > j} (1 - w_k), from the gates w: what `GatedWrite`
+    multiplies its value by.
 
     Yields:
         The share of each step so far in each slot (t, S); that of the slot's start (S,); and the
         last step that wrote to it at all (S,), -1 for none.
     """
     gates = torch.stack(recording.gates).double().numpy()
-    share, start = np.empty_like(gates[:0]), np.ones_like(gates[0])
-    steps = np.empty(0, dtype=np.int64)  # those whose share is not gone
+    share, start = np.zeros_like(gates), np.ones_like(gates[0])
     last = np.full(len(start), -1)
     before = 0
     for first in recording.memory_steps:
         own = gates[before:first]
         kept = np.cumprod((1 - own)[::-1], axis=0)[::-1]  # prod_{k >= j}
-        own_share = own * np.concatenate((kept[1:], np.ones_like(kept[:1])))
-        share = np.concatenate((share * kept[0], own_share))
-        steps = np.concatenate((steps, np.arange(before, first)))
+        share[:before] *= kept[0]
+        share[before:first] = own * np.concatenate((kept[1:], np.ones_like(kept[:1])))
         start = start * kept[0]
-        written = np.where((own > 0).any(axis=2), np.arange(before, first)[:, None], -1).max(axis=0)
+        written = np.where(own > 0, np.arange(before, first)[:, None], -1).max(axis=0)
         last = np.maximum(last, written)
         before = first
-        of_all = np.zeros((first, len(start)))
-        of_all[steps] = share.mean(axis=2)
-        yield of_all, start.mean(axis=1), last
-        is_left = share.max(axis=(1, 2), initial=0.0) > GONE
-        steps, share = steps[is_left], share[is_left]
+        yield share[:first], start, last
 
 
 def _writers(recording: Recording, max_bytes: int) -> dict[str, Any]:

@@ -347,7 +347,7 @@ def _check_same_tensors(path: Path, found: dict[str, _Form], model: nn.Module) -
         raise ValueError(
             f"{path} does not fit the network: {name} is {_words(found.get(name))} in the file and "
             f"{_words(expected.get(name))} in the network ({len(different)} such tensors). "
-            "Use a checkpoint of this run"
+            "Use a checkpoint of this run, and the version of mtxl_rl that made it"
         )
 
 

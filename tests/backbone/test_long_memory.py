@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from mtxl_rl.core.parts.long_memory import GatedWrite, hard_gate
+from mtxl_rl.core.parts.long_memory import GatedWrite, hard_sigmoid
 
 BATCH_SIZE, NUM_LAYERS, NUM_SLOTS, SHORT_LEN, SEQ_LEN, DIM = 2, 3, 5, 4, 7, 12
 
@@ -38,7 +38,7 @@ def step_by_step(write: GatedWrite, slots: Tensor, hidden: Tensor, valid: Tensor
                 normed = (h - h.mean(1, keepdim=True)) / (h.var(1, False, True) + 1e-5).sqrt()
                 x = normed.flatten() + write.place[place]
                 z = write.gate.weight @ x + write.gate.bias
-                w = (1.2 / (1 + (-z).exp()) - 0.1).clamp(0, 1).view(NUM_SLOTS, DIM)
+                w = (1.2 / (1 + (-z).exp()) - 0.1).clamp(0, 1)[:, None]
                 slot = (1 - w) * slot + w * torch.tanh(write.value.weight @ x + write.value.bias)
                 place += 1
         written.append(slot)
@@ -89,7 +89,7 @@ def test_a_write_costs_what_the_number_of_open_gates_would_in_the_loss() -> None
         place = (valid.long().cumsum(1) - 1).clamp_min(0)[:, SHORT_LEN:]
         is_valid = valid[:, SHORT_LEN:, None]
         soft = 1.2 * write.gate(normed * is_valid + write.place[place]).sigmoid() - 0.1
-        assert_close(torch.where(is_valid, soft.clamp(0, 1), 0.0), gates.flatten(2))
+        assert_close(torch.where(is_valid, soft.clamp(0, 1), 0.0), gates)
         soft = torch.where(is_valid, soft, -1.0)
         number = torch.where(soft > 0, soft / (soft + 0.02), soft / 0.02)
         open_ = soft.detach().clamp(0, 1)  # beyond 1 it counts as 1 does
@@ -140,7 +140,7 @@ def test_a_gate_that_is_needed_is_pushed_less_than_one_that_leaks() -> None:
     (0 * (retention.sum() + written.sum())).backward()
     (push,) = pushes
     assert (push >= 0).all()
-    leaking, needed = (gates > 0).flatten(2) & (gates < 0.1).flatten(2), gates.flatten(2) > 0.5
+    leaking, needed = (gates > 0) & (gates < 0.1), gates > 0.5
     assert leaking.any()
     assert needed.any()
     assert push[leaking].min() > 5 * push[needed].max()
@@ -173,23 +173,11 @@ def test_an_open_gate_leaves_nothing_of_what_was_there() -> None:
 
 def test_a_gate_that_is_shut_can_be_learned() -> None:
     z = torch.tensor([-9.0, -3.0, 0.0, 3.0], requires_grad=True)
-    weights = hard_gate(z[None, None], torch.ones(1, 1, 1, dtype=torch.bool))[0, 0]
+    weights = hard_sigmoid(z)
     assert weights[:2].tolist() == [0.0, 0.0]
     assert weights[3] == 1.0
     (gradient,) = torch.autograd.grad(weights.sum(), z)
     assert_close(gradient, 1.2 * z.sigmoid() * (1 - z.sigmoid()))
-
-
-def test_channels_of_one_slot_are_kept_and_written_apart() -> None:
-    write = make_write()
-    slots, hidden, valid = inputs()
-    with torch.no_grad():
-        write.gate.bias.fill_(-100.0)
-        write.gate.bias.view(NUM_SLOTS, DIM)[1, :3] = 100.0
-    written = rewritten(write, slots, hidden, torch.ones_like(valid))
-    is_changed = (written != slots).all(dim=0)
-    assert is_changed.nonzero().tolist() == [[1, 0], [1, 1], [1, 2]]
-    assert torch.equal(written == slots, ~is_changed.expand_as(slots))
 
 
 def test_places_are_counted_from_the_oldest_valid_step() -> None:

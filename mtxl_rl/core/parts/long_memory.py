@@ -1,8 +1,8 @@
 """The gated write of the long memory: what puts the steps of a segment into the slots.
 
-Each step of a segment may write to each channel of each slot, through a gate that can be exactly 0
-and exactly 1. A channel that no step writes to stays as it is, bit for bit, however many segments
-pass, and the gradient through it is exactly 1.
+Each step of a segment may write to each slot, through a gate that can be exactly 0 and exactly 1.
+A slot that no step writes to stays as it is, bit for bit, however many segments pass, and the
+gradient through it is exactly 1.
 
 A gate of a percent would cost nothing over the few writes that training sees, and empty a slot in
 hundreds. So open gates are counted, and the count, times a small cost, is a part of the loss: it
@@ -57,28 +57,29 @@ class GatedWrite(nn.Module):
     For the steps j of a segment, h_j being the inputs of the layers that are seen at that step,
     each normalised, side by side:
 
-        x_j   = h_j + place_j
-        v_j   = tanh(V x_j)
-        w_jid = hard(g_id . x_j + b_id), 0 where the step is not valid
-        s_id <- (1 - w_jid) s_id + w_jid v_jd, for j = 1 .. W, for each channel d of each slot i
+        x_j  = h_j + place_j
+        v_j  = tanh(V x_j)
+        w_ji = hard(g_i . x_j + b_i), 0 where the step is not valid
+        s_i <- (1 - w_ji) s_i + w_ji v_j, for j = 1 .. W
 
     The cost is added to the gradient as if the loss had, for each segment, the cost times the mean
-    over envs, steps, slots and channels of
+    over envs, steps and slots of
 
-        u = w / (w + .02), the number of open gates: about 1 for a gate of a tenth or more
+        u_ji = w_ji / (w_ji + .02), the number of open gates: about 1 for a gate of a tenth or more
 
-    and below w = 0 the line that goes on from there, as far as the margin: a gate that is shut by
-    less is pushed on, so that what it has not seen in training does not open it.
+    and below w_ji = 0 the line that goes on from there, as far as the margin: a gate that is shut
+    by less is pushed on, so that what it has not seen in training does not open it.
 
-    Steps are joined two by two, pairs of them two by two, and so on. Places are counted from the
-    oldest step of the episode that short memory or segment still hold.
+    It is computed for all steps at once: s_i' = prod_j (1 - w_ji) s_i + sum_j w_ji prod_{k > j}
+    (1 - w_ki) v_j. Places are counted from the oldest step of the episode that short memory or
+    segment still hold.
 
     Args:
         dim: D.
         num_layers: P, the first memory layers.
         lmem_len: S.
         num_positions: places that are told apart: those of the short memory and the segment.
-        cost: of a segment whose every step writes to all of every slot.
+        cost: of a segment whose every step writes to every slot.
 
     Attributes:
         charged: share of the cost that is charged, () from 0 to 1; 1 until whoever trains sets it.
@@ -96,12 +97,12 @@ class GatedWrite(nn.Module):
     ):
         super().__init__()
         width = num_layers * dim
-        self.num_layers, self.lmem_len, self.cost = num_layers, lmem_len, cost
+        self.num_layers, self.cost = num_layers, cost
         self.register_buffer("charged", torch.ones(()), persistent=False)
         self.initial_slot = init_uniform(lmem_len, dim, dim=dim)
         self.place = nn.Parameter(torch.empty(num_positions, width).normal_(std=PLACE_STD))
         self.value = nn.Linear(width, dim)
-        self.gate = nn.Linear(width, lmem_len * dim)
+        self.gate = nn.Linear(width, lmem_len)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -112,7 +113,7 @@ class GatedWrite(nn.Module):
 
     def forward(
         self, hidden: Float[Tensor, "R P W D"], valid: Bool[Tensor, "R MW"], num_envs: int
-    ) -> tuple[Float[Tensor, "R S D"], Float[Tensor, "R S D"]]:
+    ) -> tuple[Float[Tensor, "R S 1"], Float[Tensor, "R S D"]]:
         """Return what segments do to slots s: they become retention * s + written.
 
         Args:
@@ -124,15 +125,17 @@ class GatedWrite(nn.Module):
         num_gates = num_envs * hidden.shape[2] * self.gate.out_features
         charge = self.charged * self.cost / num_gates if torch.is_grad_enabled() else None
         weights, values = self.gates_and_values(hidden, valid, charge)
-        return _joined(1 - weights, weights * values.to(weights.dtype).unsqueeze(2))
+        kept = _product_of_later(1 - weights)
+        retention = (kept[:, 0] * (1 - weights[:, 0])).unsqueeze(-1)
+        return retention, (weights * kept).transpose(1, 2) @ values.to(weights.dtype)
 
     def gates_and_values(
         self,
         hidden: Float[Tensor, "R P W D"],
         valid: Bool[Tensor, "R MW"],
         charge: Float[Tensor, ""] | None = None,
-    ) -> tuple[Float[Tensor, "R W S D"], Float[Tensor, "R W D"]]:
-        """Return how much each step writes to each channel of each slot, and what it writes.
+    ) -> tuple[Float[Tensor, "R W S"], Float[Tensor, "R W D"]]:
+        """Return how much each step writes to each slot, and what it writes.
 
         Args:
             hidden: as in `forward`.
@@ -145,71 +148,54 @@ class GatedWrite(nn.Module):
         x = torch.where(is_valid & normed.isfinite(), normed, 0.0)  # (R, W, P * D)
         place = (valid.long().cumsum(dim=1) - 1).clamp_min(0)[:, -num_steps:]
         x = x + F.embedding(place, self.place)
-        gates = hard_gate(self.gate(x), is_valid, charge)
-        return gates.unflatten(2, (self.lmem_len, -1)), self.value(x).tanh()
+        z = self.gate(x)
+        if charge is not None:
+            z = _Charged.apply(z, is_valid, charge)
+        return torch.where(is_valid, hard_sigmoid(z), 0.0), self.value(x).tanh()
 
 
-def hard_gate(
-    z: Float[Tensor, "R W N"],
-    is_valid: Bool[Tensor, "R W 1"],
-    charge: Float[Tensor, ""] | None = None,
-) -> Float[Tensor, "R W N"]:
+def hard_sigmoid(z: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
     """Return clip(1.2 sigmoid(z) - .1, 0, 1), with the gradient of 1.2 sigmoid(z) everywhere.
 
     The hard concrete gate without its noise (Louizos et al. 2018, arXiv 1712.01312), straight
     through: exactly 0 below z = -2.4 and exactly 1 above 2.4, where it can still be learned.
-
-    Args:
-        z: numbers.
-        is_valid: where it is not, the gate is 0.
-        charge: in the gradient, for each gate that is open. Louizos et al. charge the chance that
-            it is, which their noise makes smooth.
     """
-    return _HardGate.apply(z, is_valid, charge)
+    z = z.to(torch.promote_types(z.dtype, torch.float32))
+    soft = 1.2 * z.sigmoid() - 0.1
+    return soft.detach().clamp(0, 1) + (soft - soft.detach())
 
 
-class _HardGate(torch.autograd.Function):
+class _Charged(torch.autograd.Function):
+    """z as it is, with the gradient of a charge for each open gate.
+
+    Louizos et al. charge the chance that a gate is open, which their noise makes smooth.
+    """
+
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(z: Tensor, is_valid: Tensor, charge: Tensor | None) -> Tensor:
-        return _hard(z.to(_wide(z)).sigmoid()).masked_fill_(~is_valid, 0.0)
+    def forward(z: Tensor, is_valid: Tensor, charge: Tensor) -> Tensor:
+        return z.clone()
 
     @staticmethod
-    def setup_context(
-        ctx: Any, inputs: tuple[Tensor, Tensor, Tensor | None], output: Tensor
-    ) -> None:
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
         ctx.save_for_backward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         z, is_valid, charge = ctx.saved_tensors
-        sigmoid, grad = z.to(_wide(z)).sigmoid(), grads[0]
-        if charge is not None:  # in place: there are many gates, and memory is what takes time
-            push = _hard(sigmoid).add_(OPEN_SIZE).square_().reciprocal_().mul_(charge * OPEN_SIZE)
-            push.masked_fill_(sigmoid <= (0.1 - SHUT_MARGIN) / 1.2, 0.0)
-            grad = push + grad
-        grad = torch.ops.aten.sigmoid_backward(grad, sigmoid).mul_(1.2)
-        return grad.masked_fill_(~is_valid, 0.0).to(z.dtype), None, None
+        sigmoid = z.to(torch.promote_types(z.dtype, torch.float32)).sigmoid()
+        gate = 1.2 * sigmoid - 0.1
+        slope = OPEN_SIZE / (gate.clamp(0, 1) + OPEN_SIZE) ** 2 * (gate > -SHUT_MARGIN)
+        push = charge * slope * 1.2 * sigmoid * (1 - sigmoid)
+        return grads[0] + torch.where(is_valid, push, 0.0).to(z.dtype), None, None
 
 
-def _hard(sigmoid: Tensor) -> Tensor:
-    return sigmoid.mul(1.2).sub_(0.1).clamp_(0, 1)
-
-
-def _wide(z: Tensor) -> torch.dtype:
-    return torch.promote_types(z.dtype, torch.float32)
-
-
-def _joined(
-    kept: Float[Tensor, "R W S D"], written: Float[Tensor, "R W S D"]
-) -> tuple[Float[Tensor, "R S D"], Float[Tensor, "R S D"]]:
-    """Return what s <- kept_j s + written_j for j = 1 .. W, in order, do to s together."""
-    while kept.shape[1] > 1:
-        if kept.shape[1] % 2:  # a first step that changes nothing
-            kept = F.pad(kept, (0, 0, 0, 0, 1, 0), value=1.0)
-            written = F.pad(written, (0, 0, 0, 0, 1, 0))
-        later = kept[:, 1::2]
-        written = later * written[:, ::2] + written[:, 1::2]
-        kept = later * kept[:, ::2]
-    return kept[:, 0], written[:, 0]
+def _product_of_later(x: Float[Tensor, "B W S"]) -> Float[Tensor, "B W S"]:
+    """Return prod_{k > j} x_k for each step j, in log2(W) products: exact where x is 0."""
+    product = F.pad(x[:, 1:], (0, 0, 0, 1), value=1.0)
+    reach = 1
+    while reach < x.shape[1]:
+        product = product * F.pad(product[:, reach:], (0, 0, 0, reach), value=1.0)
+        reach *= 2
+    return product
