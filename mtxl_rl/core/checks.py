@@ -5,13 +5,12 @@ Shapes: B envs, T steps.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from mtxl_rl.core.state import MemoryState
+from mtxl_rl.core.state import MemoryState, Sizes
 
 AUTOCAST = (torch.float32, torch.float16, torch.bfloat16)
 """What torch.autocast takes one for another."""
@@ -46,12 +45,12 @@ def check_dtypes(x: Tensor, reset: Tensor, dtype: torch.dtype) -> None:
         raise ValueError(f"x has dtype {x.dtype}, the core {dtype}; pass x.to({dtype})")
 
 
-def check_state(state: object, core: Mapping[str, object]) -> None:
+def check_state(state: object, sizes: Sizes) -> None:
     """Raise ValueError for the state of another core, and for one that no core has.
 
     Args:
         state: of any number of envs.
-        core: what tells the states of this core from others', by the names below.
+        sizes: of the states of this core.
     """
     if not isinstance(state, MemoryState):
         raise ValueError(
@@ -65,42 +64,24 @@ def check_state(state: object, core: Mapping[str, object]) -> None:
                 f"the state's {name} is {shape} and must have {num_dims} dimensions, the first of "
                 "envs; pass state[[0]] for the state of one"
             )
-    found: dict[str, Any] = {
-        "dim": state.segment.shape[3],
-        "depth": state.segment.shape[1],
-        "seq_len": state.segment.shape[2],
-        "mem_len": state.short.shape[2],
-        "lmem_len": state.long.shape[1],
-        "number of memory layers": state.short.shape[1],
-        "dtype": state.segment.dtype,
-    }
-    for name, size in found.items():
-        if size != core[name]:
+    for name, size, of_core in zip(Sizes._fields, state.sizes, sizes, strict=True):
+        if size != of_core:
+            word = name.replace("num_memory_layers", "number of memory layers")
             raise ValueError(
-                f"the state's {name} is {size}, the core's {core[name]}; pass a state of this "
+                f"the state's {word} is {size}, the core's {of_core}; pass a state of this "
                 "core, or None to start"
             )
-    num_envs, num_slots, dim = state.batch_size, found["lmem_len"], found["dim"]
-    mem_len, seq_len, numbers = found["mem_len"], found["seq_len"], found["dtype"]
-    expected = {
-        "short": ((num_envs, found["number of memory layers"], mem_len, dim), numbers),
-        "short_valid": ((num_envs, mem_len), torch.bool),
-        "long": ((num_envs, num_slots, dim), numbers),
-        "long_valid": ((num_envs,), torch.bool),
-        "segment": ((num_envs, found["depth"], seq_len, dim), numbers),
-        "segment_valid": ((num_envs, seq_len), torch.bool),
-    }
-    for name, (shape, dtype) in expected.items():
+    for name, (shape, dtype) in sizes.of_tensors(state.batch_size).items():
         tensor = getattr(state, name)
         if tensor.shape != shape or tensor.dtype != dtype:
             raise ValueError(
                 f"the state's {name} is {tuple(tensor.shape)} of {tensor.dtype}, which beside its "
                 f"short must be {shape} of {dtype}; pass a state that a core returned"
             )
-    if not 0 <= state.position < seq_len:
+    if not 0 <= state.position < sizes.seq_len:
         raise ValueError(
             f"the state's position is {state.position}; it must be from 0 to "
-            f"{seq_len - 1}, the steps of a segment so far"
+            f"{sizes.seq_len - 1}, the steps of a segment so far"
         )
 
 

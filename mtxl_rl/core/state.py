@@ -17,6 +17,30 @@ from torch.utils import _pytree as pytree
 from mtxl_rl.core.shapes import Bool, Float
 
 
+class Sizes(NamedTuple):
+    """What the states of a core have in common."""
+
+    dim: int
+    depth: int
+    num_memory_layers: int
+    seq_len: int
+    mem_len: int
+    lmem_len: int
+    dtype: torch.dtype
+
+    def of_tensors(self, num_envs: int) -> dict[str, tuple[tuple[int, ...], torch.dtype]]:
+        """Return shape and dtype of each tensor of a state, by name."""
+        dim, layers, numbers = self.dim, self.num_memory_layers, self.dtype
+        return {
+            "short": ((num_envs, layers, self.mem_len, dim), numbers),
+            "short_valid": ((num_envs, self.mem_len), torch.bool),
+            "long": ((num_envs, self.lmem_len, dim), numbers),
+            "long_valid": ((num_envs,), torch.bool),
+            "segment": ((num_envs, self.depth, self.seq_len, dim), numbers),
+            "segment_valid": ((num_envs, self.seq_len), torch.bool),
+        }
+
+
 class Buffers(NamedTuple):
     """What acting writes to, in place."""
 
@@ -44,6 +68,23 @@ class MemoryState:
     segment: Float[Tensor, "B L W D"]  # inputs of each layer in the segment in progress
     segment_valid: Bool[Tensor, "B W"]  # True where the step belongs to the live episode
     position: int  # steps taken in the segment in progress, 0 <= position < W
+
+    @classmethod
+    def zeros(cls, num_envs: int, sizes: Sizes, device: torch.device) -> MemoryState:
+        """Return the state of envs that have seen nothing."""
+        tensors: dict[str, Any] = {
+            name: torch.zeros(shape, dtype=dtype, device=device)
+            for name, (shape, dtype) in sizes.of_tensors(num_envs).items()
+        }
+        return cls(**tensors, position=0)
+
+    @property
+    def sizes(self) -> Sizes:
+        """Those of the core that it is of."""
+        _, layers, mem_len, _ = self.short.shape
+        _, depth, seq_len, dim = self.segment.shape
+        lmem_len = self.long.shape[1]
+        return Sizes(dim, depth, layers, seq_len, mem_len, lmem_len, self.segment.dtype)
 
     @property
     def batch_size(self) -> int:

@@ -47,7 +47,7 @@ from mtxl_rl.core.parts.memory_network import MemoryNetwork
 from mtxl_rl.core.pretrained import Pretrained
 from mtxl_rl.core.shapes import Bool, Float, Int64
 from mtxl_rl.core.sight import Piece, Sight
-from mtxl_rl.core.state import Buffers, MemoryState
+from mtxl_rl.core.state import Buffers, MemoryState, Sizes
 from mtxl_rl.core.writes import Writes
 
 MemWrite = Literal["gated", "first", "seed"]
@@ -176,6 +176,19 @@ class MemoryTransformerXL(Pretrained):
             init_memory_network(self.long_memory, mem_write_gain)
 
     @property
+    def sizes(self) -> Sizes:
+        """What its states have in common."""
+        return Sizes(
+            self.dim,
+            len(self.layers),
+            len(self.memory_layers),
+            self.seq_len,
+            self.mem_len,
+            self.lmem_len,
+            self.positions.dtype,
+        )
+
+    @property
     def reach(self) -> tuple[int, int]:
         """How many steps back a step sees without long memory, at a segment's first and last.
 
@@ -190,23 +203,7 @@ class MemoryTransformerXL(Pretrained):
 
     def initial_state(self, batch_size: int) -> MemoryState:
         """Return the state of `batch_size` envs that have seen nothing."""
-        weights = self.positions
-
-        def mask(*shape: int) -> Tensor:
-            return torch.zeros(batch_size, *shape, dtype=torch.bool, device=weights.device)
-
-        def buffer(*shape: int) -> Tensor:
-            return weights.new_zeros(batch_size, *shape, self.dim)
-
-        return MemoryState(
-            short=buffer(len(self.memory_layers), self.mem_len),
-            short_valid=mask(self.mem_len),
-            long=buffer(self.lmem_len),
-            long_valid=mask(),
-            segment=buffer(len(self.layers), self.seq_len),
-            segment_valid=mask(self.seq_len),
-            position=0,
-        )
+        return MemoryState.zeros(batch_size, self.sizes, self.positions.device)
 
     def forward(
         self,
@@ -365,7 +362,8 @@ class MemoryTransformerXL(Pretrained):
             inputs.append(x)
             long = short = None
             if self.has_memory(index):
-                if self.memory_index(index) == 0 and piece is None and self._has_scan:
+                is_first = self.memory_index(index) == 0
+                if is_first and piece is None and self.is_scanned and self.long_memory:
                     slots, after = writes.scan(state.long, x.view(rows), sight)
                 long = slots if self.lmem_len else None
                 short = state.short[:, self.memory_index(index)] if self.mem_len else None
@@ -402,10 +400,6 @@ class MemoryTransformerXL(Pretrained):
             part._compiled_call_impl = None  # what nn.Module.compile sets, and has no way back
         self.__dict__.pop("advance_", None)
 
-    @property
-    def _has_scan(self) -> bool:
-        return self.is_scanned and self.long_memory is not None
-
     def has_memory(self, index: int) -> bool:
         """Return whether a layer, from 0, sees the memories."""
         return index + 1 in self.memory_layers
@@ -416,13 +410,4 @@ class MemoryTransformerXL(Pretrained):
 
     def check_state(self, state: MemoryState) -> None:
         """Raise ValueError for the state of another core."""
-        sizes = {
-            "dim": self.dim,
-            "depth": len(self.layers),
-            "seq_len": self.seq_len,
-            "mem_len": self.mem_len,
-            "lmem_len": self.lmem_len,
-            "number of memory layers": len(self.memory_layers),
-            "dtype": self.positions.dtype,
-        }
-        check_state(state, sizes)
+        check_state(state, self.sizes)
