@@ -10,6 +10,7 @@ memory it has spoilt for good loses the next one, too. Written is damage.md.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -21,16 +22,23 @@ import envs
 from agents.actor_critic import ActorCritic
 from agents.trees import map_tensors
 from agents.uncompiled import uncompiled
+from envs import Backend
 from envs.batched_env import BatchedEnv, EnvStep, Observation
 from experiments.plots import label
 from experiments.tables.intervals import interquartile_mean
 from experiments.tables.markdown import table_head, table_row
 from experiments.tables.runs import each_seed_once, find_runs, grouped, varying_options
 from mtxl_rl.command import fail_with_one_line
-from mtxl_rl.config import EvaluateConfig, pick_device, set_threads
-from mtxl_rl.evaluate import load_agent
-from mtxl_rl.evaluations.evaluation import EVALUATION_STREAM, level_seeds, play
-from mtxl_rl.runs.checkpoint import newest_checkpoint
+from mtxl_rl.config import EvaluateConfig, Kwargs, pick_device, set_threads
+from mtxl_rl.evaluate import in_env_of, load_agent
+from mtxl_rl.evaluations.evaluation import (
+    EVALUATION_STREAM,
+    bound_for,
+    check_spaces,
+    level_seeds,
+    play,
+)
+from mtxl_rl.runs.checkpoint import longest_episode, newest_checkpoint
 from mtxl_rl.runs.run_directory import load_config
 
 HEADS = ("agent", "seeds", "undamaged", "the damaged episode", "the next one")
@@ -41,6 +49,7 @@ def damage(
     env: str,
     at: int,
     num_envs: int = 128,
+    env_kwargs: Kwargs | None = None,
     by: tuple[str, ...] = (),
     num_threads: int | None = None,
 ) -> None:
@@ -51,6 +60,8 @@ def damage(
         env: Environment to play in; it has a success rate.
         at: Step of an env's first episode, from 1, at which it sees another's first observation.
         num_envs: Envs, of two episodes each.
+        env_kwargs: Arguments of the environment's constructor. Left out: those of training, or,
+            where the environment is another one, none.
         by: Options that tell rows apart. Left out: those that differ between the runs.
         num_threads: CPU threads of torch. Left out: all cores.
     """
@@ -69,8 +80,14 @@ def damage(
         rates = []
         for run in group:
             config = load_config(run.path)
-            agent, _ = load_agent(config, newest_checkpoint(run.path), pick_device("auto"))
-            rates.append(rates_of(agent, env, at, num_envs, config.seed))
+            newest = newest_checkpoint(run.path)
+            agent, _ = load_agent(config, newest, pick_device("auto"))
+            options = EvaluateConfig(
+                episodes=2 * num_envs, env=env, env_kwargs=env_kwargs, seed=config.seed
+            )
+            bound = bound_for(longest_episode(newest))
+            there = in_env_of(config, options)
+            rates.append(rates_of(agent, there, config.backend, at, bound))
             print(run.path.name, *(f"{rate:.3f}" for rate in rates[-1]), flush=True)
         means = (str(interquartile_mean([list(column)])) for column in zip(*rates, strict=True))
         rows.append((label(values, names) or "all runs", str(len(group)), *means))
@@ -81,22 +98,47 @@ def damage(
 
 @uncompiled()
 def rates_of(
-    agent: ActorCritic, env_id: str, at: int, num_envs: int, seed: int
+    agent: ActorCritic, config: EvaluateConfig, backend: Backend, at: int, bound: int
 ) -> tuple[float, float, float]:
     """Return success without damage, in the episodes that have it, and in those that follow.
 
+    Args:
+        agent: who plays.
+        config: where, and twice as many episodes as envs.
+        backend: of the environment.
+        at: the step.
+        bound: steps after which episodes are cut, where nothing else ends them.
+
     Raises:
-        ValueError: where there is no success rate, or an episode ends before its step `at`.
+        ValueError: where the agent does not fit, there is no success rate, or an episode ends
+            before its step `at`.
     """
+    assert config.env is not None
+    num_envs = config.episodes // 2
     rates = []
     for is_damaged in (False, True):
-        levels = level_seeds(seed, EVALUATION_STREAM)
-        env = envs.make(env_id, num_envs, device=agent.device, seed=levels)
-        damaged = OneDamagedObservation(env, at) if is_damaged else None
-        episodes = play(agent, env, EvaluateConfig(episodes=2 * num_envs, seed=seed))
-        env.close()
+        env = envs.make(
+            config.env,
+            num_envs,
+            device=agent.device,
+            seed=level_seeds(config.seed, EVALUATION_STREAM),
+            backend=backend,
+            timeout=config.env_timeout,
+            env_kwargs=config.env_kwargs,
+            wrap=config.wrap,
+            vectorize=config.vectorize,
+        )
+        try:
+            check_spaces(agent, env, config.env)
+            damaged = OneDamagedObservation(env, at) if is_damaged else None
+            max_steps = None if env.has_time_limit else bound
+            episodes = play(agent, env, dataclasses.replace(config, max_steps=max_steps))
+        finally:
+            env.close()
         if episodes.success_rate is None:
-            raise ValueError(f"env={env_id!r} has no success rate; set --env to one that has")
+            raise ValueError(
+                f"env={config.env!r} has no success rate; set --env to one that has one"
+            )
         if damaged and damaged.has_ended_early:
             raise ValueError(f"at={at} is after the end of an episode; set --at to an earlier step")
         rates.append(episodes.success.reshape(num_envs, 2).mean(axis=0).tolist())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -67,9 +68,49 @@ def test_writes_a_row_for_each_agent(folder: Path, capsys: pytest.CaptureFixture
         ({"at": 100}, "at=100 is after the end of an episode"),
     ],
 )
-def test_bad_options(folder: Path, options: dict[str, int], word: str) -> None:
+def test_bad_options(folder: Path, options: dict[str, Any], word: str) -> None:
     with pytest.raises(ValueError, match=word):
         damage(folder, "mtxl/Recall6-v0", num_threads=1, **options)
+
+
+@pytest.mark.parametrize("env", ["MiniGrid-MemoryS7-v0", "mtxl/Recall20x8-v0", "CartPole-v1"])
+def test_an_env_with_other_spaces_is_refused(folder: Path, env: str) -> None:
+    with pytest.raises(ValueError, match="the agent was trained with"):
+        damage(folder, env, at=2, num_envs=4, num_threads=1)
+
+
+def test_the_env_is_made_as_in_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its wrappers and arguments: another env would be played without a word."""
+    train(
+        TrainConfig(
+            env="CartPole-v1",
+            wrap=("FlattenObservation",),
+            env_kwargs={"sutton_barto_reward": True},
+            total_frames=64,
+            num_envs=2,
+            eval_episodes=2,
+            device="cpu",
+            num_threads=1,
+            run_dir=tmp_path / "one",
+            core=core_config(dim=8, heads=2, depth=1, seq_len=4),
+            ppo=PPOConfig(rollout_len=16, num_minibatches=1),
+        )
+    )
+    made = []
+    make = envs.make
+
+    def noted(*args: Any, **options: Any) -> envs.BatchedEnv:
+        made.append(options)
+        return make(*args, **options)
+
+    monkeypatch.setattr("experiments.damage.envs.make", noted)
+    with pytest.raises(ValueError, match="no success rate"):
+        damage(tmp_path, "CartPole-v1", at=2, num_envs=2, num_threads=1)
+    of_play = [options for options in made if "vectorize" in options]
+    assert of_play
+    for options in of_play:
+        assert options["wrap"] == ("FlattenObservation",)
+        assert options["env_kwargs"] == {"sutton_barto_reward": True}
 
 
 def test_a_folder_without_runs(tmp_path: Path) -> None:
