@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from mtxl_rl.core.state import MemoryState, Sizes
+from mtxl_rl.core.state import TENSOR_FIELDS, MemoryState, Sizes
 
 AUTOCAST = (torch.float32, torch.float16, torch.bfloat16)
 """What torch.autocast takes one for another."""
@@ -33,6 +33,11 @@ def check_inputs(
             f"{state.batch_size} envs; pass x (B, T, {input_dim}), reset (B, T) and a "
             "state of B envs, with T >= 1 (acting takes them without T)"
         )
+    if not x.device == reset.device == state.short.device:
+        raise ValueError(
+            f"x is on {x.device}, reset on {reset.device} and the state on {state.short.device}; "
+            "pass all on one, by .to(device)"
+        )
     check_dtypes(x, reset, dtype)
 
 
@@ -40,8 +45,9 @@ def check_dtypes(x: Tensor, reset: Tensor, dtype: torch.dtype) -> None:
     """Raise ValueError for an x of another dtype than the core's, and for no truth values."""
     if reset.dtype != torch.bool:  # of anything else `~` would make something else
         raise ValueError(f"reset has dtype {reset.dtype}; pass a bool tensor")
-    is_cast = torch.is_autocast_enabled(x.device.type) and x.dtype in AUTOCAST
-    if x.dtype != dtype and not is_cast:
+    if x.dtype == dtype:
+        return
+    if not (x.dtype in AUTOCAST and torch.is_autocast_enabled(x.device.type)):
         raise ValueError(f"x has dtype {x.dtype}, the core {dtype}; pass x.to({dtype})")
 
 
@@ -57,6 +63,8 @@ def check_state(state: object, sizes: Sizes) -> None:
             f"state is a {type(state).__name__}; pass core(x, state, reset) a MemoryState that the "
             "core returned (MemoryState.from_dict makes one of what to_dict returned)"
         )
+    for name in TENSOR_FIELDS:
+        check_tensor(f"the state's {name}", getattr(state, name))
     for name, num_dims in (("short", 4), ("long", 3), ("segment", 4)):
         shape = tuple(getattr(state, name).shape)
         if len(shape) != num_dims:
@@ -78,17 +86,24 @@ def check_state(state: object, sizes: Sizes) -> None:
                 f"the state's {name} is {tuple(tensor.shape)} of {tensor.dtype}, which beside its "
                 f"short must be {shape} of {dtype}; pass a state that a core returned"
             )
-    if not 0 <= state.position < sizes.seq_len:
+    if not is_whole(state.position) or not 0 <= state.position < sizes.seq_len:
         raise ValueError(
-            f"the state's position is {state.position}; it must be from 0 to "
+            f"the state's position is {state.position!r}; it must be a whole number from 0 to "
             f"{sizes.seq_len - 1}, the steps of a segment so far"
         )
 
 
+def is_whole(value: object) -> bool:
+    """Return whether it is a whole number and no truth value."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def check_sizes(at_least_1: dict[str, int], at_least_0: dict[str, int]) -> None:
-    """Raise ValueError for a size that is too small."""
+    """Raise ValueError for a size that is too small or no whole number."""
     for least, sizes in ((1, at_least_1), (0, at_least_0)):
         for name, size in sizes.items():
+            if not is_whole(size):
+                raise ValueError(f"{name}={size!r} must be a whole number; pass an int")
             if size < least:
                 raise ValueError(f"{name}={size} must be {least} or more; raise {name}")
 
@@ -111,6 +126,11 @@ def check_memory_layers(memory_layers: Sequence[int], depth: int) -> tuple[int, 
     Raises:
         ValueError: for a number that is none of a layer, or for none at all.
     """
+    if not isinstance(memory_layers, Sequence) or not all(map(is_whole, memory_layers)):
+        raise ValueError(
+            f"memory_layers={memory_layers!r} must be a list of layers, counted from 1, or None "
+            "for all; pass [1, 2], say"
+        )
     chosen = tuple(sorted(set(memory_layers)))
     if not chosen or chosen[0] < 1 or chosen[-1] > depth:
         raise ValueError(

@@ -132,8 +132,13 @@ class MemoryState:
                 f"memory state has tensors {sorted(named)}, expected {sorted(expected)}; "
                 "pass what MemoryState.to_dict returned"
             )
+        position = named["position"]
+        if position.is_floating_point() or position.numel() != 1:
+            raise ValueError(
+                f"position is {position}; it must be a whole number, as MemoryState.to_dict gives"
+            )
         tensors = dict[str, Any]((name, named[name]) for name in TENSOR_FIELDS)
-        return cls(**tensors, position=int(named["position"]))
+        return cls(**tensors, position=int(position))
 
     def _map(self, fn: Callable[[Tensor], Tensor]) -> MemoryState:
         changed: dict[str, Any] = {name: fn(getattr(self, name)) for name in TENSOR_FIELDS}
@@ -156,6 +161,8 @@ def _flatten_with_keys(state: MemoryState) -> tuple[list[tuple[Any, Tensor]], in
 def _unflatten(tensors: Any, position: Any) -> MemoryState:
     return MemoryState(**dict(zip(TENSOR_FIELDS, tensors, strict=True)), position=position)
 
+
+torch.serialization.add_safe_globals([MemoryState])  # torch.load takes it without more
 
 pytree.register_pytree_node(
     MemoryState,

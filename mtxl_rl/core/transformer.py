@@ -130,6 +130,8 @@ class MemoryTransformerXL(Pretrained):
             raise ValueError(
                 f"mem_write={mem_write!r} must be one of {', '.join(get_args(MemWrite))}"
             )
+        if mem_write_gain is not None and not mem_write_gain > 0:
+            raise ValueError(f"mem_write_gain={mem_write_gain} must be above 0, or None")
         self.dim = dim
         self.input_dim = input_dim
         self.seq_len = seq_len
@@ -217,7 +219,8 @@ class MemoryTransformerXL(Pretrained):
         However a sequence is cut into calls, outputs and memories are the same. Compiled, calls of
         as many steps have at most two graphs, if the first of them starts a segment (torch takes
         its place for a constant): one for that place, and one for any other. As everywhere in
-        torch, states with a gradient and without, and sizes that change, have graphs of their own.
+        torch, a state that is left out, states with a gradient and without, and sizes that change
+        have graphs of their own.
 
         A step that is not finite is not remembered: its own output is not finite, those of other
         steps and envs are. A gradient through a call that holds such a step is not finite.

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from mtxl_rl.core.checks import is_whole
 from mtxl_rl.core.parts.long_memory import GatedWrite
 from mtxl_rl.core.parts.memory_network import MemoryNetwork
 from mtxl_rl.core.shapes import Bool, Float
@@ -69,8 +70,10 @@ class Writes:
         is_scanned: bool,
         bptt_segments: int | None,
     ):
-        if bptt_segments is not None and bptt_segments < 1:
-            raise ValueError(f"bptt_segments={bptt_segments} must be 1 or more, or None")
+        if bptt_segments is not None and (not is_whole(bptt_segments) or bptt_segments < 1):
+            raise ValueError(
+                f"bptt_segments={bptt_segments!r} must be a whole number, 1 or more, or None"
+            )
         self.long_memory = long_memory
         self.memory_layers = memory_layers
         self.is_scanned = is_scanned

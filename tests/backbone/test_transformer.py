@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
+import jaxtyping
 import pytest
 import torch
 from memory_configurations import (
@@ -287,9 +289,18 @@ def test_write_statistics_measure_the_writes() -> None:
         ({"memory_layers": [4]}, r"memory_layers=\(4,\) must name layers from 1 to depth=3"),
         ({"memory_layers": []}, "at least one"),
         ({"gate": "residual", "mogrify": True}, "set gate to nbrc or gru"),
+        ({"dim": 16.0}, "dim=16.0 must be a whole number"),
+        ({"depth": True}, "depth=True must be a whole number"),
+        ({"memory_layers": 1}, "memory_layers=1 must be a list of layers"),
+        ({"memory_layers": [1.5]}, r"memory_layers=\[1.5\] must be a list of layers"),
+        ({"memory_layers": iter([1])}, "memory_layers=.* must be a list of layers"),
+        ({"mem_write": "seed", "mem_write_gain": math.nan}, "mem_write_gain=nan must be above 0"),
     ],
 )
-def test_rejects_what_cannot_be_built(options: dict[str, Any], message: str) -> None:
+def test_rejects_what_cannot_be_built(
+    options: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # which refuses types first
     with pytest.raises(ValueError, match=message):
         MemoryTransformerXL(**(BASE | options))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import jaxtyping
@@ -127,7 +128,7 @@ def test_a_state_that_no_call_returned_is_refused() -> None:
     state = core.initial_state(BATCH_SIZE)
     with pytest.raises(ValueError, match=r"dtype is torch\.float64, the core's torch\.float32"):
         Acting(core, state.to(torch.float64))
-    with pytest.raises(ValueError, match="position is 5; it must be from 0 to 4"):
+    with pytest.raises(ValueError, match="position is 5; it must be a whole number from 0 to 4"):
         Acting(core, replace(state, position=5))
 
 
@@ -171,6 +172,63 @@ def test_a_slip_is_said_in_one_line(change: Callable[..., tuple], message: str) 
     with pytest.raises(ValueError, match=message) as raised:
         core(*change(x, core.initial_state(BATCH_SIZE), reset))
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("position", [1.0, "1", None, True, torch.tensor(2), -1])
+def test_a_position_that_is_no_place_is_refused(position: object) -> None:
+    core = make_core("mem_len above seq_len")
+    x, reset = random_inputs(core, 5, reset_rate=0.0)
+    changed: dict[str, Any] = {"position": position}
+    state = replace(core.initial_state(BATCH_SIZE), **changed)
+    for use in (lambda: core(x, state, reset), lambda: Acting(core, state)):
+        with pytest.raises(ValueError, match=r"position is .* must be a whole number from 0 to 4"):
+            use()
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("name", TENSOR_FIELDS)
+def test_a_state_without_a_tensor_is_refused(name: str) -> None:
+    core = make_core("mem_len above seq_len")
+    changed: dict[str, Any] = {name: None}
+    state = replace(core.initial_state(BATCH_SIZE), **changed)
+    with pytest.raises(ValueError, match=f"the state's {name} is a NoneType; pass a tensor"):
+        Acting(core, state)
+
+
+def test_a_saved_position_that_is_none_is_refused() -> None:
+    named = make_core("mem_len above seq_len").initial_state(2).to_dict()
+    for position in (torch.tensor(1.7), torch.tensor([1, 2])):
+        with pytest.raises(ValueError, match="it must be a whole number, as"):
+            MemoryState.from_dict(named | {"position": position})
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("bptt_segments", [0, -1, 1.5, True, "2"])
+def test_a_number_of_segments_is_whole(bptt_segments: Any) -> None:
+    core = make_core("mem_len above seq_len")
+    x, reset = random_inputs(core, 5, reset_rate=0.0)
+    with pytest.raises(ValueError, match=r"bptt_segments=.* must be a whole number, 1 or more"):
+        core(x, None, reset, bptt_segments=bptt_segments)
+
+
+@pytest.mark.usefixtures("unchecked")
+def test_the_core_runs_on_the_meta_device_and_says_where_things_lie() -> None:
+    core = make_core("mem_len above seq_len").to("meta")
+    x, reset = torch.empty(2, 7, 11, device="meta"), torch.zeros(2, 7, dtype=torch.bool)
+    y, state = core(x, None, reset.to("meta"))
+    assert y.shape == (2, 7, 12)
+    with pytest.raises(ValueError, match="x is on meta, reset on cpu and the state on meta"):
+        core(x, state, reset)
+
+
+def test_torch_saves_and_loads_a_state(tmp_path: Path) -> None:
+    core = make_core("mem_len above seq_len")
+    x, reset = random_inputs(core, 7, reset_rate=0.1)
+    state = core(x, None, reset)[1].detach()
+    torch.save(state, tmp_path / "state.pt")
+    loaded = torch.load(tmp_path / "state.pt")
+    assert_close(loaded.to_dict(), state.to_dict(), atol=0, rtol=0)
 
 
 @pytest.mark.parametrize("name", CONFIGURATIONS)
