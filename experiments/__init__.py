@@ -1,4 +1,8 @@
-"""Experiments: learning runs, benchmarks and plots, with a log of what they showed."""
+"""Experiments: learning runs, benchmarks and plots, with a log of what they showed.
+
+The modules here are commands; below them lie grids of runs, benchmarks and tables. They may use all
+else of this project, and nothing else of it uses them.
+"""
 
 import signal
 import sys

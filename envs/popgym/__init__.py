@@ -2,7 +2,8 @@
 
 The rules of a task are a class (`envs.popgym.task`), of which `envs.popgym.popgym_env` plays one
 episode for Gymnasium and `envs.popgym.tensors` thousands at once. Registered ids:
-mtxl/popgym-RepeatPreviousEasy-v0 and so on: the names of POPGym, with Easy, Medium and Hard.
+mtxl/popgym-RepeatPreviousEasy-v0 and so on: the names of POPGym, with Easy, Medium and Hard. It may
+use the ground (`envs/*.py`).
 """
 
 from __future__ import annotations

@@ -1,1 +1,4 @@
-"""Tables and intervals over the runs in a folder."""
+"""Tables and intervals over the runs in a folder.
+
+They may use `mtxl_rl` and `agents`; `plots`, grids and benchmarks use them.
+"""

@@ -82,6 +82,10 @@ def write_config(run_dir: Path, config: TrainConfig) -> None:
     write_json(run_dir / "config.json", to_json(config))
 
 
+ALWAYS = {"env", "core", "ppo"}
+"""What the configuration of every release has."""
+
+
 def load_config(run_dir: Path) -> TrainConfig:
     """Read a run's configuration.
 
@@ -90,7 +94,14 @@ def load_config(run_dir: Path) -> TrainConfig:
     """
     path = run_dir / "config.json"
     if path.is_file():
-        return from_json(read_json(path))
+        written = read_json(path)
+        missing = ALWAYS - written.keys()
+        if missing:  # defaults in their place would be another run
+            raise ValueError(
+                f"{path} has no {' and no '.join(sorted(missing))}, which every run has; write it "
+                "back as it was"
+            )
+        return from_json(written)
     what = "has no config.json" if run_dir.is_dir() else "is no folder"
     if not run_dir.exists():
         what = "does not exist"
@@ -100,7 +111,7 @@ def load_config(run_dir: Path) -> TrainConfig:
 def is_config(path: Path) -> bool:
     """Tell a configuration of ours, of whatever release, from a config.json of another tool's."""
     try:
-        return {"env", "core", "ppo"} <= read_json(path).keys()
+        return read_json(path).keys() >= ALWAYS
     except (ValueError, OSError):
         return (path.parent / "checkpoints").is_dir()  # a damaged one is not passed over
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +21,20 @@ def test_package_is_this_repository(package: str) -> None:
         f"{package} is imported from {found}, another package of that name: use a virtual "
         "environment of its own, and run from the root of the repository"
     )
+
+
+@pytest.mark.parametrize(
+    "folder",
+    sorted(
+        str(path.parent.relative_to(ROOT))
+        for package in ("mtxl_rl", "agents", "envs", "experiments")
+        for path in (ROOT / package).rglob("__init__.py")
+    ),
+)
+def test_every_folder_says_what_it_may_use(folder: str) -> None:
+    text = ast.get_docstring(ast.parse((ROOT / folder / "__init__.py").read_text("utf-8"))) or ""
+    words = " ".join(text.split())
+    assert re.search(r"\b(may use|may import|needs|imports another)\b", words), words
 
 
 def test_backbone_needs_torch_and_mogrifier_only() -> None:

@@ -161,6 +161,15 @@ def test_what_is_no_checkpoint_is_one_clear_error(run_dir: Path) -> None:
         load_config(saved)
 
 
+@pytest.mark.parametrize("name", ["env", "core", "ppo"])
+def test_what_every_run_has_is_not_filled_in(run_dir: Path, name: str) -> None:
+    values = json.loads((run_dir / "config.json").read_text())
+    del values[name]
+    (run_dir / "config.json").write_text(json.dumps(values))
+    with pytest.raises(ValueError, match=rf"config\.json has no {name}, which every run has"):
+        load_config(run_dir)
+
+
 def test_an_unknown_option_names_the_nearest() -> None:
     values = to_json(CONFIG)
     values["core"]["mem_length"] = 3
