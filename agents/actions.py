@@ -20,6 +20,7 @@ from torch.distributions import Categorical, Independent, Normal
 
 from agents.cores.initialization import small_embedding
 from agents.ranks import ALONE, Share
+from agents.spaces import space_words
 
 NO_BOUND = 1e18
 """A bound of a Box beyond this is none: 3.4e38, the largest float32, is often meant so."""
@@ -211,8 +212,9 @@ def has_mask(observation_space: spaces.Dict, action_space: spaces.Space) -> bool
         return False
     if not isinstance(space, spaces.Box | spaces.MultiDiscrete) or math.prod(space.shape) != size:
         raise ValueError(
-            f"observation {ACTION_MASK!r} is {space}, but {action_space} needs {size} numbers, one "
-            "for each choice: mend it, or give it another name if it is no mask"
+            f"observation {ACTION_MASK!r} is {space_words(space)}, but {space_words(action_space)} "
+            f"needs {size} numbers, one for each choice: mend it, or give it another name if it is "
+            "no mask"
         )
     return True
 
@@ -240,4 +242,6 @@ def _category_sizes(space: spaces.Space) -> list[int]:
         return [int(n) for n in space.nvec]
     if isinstance(space, spaces.Box):
         return []
-    raise ValueError(f"action space {space} is not supported; use Discrete, MultiDiscrete or Box")
+    raise ValueError(
+        f"action space {space_words(space)} is not supported; use Discrete, MultiDiscrete or Box"
+    )

@@ -6,6 +6,7 @@ Shapes: B envs, T steps, D width.
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, fields
 from types import UnionType
@@ -21,6 +22,7 @@ from typing import (
     runtime_checkable,
 )
 
+import msgspec
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
@@ -31,7 +33,8 @@ from agents.cores.delta_net import DeltaNetCore
 from agents.cores.memory_core import GTrXLCore, MemoryCore
 from agents.cores.min_gru import MinGRUCore
 from agents.cores.rnn_cores import GRUCore, LSTMCore
-from agents.named import find_named, made_by, words_of
+from agents.cores.trial import check_runs
+from agents.named import find_named, made_by
 from agents.trees import named_tensors
 
 
@@ -197,6 +200,21 @@ def _check_config(kind: str, config: Any) -> None:
                 "config.json does not hold; use bool, int, float, str, Literal, a tuple of one of "
                 "them, or None beside it"
             )
+        if said := _unreadable(option.default, types[option.name]):
+            raise ValueError(
+                f"core.kind={kind!r} has the option {option.name} with the default "
+                f"{option.default!r}, which is not read back from config.json ({said}); give it "
+                "a default of its type, or write None beside the type"
+            )
+
+
+def _unreadable(value: Any, kind: Any) -> str:
+    """Return why an option is not read back from config.json as it was, "" where it is."""
+    try:
+        read = msgspec.convert(json.loads(json.dumps(value)), kind)
+    except (msgspec.ValidationError, TypeError, ValueError) as error:
+        return str(error)
+    return "" if read == value else f"{read!r} is read, which is not equal to it"
 
 
 def _is_plain(kind: Any) -> bool:
@@ -259,7 +277,8 @@ def make_core(config: CoreConfig) -> Core:
     """Build the core; its input has width `config.dim`.
 
     Raises:
-        ValueError: for a configuration that cannot be built, or a class that is no core.
+        ValueError: for a configuration that cannot be built, or a class that is no core or does
+            not hold to what `Core` says.
     """
     core_class = find_core(config.kind)
     if type(config) is not core_class.Config:
@@ -278,26 +297,8 @@ def make_core(config: CoreConfig) -> Core:
             "agents.cores.BaselineCore"
         )
     if config.kind not in CORES and torch.get_default_device().type != "meta":
-        _check_runs(core, config)
+        check_runs(core, config.kind, config.dim)
     return core
-
-
-def _check_runs(core: Core, config: CoreConfig) -> None:
-    """Raise ValueError for a core that does not take or return what `Core` says."""
-    x, reset = torch.zeros(2, 3, config.dim), torch.zeros(2, 3, dtype=torch.bool)
-    where = f"core.kind={config.kind!r} was given x (2, 3, {config.dim}), its first state and reset"
-    try:
-        with torch.no_grad():
-            y, state = core(x, core.initial_state(2), reset)
-            shape = tuple(y.shape)
-    except Exception as error:
-        raise ValueError(f"{where}, and fails with {words_of(error)}; mend its forward") from error
-    if shape != (2, 3, core.output_dim) or not isinstance(state, CoreState):
-        raise ValueError(
-            f"{where}, and returns y {shape} and a {type(state).__name__}; return y (2, 3, "
-            f"output_dim={core.output_dim}) and a state that can be indexed by env, such as "
-            "agents.cores.TensorState"
-        )
 
 
 def state_size(core: Core) -> int:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from agents.encoders.parts import part_encoder, symlog
 from agents.named import find_named, words_of
+from agents.spaces import space_words
 from mtxl_rl.core.parts.initialization import init_orthogonal
 
 WHOLE = None
@@ -49,7 +50,7 @@ class Encoder(nn.Module):
         )
         self.names = list(parts)
         fields = [
-            _own_encoder(named[name], part, dim)
+            _own_encoder(named[name], name, part, dim)
             if name in named
             else part_encoder(str(name), part, dim, image_size)
             for name, part in parts.items()
@@ -119,14 +120,17 @@ def _named_by_part(own: Sequence[str], space: spaces.Dict) -> dict[str | None, s
     return named
 
 
-def _own_encoder(name: str, space: spaces.Space, dim: int) -> tuple[nn.Module, str]:
+def _own_encoder(
+    name: str, part: str | None, space: spaces.Space, dim: int
+) -> tuple[nn.Module, str]:
     """Return a user's encoder of a part, or of all, and its name and size in words.
 
     Raises:
         ValueError: for what is none, cannot be made, or does not make (*N, dim) of what it reads.
     """
     make = find_named(name, "encoder")
-    where = f"encoder={name!r} for {' '.join(str(space).split())}"
+    named = "" if part is WHOLE else f"{part!r}, "
+    where = f"encoder={name!r} for {named}{space_words(space)},"
     try:
         encoder = make(space, dim)
         if not isinstance(encoder, nn.Module):
@@ -134,7 +138,9 @@ def _own_encoder(name: str, space: spaces.Space, dim: int) -> tuple[nn.Module, s
         see = getattr(encoder, "see", lambda observation: observation)
         first = see(_zeros(space, 2))
         with torch.no_grad():
-            shapes = [tuple(encoder(_expanded(first, *shape)).shape) for shape in ((), (3,))]
+            features = [encoder(_expanded(first, *shape)) for shape in ((), (3,))]
+            shapes = [tuple(tensor.shape) for tensor in features]
+            dtypes = [tensor.dtype for tensor in features]
     except Exception as error:
         raise ValueError(
             f"{where} fails with {words_of(error)}; it must take its space and "
@@ -144,6 +150,12 @@ def _own_encoder(name: str, space: spaces.Space, dim: int) -> tuple[nn.Module, s
         raise ValueError(
             f"{where} makes {shapes} of observations (2, ...) and (2, 3, ...); return features "
             f"(2, {dim}) and (2, 3, {dim})"
+        )
+    expected = torch.get_default_dtype()
+    if dtypes != [expected] * 2:
+        found = " and ".join(sorted({str(dtype) for dtype in dtypes}))
+        raise ValueError(
+            f"{where} makes features of {found}; return those of {expected}, by .float() at its end"
         )
     size = sum(parameter.numel() for parameter in encoder.parameters())
     return encoder, f"{name} ({size:,} parameters)"

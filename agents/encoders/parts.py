@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from agents import ranks
 from agents.cores.initialization import small_embedding
+from agents.spaces import space_words
 from mtxl_rl.core.parts.initialization import init_orthogonal
 
 SYMBOL_DIM = 16
@@ -323,8 +324,8 @@ def part_encoder(
         size = f", made {encoder.size[0]}x{encoder.size[1]}" if encoder.is_smaller else ""
         return encoder, f"image {space.dtype} {shape} {form.order}{stack}{size} -> CNN"
     raise ValueError(
-        f"observation {name!r} has space {space}, which is not supported; use Box, Discrete or "
-        "MultiDiscrete (of one or three axes)"
+        f"observation {name!r} has space {space_words(space)}, which is not supported; use "
+        "Box, Discrete or MultiDiscrete (of one or three axes)"
     )
 
 

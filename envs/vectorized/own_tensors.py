@@ -103,9 +103,10 @@ def _is_flat(name: str, space: spaces.Space) -> bool:
 
 
 def _watch(env_id: str, env: Any) -> None:
-    """Let `reset`, `step` and the two parts of a step raise EnvError for faults.
+    """Let `reset`, `step` and the two parts of a step raise EnvError for faults, and return copies.
 
-    On a GPU that does not synchronise, but for a look at what was noted, now and then.
+    An environment may fill the same tensors at each step, and write to the actions. On a GPU this
+    does not synchronise, but for a look at what was noted, now and then.
     """
     is_at_once = env.device.type == "cpu"
     categories = Categories(env, is_at_once)
@@ -118,7 +119,7 @@ def _watch(env_id: str, env: Any) -> None:
         where = f"{env_id}: reset after {num_steps}"
         observation = _call(where, reset)
         _check_observation(where, observation, env)
-        return categories.checked(where, observation)
+        return _copied(categories.checked(where, observation))
 
     def watched_host_step() -> None:
         nonlocal num_begun
@@ -131,7 +132,7 @@ def _watch(env_id: str, env: Any) -> None:
         nonlocal num_steps
         num_steps += 1
         where = f"{env_id}: step {num_steps}"
-        result = _call(where, step, actions)
+        result = _call(where, step, actions.clone())
         if not isinstance(result, EnvStep):
             raise EnvError(f"{where} returned {type(result).__name__}, not an envs.EnvStep")
         for name, dtypes in _DTYPES.items():
@@ -144,7 +145,8 @@ def _watch(env_id: str, env: Any) -> None:
             final = categories.checked(where, final, rows=result.truncated)
         elif is_at_once and result.truncated.any():  # elsewhere it would synchronise
             raise EnvError(f"{where} truncated an episode and returned no final_observation")
-        return result._replace(observation=observation, final_observation=final)
+        checked = result._replace(observation=observation, final_observation=final)
+        return EnvStep(*map(_copied, checked))
 
     def watched_step(actions: Tensor) -> EnvStep:
         watched_host_step()
@@ -162,6 +164,12 @@ def _call(where: str, method: Callable[..., Any], *arguments: Any) -> Any:
         raise
     except (Exception, SystemExit) as error:
         raise EnvError(f"{where} failed: {words_of(error)}") from error
+
+
+def _copied(part: Any) -> Any:
+    if isinstance(part, dict):
+        return {name: _copied(tensor) for name, tensor in part.items()}
+    return part.clone() if isinstance(part, Tensor) else part
 
 
 def _check_observation(where: str, observation: Any, env: BatchedEnv) -> None:

@@ -14,6 +14,7 @@ import envs
 from agents.actor_critic import ActorCritic
 from agents.learning.finite import FiniteWatch
 from agents.learning.rollout import act, start
+from agents.spaces import space_differences
 from agents.uncompiled import uncompiled
 from envs import Backend, BatchedEnv
 from envs.grids.table_env import TableEnv
@@ -243,9 +244,10 @@ def check_spaces(agent: ActorCritic, env: BatchedEnv, env_id: str) -> None:
     spaces = env.observation_space, env.action_space
     trained = agent.observation_space, agent.action_space
     if spaces != trained:
+        here, there = space_differences(spaces, trained)
         raise ValueError(
-            f"env={env_id!r} has {spaces[0]} and {spaces[1]}, but the agent was trained with "
-            f"{trained[0]} and {trained[1]}; set --env to one with the same"
+            f"env={env_id!r} has {here}, but the agent was trained with {there}; set --env to one "
+            "with the same"
         )
 
 

@@ -29,6 +29,7 @@ from torch import Tensor
 import envs
 from agents.actions import ActionDistribution, MultiCategorical
 from agents.actor_critic import ActorCritic
+from agents.spaces import space_differences
 from agents.trees import map_tensors
 from envs.registry import choose
 from envs.vectorized.single_form import SingleForm, check_finite, check_kind
@@ -219,10 +220,12 @@ def load(
     path = given or newest_checkpoint(run_dir)
     agent, frames = load_agent(config, path, pick_device(str(device)))
     form = _form_of(config)
-    if (form.observation_space, form.action_space) != (agent.observation_space, agent.action_space):
+    spaces = form.observation_space, form.action_space
+    trained = agent.observation_space, agent.action_space
+    if spaces != trained:
+        here, there = space_differences(spaces, trained)
         raise ValueError(
-            f"env={config.env!r} has {form.observation_space} and {form.action_space}, but the "
-            f"agent was trained with {agent.observation_space} and {agent.action_space}; use the "
+            f"env={config.env!r} has {here}, but the agent was trained with {there}; use the "
             "version of the environment that it was trained in"
         )
     return Policy(agent, form, config, frames, _records(run_dir, config, frames))

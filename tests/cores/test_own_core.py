@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from programs import ROOT
 
-from agents.cores.core import Core, core_config, make_core
+from agents.cores.core import CORES, Core, CoreKind, core_config, make_core
+from agents.cores.trial import check_runs
 from experiments.grids.grid import make_cells, parse_axes
 from experiments.plots import plot
 from mtxl_rl import evaluate, export
@@ -125,6 +127,175 @@ class AssertsFirst(Turned):
     class Config(CoreConfig):
         def __post_init__(self):
             assert self.dim == 3, "dim"
+
+
+class Sums(BaselineCore):
+    # all is right with it
+
+    def __init__(self, config):
+        super().__init__()
+        self.output_dim = config.dim
+        self.random = torch.nn.Dropout(0.0)
+
+    def initial_state(self, batch_size):
+        return TensorState((torch.zeros(batch_size, 1, self.output_dim),))
+
+    def forward(self, x, state, reset):
+        total, outputs = state.tensors[0][:, 0], []
+        for new, is_first in zip(x.unbind(1), reset.unbind(1)):
+            total = torch.where(is_first[:, None], 0.0, total) + new
+            outputs.append(total)
+        return self.random(torch.stack(outputs, dim=1)), TensorState((total[:, None],))
+
+
+class Clocked(Sums):
+    segment_len = 3
+
+
+class Remembers(Sums):
+    def forward(self, x, state, reset):
+        return super().forward(x, state, torch.zeros_like(reset))
+
+
+class RemembersByClock(Remembers):
+    segment_len = 3
+
+
+class RemembersWithin(Sums):
+    def forward(self, x, state, reset):
+        first = torch.arange(reset.shape[1]) == 0
+        return super().forward(x, state, reset & first)
+
+
+class StartsElsewhere(Sums):
+    def initial_state(self, batch_size):
+        return TensorState((torch.ones(batch_size, 1, self.output_dim),))
+
+
+class ResetsAll(Sums):
+    def forward(self, x, state, reset):
+        return super().forward(x, state, reset | reset.any(dim=0, keepdim=True))
+
+
+class ResetsBefore(Sums):
+    def forward(self, x, state, reset):
+        y, state = super().forward(x, state, reset)
+        is_clear = ~reset[:, 1:].any(dim=1)
+        return y * is_clear[:, None, None], state
+
+
+class Mixes(Sums):
+    def forward(self, x, state, reset):
+        y, state = super().forward(x, state, reset)
+        return y - y.mean(dim=0, keepdim=True), state
+
+
+class InPlace(Sums):
+    def forward(self, x, state, reset):
+        y, after = super().forward(x, state, reset)
+        state.tensors[0].copy_(after.tensors[0])
+        return y, state
+
+
+class StepsInPlace(Sums):
+    def step(self, x, state, reset):
+        state.tensors[0].add_(x[:, None])
+        return state.tensors[0][:, 0].clone(), state
+
+
+class FailsInSteps(Sums):
+    def step(self, x, state, reset):
+        return x @ x, state
+
+
+class Grows(Sums):
+    def forward(self, x, state, reset):
+        y, state = super().forward(x, TensorState((state.tensors[0][:, -1:],)), reset)
+        return y, TensorState((state.tensors[0].repeat(1, 2, 1),))
+
+
+class Doubles(Sums):
+    def forward(self, x, state, reset):
+        y, state = super().forward(x, state, reset)
+        return y, TensorState((state.tensors[0].double(),))
+
+
+class Random(Sums):
+    def __init__(self, config):
+        super().__init__(config)
+        self.random = torch.nn.Dropout(0.5)
+
+
+class Nan(Sums):
+    def forward(self, x, state, reset):
+        y, state = super().forward(x, state, reset)
+        return y * torch.nan, TensorState((state.tensors[0] * torch.nan,))
+
+
+class Short(Sums):
+    memories = ("short",)
+
+
+class Long(Sums):
+    memories = ("long",)
+
+
+class Middle(Sums):
+    memories = ("middle",)
+
+
+class Logs(Sums):
+    logged = {"size": torch.zeros(())}
+
+    def statistics(self, x, state, reset):
+        return self.logged
+
+
+class LogsVectors(Logs):
+    logged = {"size": torch.zeros(()), "age": torch.zeros(3)}
+
+
+class LogsNumbers(Logs):
+    logged = {"age": 3.0}
+
+
+class LogsNothing(Logs):
+    logged = None
+
+
+class FailsToLog(Sums):
+    def statistics(self, x, state, reset):
+        return {"age": x @ x}
+"""
+DEFAULTS = """
+import math
+from dataclasses import dataclass, field
+from typing import Literal
+from agents.cores import BaselineCore, CoreConfig
+
+
+def made(kind, value):
+    body = {"__annotations__": {"size": kind}, "size": value}
+    config = dataclass(frozen=True, kw_only=True)(type("Config", (CoreConfig,), body))
+    return type("Core", (BaselineCore,), {"Config": config})
+
+
+NoInt = made(int, None)
+Text = made(int, "seven")
+Half = made(int, 0.5)
+True_ = made(int, True)
+NoChoice = made(Literal["a", "b"], "c")
+Share = made(Literal[0.5, 3], 3)
+Pair = made(tuple[int, int], (1, 2, 3))
+Texts = made(tuple[int, ...], ("1",))
+Nan = made(float, math.nan)
+Other = made(float | None, math)
+Whole = made(float, 1)
+Endless = made(float, math.inf)
+Choice = made(Literal["a", "b"] | None, None)
+Three = made(tuple[int | str, ...], (1, "a"))
+Nested = made(tuple[tuple[int, int], ...], ((1, 2),))
+Large = made(int, 2**70)
 """
 
 
@@ -135,10 +306,11 @@ def modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (program,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
     (tmp_path / "my_cores.py").write_text(program)
     (tmp_path / "broken_cores.py").write_text(BROKEN)
+    (tmp_path / "default_cores.py").write_text(DEFAULTS)
     (tmp_path / "torn_cores.py").write_text("import nothing_of_that_name")
     monkeypatch.syspath_prepend(tmp_path)
     yield
-    for name in ("my_cores", "broken_cores"):
+    for name in ("my_cores", "broken_cores", "default_cores"):
         sys.modules.pop(name, None)
 
 
@@ -223,12 +395,76 @@ def test_its_options_are_in_the_help(capsys: pytest.CaptureFixture[str]) -> None
         ("broken_cores:Undescribed", "cannot be made: ZeroDivisionError: division by zero; mend"),
         ("broken_cores:Untyped", "cannot be made: NameError: name 'Sise' is not defined; mend it"),
         ("broken_cores:AssertsFirst", "cannot be made: AssertionError: dim; mend it"),
+        ("broken_cores:Remembers", "env 0 at step 0, and its outputs from there on are not those"),
+        ("broken_cores:RemembersByClock", "at step 0, and its outputs from there on are not those"),
+        ("broken_cores:RemembersWithin", "at step 1, and its outputs from there on are not those"),
+        ("broken_cores:StartsElsewhere", "from there on are not those of a fresh start (off by 1)"),
+        ("broken_cores:ResetsAll", "and its outputs of env 1 change (by"),
+        ("broken_cores:ResetsBefore", "at step 1, and its outputs before it change (by"),
+        ("broken_cores:Mixes", "no env sees another's numbers (as in BatchNorm)"),
+        ("broken_cores:InPlace", "changes the state that it is given in place (state.tensors.0);"),
+        ("broken_cores:StepsInPlace", "changes the state that it is given in place (state.tensors"),
+        ("broken_cores:FailsInSteps", "fails in peek with RuntimeError: mat1 and mat2"),
+        (
+            "broken_cores:Grows",
+            "returns a state of (2, 2, 64) torch.float32, not of (2, 1, 64) torch.float32 as init",
+        ),
+        (
+            "broken_cores:Doubles",
+            "returns a state of (2, 1, 64) torch.float64, not of (2, 1, 64) ",
+        ),
+        (
+            "broken_cores:Short",
+            "its state is a TensorState without short_valid; give it the field",
+        ),
+        ("broken_cores:Long", "its state is a TensorState without long and long_valid; give it"),
+        ("broken_cores:Middle", "has memories=('middle',), which may hold 'short' and 'long'; lea"),
+        (
+            "broken_cores:LogsVectors",
+            "returns for 'age' a tensor (3,) of torch.float32 from stati",
+        ),
+        ("broken_cores:LogsNumbers", "returns for 'age' a float from statistics; return a dict of"),
+        ("broken_cores:LogsNothing", "returns a NoneType from statistics; return a dict of scalar"),
+        ("broken_cores:FailsToLog", "fails in statistics with RuntimeError: "),
+        ("default_cores:NoInt", "option size with the default None, which is not read back from"),
+        ("default_cores:Text", "with the default 'seven', which is not read back from config.json"),
+        ("default_cores:Half", "with the default 0.5, which is not read back from config.json"),
+        ("default_cores:True_", "with the default True, which is not read back from config.json"),
+        ("default_cores:NoChoice", "with the default 'c', which is not read back from config.json"),
+        ("default_cores:Share", "with the default 3, which is not read back from config.json"),
+        ("default_cores:Pair", "with the default (1, 2, 3), which is not read back from config.js"),
+        ("default_cores:Texts", "with the default ('1',), which is not read back from config.json"),
+        ("default_cores:Nan", "with the default nan, which is not read back from config.json (nan"),
+        ("default_cores:Other", "which is not read back from config.json (Object of type module"),
     ],
 )
 def test_what_is_no_core_is_said_in_one_line(kind: str, words: str) -> None:
     with pytest.raises(ValueError, match=re.escape(words)) as raised:
         make_core(core_config(kind))
     assert f"core.kind={kind!r}" in str(raised.value)
+
+
+@pytest.mark.usefixtures("modules")
+@pytest.mark.parametrize("name", ["Sums", "Clocked", "Logs", "Random", "Nan"])
+def test_what_holds_to_it_is_taken(name: str) -> None:
+    """Random numbers and those that are not finite are named by the first update."""
+    torch.manual_seed(1)
+    assert make_core(core_config(f"broken_cores:{name}")).output_dim == 64
+
+
+@pytest.mark.parametrize("kind", CORES)
+@pytest.mark.parametrize("seq_len", [2, 16])
+def test_the_trial_takes_ours(kind: CoreKind, seq_len: int) -> None:
+    sizes = {"heads": 2, "seq_len": seq_len, "mem_len": 3} if kind in ("mtxl", "gtrxl") else {}
+    torch.manual_seed(seq_len)
+    check_runs(make_core(core_config(kind, dim=8, **sizes)), kind, 8)
+
+
+@pytest.mark.usefixtures("modules")
+@pytest.mark.parametrize("name", ["Whole", "Endless", "Choice", "Three", "Nested", "Large"])
+def test_defaults_of_their_types_are_read_back(name: str) -> None:
+    config = TrainConfig(core=core_config(f"default_cores:{name}"))
+    assert from_json(json.loads(json.dumps(to_json(config)))) == config
 
 
 @pytest.mark.usefixtures("modules")

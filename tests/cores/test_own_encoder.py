@@ -18,6 +18,7 @@ from torch.testing import assert_close
 
 from agents.cores.core import core_config
 from agents.encoders.encoder import Encoder
+from agents.spaces import space_differences
 from experiments.grids.grid import make_cells
 from mtxl_rl import evaluate
 from mtxl_rl.command import RunFailed
@@ -76,8 +77,41 @@ class Norm(nn.Module):
         return self.norm(self.embedding(symbols).flatten(0, -2)).view(*symbols.shape, -1)
 
 
+class Typed(Halves):
+    dtype = torch.float32
+
+    def forward(self, grid):
+        return super().forward(grid).to(self.dtype)
+
+
+class OfDoubles(Typed):
+    dtype = torch.float64
+
+
+class OfIntegers(Typed):
+    dtype = torch.int64
+
+
+class OfHalves(Typed):
+    dtype = torch.bfloat16
+
+
+class InSequences(Typed):
+    def forward(self, grid):
+        return super().forward(grid).to(torch.float64 if grid.dim() > 4 else self.dtype)
+
+
 def nothing(space, dim):
     return None
+
+
+class WholeNumbers(nn.Module):
+    def __init__(self, space, dim):
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, observation):
+        return observation["direction"][..., None].expand(*observation["direction"].shape, self.dim)
 
 
 def symbols(space, dim):
@@ -138,16 +172,43 @@ def test_sees_and_observes_by_its_own_methods() -> None:
         (["image=my_encoders:Convolution"], "did you mean my_encoders:Convolutions?"),
         (["image=my_encoder:Convolutions"], "which cannot be imported (ModuleNotFoundError"),
         (["image=Convolutions"], "encoder='Convolutions' must be module:Name"),
-        (["direction=my_encoders:Convolutions"], "for Discrete(4) fails with ValueError"),
+        (["direction=my_encoders:Convolutions"], "for 'direction', Discrete(4), fails with Value"),
         (["image=more_encoders:Flat"], "makes [(2, 40), (2, 120)] of observations (2, ...)"),
         (["image=more_encoders:Fails"], "fails with IndexError"),
         (["image=more_encoders:nothing"], "it makes None, and must make a torch.nn.Module"),
+        (["image=more_encoders:OfDoubles"], "makes features of torch.float64; return those of tor"),
+        (["image=more_encoders:OfIntegers"], "makes features of torch.int64; return those of torc"),
+        (["image=more_encoders:OfHalves"], "makes features of torch.bfloat16; return those of tor"),
+        (["image=more_encoders:InSequences"], "makes features of torch.float32 and torch.float64;"),
     ],
 )
 def test_what_is_no_encoder_is_said_in_one_line(own: list[str], words: str) -> None:
     with pytest.raises(ValueError, match=re.escape(words)) as raised:
         Encoder(SPACE, 8, own=own)
     assert "\n" not in str(raised.value)
+    assert len(str(raised.value)) < 300
+
+
+def test_a_space_is_said_in_few_words() -> None:
+    with pytest.raises(
+        ValueError, match=r"for 'image', MultiDiscrete \(4, 5, 2\) of up to 11, fai"
+    ):
+        Encoder(SPACE, 8, own=["image=more_encoders:Fails"])
+    said = r"Dict\(direction: Discrete\(4\), image: MultiDiscrete \(4, 5, 2\) of up to 11\), makes"
+    with pytest.raises(ValueError, match=said):
+        Encoder(SPACE, 8, own=["more_encoders:WholeNumbers"])
+    grid, box = spaces.MultiDiscrete(np.full((2, 2), 3)), spaces.Box(-1, 1, (2,))
+    here = spaces.Dict({"image": grid, "x": box}), spaces.Discrete(2)
+    there = (
+        spaces.Dict({"image": spaces.MultiDiscrete(np.array([[3, 3], [3, 2]]))}),
+        spaces.Discrete(3),
+    )
+    assert space_differences(here, there) == (
+        "image: MultiDiscrete (2, 2) of up to 3, x: Box (2,) float32 from -1.0 to 1.0, "
+        "actions: Discrete(2)",
+        "image: MultiDiscrete (2, 2) of up to 3 with other numbers, no x, actions: Discrete(3)",
+    )
+    assert space_differences(here, here) == ("", "")
 
 
 def test_trains_is_saved_resumed_and_evaluated(tmp_path: Path) -> None:

@@ -17,13 +17,17 @@ import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
-from own_tensors import EchoEnv, Wrong
+from own_tensors import EchoEnv, ReusingEchoEnv, Wrong
 from safetensors.torch import load_file
 from torch.testing import assert_close
 
 import envs
 from agents.actor_critic import ActorCritic
 from agents.cores.core import core_config
+from agents.learning.acceleration import Trainer
+from agents.learning.ppo import PPO, PPOConfig
+from agents.learning.rollout import start
+from agents.trees import map_tensors, named_tensors
 from envs.vectorized.categories import Categories, is_look_due
 from envs.wrapped.guarded_env import EnvError
 from mtxl_rl import evaluate, train
@@ -35,6 +39,16 @@ from mtxl_rl.runs.progress import Ticker
 
 NUM_ENVS = 3
 ACTIONS = torch.zeros(NUM_ENVS, dtype=torch.int64)
+
+
+class SplitReusingEnv(ReusingEchoEnv):
+    """Its step is in two parts."""
+
+    def host_step(self) -> None:
+        pass
+
+    def device_step(self, actions: torch.Tensor) -> envs.EnvStep:
+        return super().step(actions)
 
 
 def test_a_batch_is_made_as_it_was_asked_for() -> None:
@@ -101,6 +115,30 @@ def test_a_run_is_trained_evaluated_and_resumed(
     )
     is_same = all(torch.equal(weights[key], value) for key, value in expected.items())
     assert is_same == (name == "SavedEcho")
+
+
+@pytest.mark.parametrize("form", [EchoEnv, ReusingEchoEnv, SplitReusingEnv])
+def test_one_may_return_the_same_tensors_again(form: Any, wrong: Any) -> None:
+    """What is trained on is what one that returns new ones is trained on, to the bit."""
+    rollout, curves = trained_on("own/Echo-v0")
+    seen_rollout, seen_curves = trained_on(wrong(form))
+    expected, seen = (named_tensors(x, "rollout") for x in (rollout, seen_rollout))
+    for name, tensor in expected.items():
+        assert_close(seen[name], tensor, rtol=0, atol=0, msg=name)
+    assert seen_curves == curves
+    assert curves["losses/first_ratio_error"] < 1e-4
+
+
+def trained_on(env_id: str) -> tuple[Any, dict[str, float]]:
+    """Return the second of two rollouts, and the curves of the update by it."""
+    env: Any = envs.make(env_id, NUM_ENVS, seed=2)
+    torch.manual_seed(1)
+    agent = ActorCritic(env.observation_space, env.action_space, core_config("gru", dim=8))
+    config = PPOConfig(rollout_len=6, num_minibatches=1)
+    trainer = Trainer(agent, PPO(agent, config), env, start(agent, env), config.rollout_len)
+    trainer.collect()
+    rollout = trainer.collect()
+    return map_tensors(torch.clone, rollout), trainer.update(rollout, progress=0.0)
 
 
 def test_an_id_is_registered_once_and_suggested() -> None:

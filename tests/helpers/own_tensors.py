@@ -68,6 +68,37 @@ class SavedEchoEnv(EchoEnv):
         self.generator.set_state(state["random"])
 
 
+class ReusingEchoEnv(EchoEnv):
+    """It returns the same tensors at each step, and writes to the actions."""
+
+    def __init__(self, num_envs: int, device: torch.device, seed: int, length: int = 4):
+        super().__init__(num_envs, device, seed, length)
+        self.returned: EnvStep | None = None
+
+    def reset(self) -> dict[str, Tensor]:
+        observation = super().reset()
+        if self.returned is None:
+            zeros = torch.zeros(self.num_envs, device=self.device)
+            no = zeros.bool()
+            copy, final = ({name: x.clone() for name, x in observation.items()} for _ in range(2))
+            self.returned = EnvStep(copy, zeros, no, no.clone(), no.clone(), final)
+        return self._filled(self.returned.observation, observation)
+
+    def step(self, actions: Tensor) -> EnvStep:
+        step = super().step(actions)
+        actions.fill_(1)
+        assert self.returned is not None
+        for ours, new in zip(self.returned, step, strict=True):
+            if ours is not None:  # no cue is known
+                self._filled(ours, new)
+        return self.returned
+
+    def _filled(self, ours: Any, new: Any) -> Any:
+        if isinstance(ours, Tensor):
+            return ours.copy_(new)
+        return {name: ours[name].copy_(new[name]) for name in ours}
+
+
 @dataclass
 class Wrong:
     """Makes an environment that is wrong in one way.
@@ -98,3 +129,4 @@ class Wrong:
 
 envs.register("own/Echo-v0", EchoEnv)
 envs.register("own/SavedEcho-v0", SavedEchoEnv)
+envs.register("own/ReusingEcho-v0", ReusingEchoEnv)
