@@ -24,7 +24,7 @@ from experiments.ablation import GridConfig, grid
 from experiments.grids import local, work
 from experiments.grids.grid import Cell, make_cells, parse_axes
 from experiments.grids.widths import sizes_for, width_for
-from mtxl_rl.config import TrainConfig
+from mtxl_rl.config import TrainConfig, to_json
 from mtxl_rl.runs.checkpoint import list_checkpoints
 
 TINY = TrainConfig(
@@ -300,7 +300,8 @@ def test_other_mistakes_of_a_grid(tmp_path: Path) -> None:
 def test_will_not_go_on_with_another_grid_in_the_folder(tmp_path: Path) -> None:
     cell = make_cells(tmp_path, TINY, {"core.mem_len": ["8"]}, 1)[0]
     cell.run_dir.mkdir()
-    (cell.run_dir / "config.json").write_text(json.dumps({"env": "mtxl/Recall20-v0"}))
+    other = to_json(TrainConfig(env="mtxl/Recall20-v0"))
+    (cell.run_dir / "config.json").write_text(json.dumps(other))
     with pytest.raises(ValueError, match="env is mtxl/Recall20-v0 there and mtxl/Recall6-v0 here"):
         make_cells(tmp_path, TINY, {"core.mem_len": ["8"]}, 1)
 
