@@ -23,7 +23,12 @@ from envs.wrapped.guarded_env import EnvError
 from envs.wrapped.gymnasium_adapter import GymnasiumEnv
 from mtxl_rl.config import EvaluateConfig, Memory
 from mtxl_rl.evaluations.film import Film
-from mtxl_rl.evaluations.interventions import Intervention, InterventionError, fitting_interventions
+from mtxl_rl.evaluations.interventions import (
+    Intervention,
+    InterventionError,
+    fitting_interventions,
+    levels_for,
+)
 from mtxl_rl.runs.metrics import EPISODE_COLUMNS, Episodes, Evaluation
 
 TRAINING_STREAM, EVALUATION_STREAM = 0, 1
@@ -122,11 +127,6 @@ def _play_levels(
     played = []
     max_steps = config.max_steps
     for place, share in zip(places, np.array_split(levels, len(places)), strict=True):
-        if config.memory == "swapped-long":
-            # envs with odd numbers, which count, play the levels, and those that give play them too
-            env_levels = np.stack((np.roll(share, 1), share), axis=1).flatten()
-        else:
-            env_levels = share
         video = config.video if not played else None
         env = envs.make(
             env_id,
@@ -135,7 +135,7 @@ def _play_levels(
             seed=level_seeds(config.seed, EVALUATION_STREAM),
             render_mode="rgb_array" if video else None,
             backend=backend,
-            level_seeds=env_levels.tolist(),
+            level_seeds=levels_for(config.memory, share).tolist(),
             timeout=config.env_timeout,
             env_kwargs=config.env_kwargs,
             wrap=config.wrap,

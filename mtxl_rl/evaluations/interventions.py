@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import get_args
 
+import numpy as np
 import torch
 from jaxtyping import Bool
 from torch import Tensor
@@ -37,6 +38,16 @@ def fitting_interventions(agent: ActorCritic) -> list[Memory]:
     if "long" in core.memories:
         fitting.extend(("without-long", "swapped-long"))
     return fitting
+
+
+def levels_for(memory: Memory, levels: np.ndarray) -> np.ndarray:
+    """Return the levels of the envs, in turn, so that those that count play `levels`.
+
+    Of swapped-long the envs with odd numbers do, and those that give play them, too.
+    """
+    if memory != "swapped-long":
+        return levels
+    return np.stack((np.roll(levels, 1), levels), axis=1).flatten()
 
 
 class Intervention:
