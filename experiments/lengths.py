@@ -106,10 +106,7 @@ def _play(
     path = run.path / "lengths.json"
     newest = newest_checkpoint(run.path)
     setting = {"checkpoint": newest.name, "episodes": episodes}
-    found: dict[str, Any] = read_json(path) if path.is_file() else {}
-    if found.get("setting") != setting:
-        found = {"setting": setting, "success_rates": {}}
-    rates: dict[str, float | None] = found["success_rates"]
+    rates = _written(path, setting)
     wanted = [(env_id, what) for env_id in envs for what in memory]
     missing = [pair for pair in wanted if _key(*pair) not in rates]
     if not missing:
@@ -127,8 +124,15 @@ def _play(
         except InterventionError:
             rates[_key(env_id, what)] = None
         print(f"{run.path.name}  {env_id}  memory {what}: {rates[_key(env_id, what)]}")
-        write_json(path, found)
+        rates = _written(path, setting) | rates  # another process may play here, too
+        write_json(path, {"setting": setting, "success_rates": rates})
     return rates
+
+
+def _written(path: Path, setting: dict[str, Any]) -> dict[str, float | None]:
+    """Return what has been played so, by environment and intervention."""
+    found = read_json(path) if path.is_file() else {}
+    return found["success_rates"] if found.get("setting") == setting else {}
 
 
 if __name__ == "__main__":

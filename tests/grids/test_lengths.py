@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import imageio.v3 as iio
 import pytest
@@ -12,6 +13,8 @@ from agents.cores.core import core_config
 from agents.learning.ppo import PPOConfig
 from experiments.lengths import lengths
 from mtxl_rl.config import TrainConfig
+from mtxl_rl.evaluations.evaluation import evaluate_agent
+from mtxl_rl.runs.metrics import Evaluation
 from mtxl_rl.train import train
 
 ENVS = ("mtxl/Recall6-v0", "mtxl/Recall12-v0")
@@ -38,6 +41,26 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             )
         )
     return folder
+
+
+def test_two_that_play_at_once_keep_what_the_other_wrote(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = folder / "gru" / "lengths.json"
+    evaluate = evaluate_agent
+
+    def and_another(*args: Any, **options: Any) -> Evaluation:
+        if path.is_file():
+            written = json.loads(path.read_text())
+            written["success_rates"]["mtxl/Recall7-v0 kept"] = 0.25
+            path.write_text(json.dumps(written))
+        return evaluate(*args, **options)
+
+    monkeypatch.setattr("experiments.lengths.evaluate_agent", and_another)
+    lengths(folder, ENVS, episodes=12, by=("core.kind",), num_threads=1)
+    rates = json.loads(path.read_text())["success_rates"]
+    assert set(rates) == {f"{env} kept" for env in (*ENVS, "mtxl/Recall7-v0")}
+    path.unlink()
 
 
 def test_plays_every_length_and_nothing_twice(
