@@ -27,7 +27,7 @@ from envs.batched_env import BatchedEnv, EnvStep, Observation
 from experiments.plots import label
 from experiments.tables.intervals import interquartile_mean
 from experiments.tables.markdown import table_head, table_row
-from experiments.tables.runs import each_seed_once, find_runs, grouped, varying_options
+from experiments.tables.runs import each_seed_once, grouped, runs_to_play, varying_options
 from mtxl_rl.command import fail_with_one_line
 from mtxl_rl.config import EvaluateConfig, Kwargs, pick_device, set_threads
 from mtxl_rl.evaluate import in_env_of, load_agent
@@ -71,9 +71,7 @@ def damage(
             "first observation of another env"
         )
     set_threads(num_threads)
-    runs = [run for run in find_runs(folder) if (run.path / "checkpoints").is_dir()]
-    if not runs:
-        raise ValueError(f"{folder} holds no run with a checkpoint yet; wait for one")
+    runs = runs_to_play(folder)
     names = by or tuple(varying_options(runs))
     rows = []
     for values, group in grouped(each_seed_once(runs, names), names).items():

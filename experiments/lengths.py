@@ -23,9 +23,9 @@ from experiments.tables.markdown import table_head, table_row
 from experiments.tables.runs import (
     Run,
     each_seed_once,
-    find_runs,
     gap_of,
     grouped,
+    runs_to_play,
     varying_options,
 )
 from mtxl_rl.command import fail_with_one_line
@@ -58,9 +58,7 @@ def lengths(
         num_threads: CPU threads of torch. Left out: all cores.
     """
     set_threads(num_threads)
-    runs = [run for run in find_runs(folder) if (run.path / "checkpoints").is_dir()]
-    if not runs:
-        raise ValueError(f"{folder} holds no run with a checkpoint yet; wait for one")
+    runs = runs_to_play(folder)
     names = by or tuple(varying_options(runs))
     runs = each_seed_once(runs, names)
     played = {run.path: _play(run, envs, memory, episodes) for run in runs}

@@ -33,7 +33,6 @@ from agents.cores.delta_net import DeltaNetCore
 from agents.cores.memory_core import GTrXLCore, MemoryCore
 from agents.cores.min_gru import MinGRUCore
 from agents.cores.rnn_cores import GRUCore, LSTMCore
-from agents.cores.trial import check_runs
 from agents.named import find_named, made_by
 from agents.trees import named_tensors
 
@@ -297,6 +296,8 @@ def make_core(config: CoreConfig) -> Core:
             "agents.cores.BaselineCore"
         )
     if config.kind not in CORES and torch.get_default_device().type != "meta":
+        from agents.cores.trial import check_runs  # which needs what is here
+
         check_runs(core, config.kind, config.dim)
     return core
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from agents.cores.core import Core, CoreState
 from agents.named import words_of
 from agents.trees import named_tensors
 
@@ -23,7 +24,7 @@ FIELDS = {"short": {"short_valid": 2}, "long": {"long": 3, "long_valid": 1}}
 
 
 @torch.no_grad()
-def check_runs(core: Any, kind: str, dim: int) -> None:
+def check_runs(core: Core, kind: str, dim: int) -> None:
     """Raise ValueError for a core that does not hold to what `agents.cores.core.Core` says.
 
     Args:
@@ -40,7 +41,7 @@ def check_runs(core: Any, kind: str, dim: int) -> None:
 
 
 class _Trial:
-    def __init__(self, core: Any, kind: str, dim: int):
+    def __init__(self, core: Core, kind: str, dim: int):
         self.core, self.name = core, f"core.kind={kind!r}"
         # numbers from -1 to 1 without an order, and nothing drawn from a generator
         self.x = torch.arange(6.0 * dim).square().sin().view(2, 3, dim)
@@ -59,8 +60,7 @@ class _Trial:
             raise ValueError(
                 f"{where}, and fails with {words_of(error)}; mend its forward"
             ) from error
-        is_state = all(hasattr(self.state, name) for name in ("__getitem__", "detach", "clone"))
-        if shape != (2, 3, self.core.output_dim) or not is_state:
+        if shape != (2, 3, self.core.output_dim) or not isinstance(self.state, CoreState):
             raise ValueError(
                 f"{where}, and returns y {shape} and a {type(self.state).__name__}; return y "
                 f"(2, 3, output_dim={self.core.output_dim}) and a state that can be indexed by "

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from gymnasium import spaces
 from torch import Tensor
+from torch.utils._pytree import tree_map_only
 
 from envs.batched_env import BatchedEnv, EnvStep, Observation
 from envs.construction import named, one_line_of, words_of
@@ -119,7 +120,7 @@ def _watch(env_id: str, env: Any) -> None:
         where = f"{env_id}: reset after {num_steps}"
         observation = _call(where, reset)
         _check_observation(where, observation, env)
-        return _copied(categories.checked(where, observation))
+        return tree_map_only(Tensor, torch.clone, categories.checked(where, observation))
 
     def watched_host_step() -> None:
         nonlocal num_begun
@@ -146,7 +147,7 @@ def _watch(env_id: str, env: Any) -> None:
         elif is_at_once and result.truncated.any():  # elsewhere it would synchronise
             raise EnvError(f"{where} truncated an episode and returned no final_observation")
         checked = result._replace(observation=observation, final_observation=final)
-        return EnvStep(*map(_copied, checked))
+        return tree_map_only(Tensor, torch.clone, checked)
 
     def watched_step(actions: Tensor) -> EnvStep:
         watched_host_step()
@@ -164,12 +165,6 @@ def _call(where: str, method: Callable[..., Any], *arguments: Any) -> Any:
         raise
     except (Exception, SystemExit) as error:
         raise EnvError(f"{where} failed: {words_of(error)}") from error
-
-
-def _copied(part: Any) -> Any:
-    if isinstance(part, dict):
-        return {name: _copied(tensor) for name, tensor in part.items()}
-    return part.clone() if isinstance(part, Tensor) else part
 
 
 def _check_observation(where: str, observation: Any, env: BatchedEnv) -> None:

@@ -222,6 +222,18 @@ def find_runs(folder: Path) -> list[Run]:
     return [Run.of(place) for place in sorted(found.values())]
 
 
+def runs_to_play(folder: Path) -> list[Run]:
+    """Return the runs in a folder that have a checkpoint.
+
+    Raises:
+        ValueError: where there is none.
+    """
+    runs = [run for run in find_runs(folder) if (run.path / "checkpoints").is_dir()]
+    if not runs:
+        raise ValueError(f"{folder} holds no run with a checkpoint yet; wait for one")
+    return runs
+
+
 def each_seed_once(runs: Sequence[Run], by: Sequence[str]) -> list[Run]:
     """Return the runs without copies: of one configuration and seed the newest finished one.
 

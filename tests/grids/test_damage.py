@@ -16,22 +16,27 @@ from mtxl_rl.config import TrainConfig
 from mtxl_rl.train import train
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("runs")
+def trained(run_dir: Path, **options: Any) -> None:
+    """Train a small agent for one update."""
     train(
         TrainConfig(
-            env="mtxl/Recall6-v0",
             total_frames=128,
             num_envs=8,
             eval_episodes=10,
             device="cpu",
             num_threads=1,
-            run_dir=folder / "one",
+            run_dir=run_dir,
             core=core_config(dim=8, heads=2, depth=1, seq_len=4),
             ppo=PPOConfig(rollout_len=16, num_minibatches=2),
+            **options,
         )
     )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    trained(folder / "one", env="mtxl/Recall6-v0")
     return folder
 
 
@@ -81,20 +86,11 @@ def test_an_env_with_other_spaces_is_refused(folder: Path, env: str) -> None:
 
 def test_the_env_is_made_as_in_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With its wrappers and arguments: another env would be played without a word."""
-    train(
-        TrainConfig(
-            env="CartPole-v1",
-            wrap=("FlattenObservation",),
-            env_kwargs={"sutton_barto_reward": True},
-            total_frames=64,
-            num_envs=2,
-            eval_episodes=2,
-            device="cpu",
-            num_threads=1,
-            run_dir=tmp_path / "one",
-            core=core_config(dim=8, heads=2, depth=1, seq_len=4),
-            ppo=PPOConfig(rollout_len=16, num_minibatches=1),
-        )
+    trained(
+        tmp_path / "one",
+        env="CartPole-v1",
+        wrap=("FlattenObservation",),
+        env_kwargs={"sutton_barto_reward": True},
     )
     made = []
     make = envs.make

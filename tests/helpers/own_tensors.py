@@ -129,4 +129,3 @@ class Wrong:
 
 envs.register("own/Echo-v0", EchoEnv)
 envs.register("own/SavedEcho-v0", SavedEchoEnv)
-envs.register("own/ReusingEcho-v0", ReusingEchoEnv)
