@@ -6,7 +6,7 @@ Shapes: *N leading axes (B, or B T), E width of the features.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -35,6 +35,8 @@ MIN_SIDE = 8
 MIN_GREY_SIDE = 28
 """Shortest side of a picture without an axis of channels."""
 
+GOLDEN_RATIO = (5**0.5 - 1) / 2
+
 MIN_NATURE_SIDE = 36
 """Shortest side that the convolutions of Mnih et al. (2015) take."""
 
@@ -44,7 +46,53 @@ def symlog(x: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
     return x.sign() * x.abs().log1p()
 
 
-class GridEncoder(nn.Module):
+class RepeatedEncoder(nn.Module):
+    """What reads observations that are met again and again: equal ones are encoded once.
+
+    Of a rollout's thousands of grids or texts a hundred may be different. On a CPU only: to count
+    them stops a GPU.
+    """
+
+    num_axes: ClassVar[int]
+    """Of one observation."""
+    min_repeated: ClassVar[int] = 2
+    """Fewer observations are encoded as they come."""
+
+    def encode(self, observation: Shaped[Tensor, "*N"], /) -> Float[Tensor, "*M E"]:
+        """Return features of observations of whole numbers."""
+        raise NotImplementedError
+
+    def forward(self, observation: Shaped[Tensor, "*N"]) -> Float[Tensor, "*M E"]:
+        leading = observation.shape[: -self.num_axes]
+        is_free = observation.device.type == "cpu" and not torch.compiler.is_compiling()
+        if not is_free or math.prod(leading) < self.min_repeated:
+            return self.encode(observation)
+        flat = observation.flatten(0, len(leading) - 1)
+        found = distinct(flat.flatten(1))
+        if found is None:
+            return self.encode(observation)
+        first, kinds = found
+        return F.embedding(kinds, self.encode(flat[first])).unflatten(0, leading)
+
+
+def distinct(rows: Shaped[Tensor, "n k"]) -> tuple[Int64[Tensor, " m"], Int64[Tensor, " n"]] | None:
+    """Return where one row of each kind is, and which kind each row is; None if most are different.
+
+    Args:
+        rows: of whole numbers.
+    """
+    # sums by weights that are whole tell rows apart, and are exact up to 2**53; equal rows that
+    # rounding tells apart are two kinds
+    weights = torch.arange(1, rows.shape[1] + 1, dtype=torch.float64) * GOLDEN_RATIO
+    weights = (weights.frac() * 2**32).floor()
+    sums, kinds = (rows.double() @ weights).unique(return_inverse=True)
+    if 2 * len(sums) > len(rows):
+        return None
+    first = kinds.new_empty(len(sums)).scatter_(0, kinds, torch.arange(len(rows)))
+    return (first, kinds) if torch.equal(rows[first[kinds]], rows) else None
+
+
+class GridEncoder(RepeatedEncoder):
     """A grid of symbols (rows, columns, channels), as MiniGrid's: an embedding for each place.
 
     The embedding is a linear layer on indicators (this symbol, at this place), standardised by
@@ -53,6 +101,8 @@ class GridEncoder(nn.Module):
     has never been seen enters scaled by MAX_SCALE, with weights that nothing has trained.
     """
 
+    num_axes = 3
+    min_repeated = 1024  # for fewer, one product is as quick
     offsets: Tensor
     mean: Tensor
     num_observed: Tensor
@@ -72,7 +122,7 @@ class GridEncoder(nn.Module):
         self.weight = nn.Parameter(torch.empty(dim, len(self.mean)))
         nn.init.orthogonal_(self.weight)
 
-    def forward(self, grid: Shaped[Tensor, "*N R C channels"]) -> Float[Tensor, "*N E"]:
+    def encode(self, grid: Shaped[Tensor, "*N R C channels"]) -> Float[Tensor, "*N E"]:
         symbols = self._symbols(grid)
         # a product with indicators: on a GPU and on a CPU its gradient is quicker than a look-up's
         indicators = torch.zeros(
@@ -97,12 +147,13 @@ class GridEncoder(nn.Module):
         return grid.flatten(-3).long() + self.offsets
 
 
-class MapEncoder(nn.Module):
+class MapEncoder(RepeatedEncoder):
     """A grid of symbols too large for `GridEncoder`, as NetHack's: embeddings, then convolutions.
 
     The embeddings of a cell's channels are added.
     """
 
+    num_axes = 3
     offsets: Tensor
 
     def __init__(self, space: spaces.MultiDiscrete, dim: int):
@@ -113,14 +164,16 @@ class MapEncoder(nn.Module):
         self.embedding = nn.Embedding(int(sizes.sum()), SYMBOL_DIM)
         self.network = _network(SYMBOL_DIM, rows, columns, dim, is_picture=False)
 
-    def forward(self, grid: Shaped[Tensor, "*N R C channels"]) -> Float[Tensor, "*N E"]:
+    def encode(self, grid: Shaped[Tensor, "*N R C channels"]) -> Float[Tensor, "*N E"]:
         symbols = grid.reshape(-1, *grid.shape[-3:]).long() + self.offsets
         cells = self.embedding(symbols).sum(dim=-2)
         return self.network(cells.movedim(-1, 1)).unflatten(0, grid.shape[:-3])
 
 
-class SequenceEncoder(nn.Module):
+class SequenceEncoder(RepeatedEncoder):
     """A sequence of symbols, such as the words of a text; 0 is padding."""
+
+    num_axes = 1
 
     def __init__(self, space: spaces.MultiDiscrete, dim: int):
         super().__init__()
@@ -129,14 +182,16 @@ class SequenceEncoder(nn.Module):
         self.mix = nn.Linear(SYMBOL_DIM, dim)
         self.projection = nn.Linear(dim, dim)
 
-    def forward(self, symbols: Shaped[Tensor, "*N length"]) -> Float[Tensor, "*N E"]:
+    def encode(self, symbols: Shaped[Tensor, "*N length"]) -> Float[Tensor, "*N E"]:
         features = self.mix(self.embedding(symbols) * (1 + self.position)).relu()
         is_word = (symbols != 0).unsqueeze(-1)
         return self.projection((features * is_word).sum(dim=-2))
 
 
-class BytesEncoder(nn.Module):
+class BytesEncoder(RepeatedEncoder):
     """The bytes of a text; 0 is padding: two convolutions, which see words, added over places."""
+
+    num_axes = 1
 
     def __init__(self, space: spaces.Box, dim: int):
         super().__init__()
@@ -146,7 +201,7 @@ class BytesEncoder(nn.Module):
         self.position = nn.Parameter(torch.randn(space.shape[0], dim))
         self.projection = nn.Linear(dim, dim)
 
-    def forward(self, text: Shaped[Tensor, "*N length"]) -> Float[Tensor, "*N E"]:
+    def encode(self, text: Shaped[Tensor, "*N length"]) -> Float[Tensor, "*N E"]:
         flat = text.reshape(-1, text.shape[-1]).long()
         is_byte = (flat != 0).unsqueeze(-1)
         letters = self.letters((self.embedding(flat) * is_byte).mT).relu()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
 
+from agents.encoders import parts
 from agents.encoders.encoder import Encoder
-from agents.encoders.parts import GridEncoder, PixelEncoder
+from agents.encoders.parts import GridEncoder, PixelEncoder, RepeatedEncoder, part_encoder
 
 SPACES: dict[str, tuple[spaces.Space, torch.Tensor]] = {
     "discrete": (spaces.Discrete(5), torch.randint(5, (2, 3))),
@@ -246,6 +249,50 @@ def test_observing_leaves_other_fields_alone() -> None:
     before = encoder(observation, torch.zeros(2, 3, 8), torch.zeros(2, 3))
     encoder.observe_(observation)
     assert torch.equal(encoder(observation, torch.zeros(2, 3, 8), torch.zeros(2, 3)), before)
+
+
+REPEATED = ("grid", "words", "map", "bytes")
+
+
+class Sizes:
+    """How many observations an encoder was given at each call, while it encodes as before."""
+
+    def __init__(self, encoder: RepeatedEncoder, num_axes: int):
+        self.seen: list[int] = []
+        self._encode, self._num_axes = encoder.encode, num_axes
+        encoder.encode = self  # type: ignore[method-assign]
+
+    def __call__(self, observation: torch.Tensor) -> torch.Tensor:
+        self.seen.append(math.prod(observation.shape[: -self._num_axes]))
+        return self._encode(observation)
+
+
+@pytest.mark.parametrize("name", REPEATED)
+def test_equal_observations_are_encoded_once(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    space, values = SPACES[name]
+    encoder, _ = part_encoder(name, space, 8, 84)
+    assert isinstance(encoder, RepeatedEncoder)
+    encoder.double()
+    monkeypatch.setattr(type(encoder), "min_repeated", 2)
+    values = values.flatten(0, 1)[torch.randint(6, (5, 4))]
+    results = []
+    for form in (encoder.encode, encoder):
+        features = form(values)
+        encoder.zero_grad()
+        (features * torch.arange(8)).square().sum().backward()
+        results.append([features, *(p.grad for p in encoder.parameters())])
+    torch.testing.assert_close(*results)
+    sizes = Sizes(encoder, encoder.num_axes)
+    encoder(values)
+    assert sizes.seen == [len(values.flatten(0, 1).unique(dim=0))]
+    encoder(values[0, :1].expand(2, *values.shape[2:]))
+    assert sizes.seen[1:] == [1]
+    encoder(values.flatten(0, 1).unique(dim=0))  # all of them different: as they are
+    assert sizes.seen[2:] == [sizes.seen[0]]
+    monkeypatch.setattr(parts, "GOLDEN_RATIO", 0.0)  # sums that tell nothing apart
+    torch.testing.assert_close(encoder(values), results[0][0])
+    assert sizes.seen[3:] == [20]
 
 
 def test_padding_of_a_text_means_nothing() -> None:
