@@ -102,7 +102,7 @@ class GridEncoder(RepeatedEncoder):
     """
 
     num_axes = 3
-    min_repeated = 1024  # for fewer, one product is as quick
+    min_repeated = 256  # for fewer, one product is as quick
     offsets: Tensor
     mean: Tensor
     num_observed: Tensor

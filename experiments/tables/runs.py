@@ -112,6 +112,15 @@ class Run:
         speeds = [point.value for point in read_curve(self._events, SPEED_TAG)]
         return float(np.median(speeds)) if speeds else None
 
+    @cached_property
+    def mmer(self) -> float | None:
+        """The maximum over training of the mean return of the last 1,000 episodes.
+
+        That is MMER, by which POPGym compares (Morad et al. 2023, arXiv 2303.01859). None where
+        fewer episodes have ended.
+        """
+        return max((p.value for p in read_curve(self._events, RETURN_WINDOW_TAG)), default=None)
+
     def when_solved(
         self, target: float = SOLVED, measure: Measure = SUCCESS
     ) -> tuple[int, float] | None:

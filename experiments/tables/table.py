@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -18,10 +18,15 @@ INTERVENTIONS = MEMORIES[1:]
 
 def final_scores(runs: Sequence[Run], measure: Measure = SUCCESS) -> dict[str, list[float]]:
     """Return what was reached at the end by those runs that are finished, by environment."""
+    finished = [(run, run.evaluation) for run in runs if run.evaluation is not None]
+    return _by_env((run, evaluation[measure.key]) for run, evaluation in finished)
+
+
+def _by_env(scores: Iterable[tuple[Run, float | None]]) -> dict[str, list[float]]:
     tasks: dict[str, list[float]] = {}
-    for run in runs:
-        if run.evaluation is not None and run.evaluation[measure.key] is not None:
-            tasks.setdefault(run.options["env"], []).append(run.evaluation[measure.key])
+    for run, score in scores:
+        if score is not None:
+            tasks.setdefault(run.options["env"], []).append(score)
     return tasks
 
 
@@ -46,6 +51,8 @@ def table_rows(runs: Sequence[Run], by: Sequence[str]) -> list[dict[str, str]]:
         row["success (IQM, 95 % interval)"] = mean if measure is SUCCESS else ""
         row["return (IQM, 95 % interval)"] = mean if measure is RETURN else ""
         row["return"] = _mean(group, "mean_return") if measure is SUCCESS else ""
+        best = _by_env((run, run.mmer) for run in group) if measure is RETURN else {}
+        row["MMER (IQM, 95 % interval)"] = str(interquartile_mean([*best.values()])) if best else ""
         row |= _cue_columns(group)
         target = SOLVED if measure is SUCCESS else _target(group)
         solved = []

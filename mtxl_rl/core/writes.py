@@ -128,7 +128,7 @@ class Writes:
         lives = sight.of_steps[:, -1, -1]
         valid = sight.of_window[:, -1] == lives[:, None]  # (B, MW)
         goes_on = sight.of_slots[:, -1] == lives
-        hidden = of_layers(steps, self.memory_layers).detach()
+        hidden = of_layers(steps.detach(), self.memory_layers)
         if piece is None and self.is_scanned:
             return self._full(state, hidden, valid, long)
         if piece is None or piece.is_last is True:

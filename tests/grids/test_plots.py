@@ -270,7 +270,8 @@ def test_all_of_it_is_of_returns_where_there_is_no_success(tmp_path: Path) -> No
         folder = tmp_path / "runs" / str(index)
         make_run(folder, config, [20.0, 400.0], has_success=False)
         logger = RunLogger(folder, config, go_on_from=200)
-        logger.log({RETURN_WINDOW_TAG: 310.0}, 200)
+        logger.log({RETURN_WINDOW_TAG: 310.0 + 10 * index}, 200)
+        logger.log({RETURN_WINDOW_TAG: 290.0}, 300)
         logger.close()
         finish(folder, None, cleared=3.0)
         values = json.loads((folder / "evaluation.json").read_text())
@@ -281,6 +282,7 @@ def test_all_of_it_is_of_returns_where_there_is_no_success(tmp_path: Path) -> No
     assert measure_of(runs) is RETURN
     row = table_rows(runs, ["core.mem_len"])[1]
     assert row["return (IQM, 95 % interval)"].startswith("250.000")
+    assert row["MMER (IQM, 95 % interval)"].startswith("335.000")
     assert row["success (IQM, 95 % interval)"] == ""
     assert row["memory cleared"] == "7.000"
     assert row["reached 300"] == "2 of 2"

@@ -96,8 +96,8 @@ class RelativeAttention(nn.Module):
                 the step before it sees each key one vector further on, and so on.
             mask: True where the step may see the key.
         """
-        values = key_value[1]
-        weights = self.weights(x, key_value, positions, mask)
+        keys, values = key_value.unbind()
+        weights = self._weights(x, keys, positions, mask)
         return self._output(self.attn_dropout(weights).to(values.dtype) @ values)
 
     def weights(
@@ -108,10 +108,15 @@ class RelativeAttention(nn.Module):
         mask: Bool[Tensor, "B T J"],
     ) -> Float[Tensor, "B H T J"]:
         """Return the weights by which `forward` mixes the values, before dropout."""
+        return self._weights(x, key_value[0], positions, mask)
+
+    def _weights(self, x: Tensor, keys: Tensor, positions: Tensor, mask: Tensor) -> Tensor:
         query = self._queries(x)  # (B, H, T, K)
-        scores = query @ key_value[0].transpose(-1, -2)  # (B, H, T, J)
+        scores = query @ keys.transpose(-1, -2)  # (B, H, T, J)
         by_position = scores_by_position(query, positions)
-        scores = scores + F.pad(by_position, (self.num_mem_kv, 0))
+        scores = scores + (
+            F.pad(by_position, (self.num_mem_kv, 0)) if self.num_mem_kv else by_position
+        )
         scores = scores.masked_fill(~mask[:, None], torch.finfo(scores.dtype).min)
         return scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32))
 

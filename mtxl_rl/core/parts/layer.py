@@ -55,16 +55,22 @@ class Layer(nn.Module):
             mask: True where a step may see a key.
             order: which of the E + T steps there are keys of, one by one; None: of all.
         """
-        normed = self._normed(x if past is None else torch.cat((past, x), dim=1))
         pairs = self.attention.persistent_key_value(x.shape[0])
-        if long is not None:
-            pairs.append(self.key_value(long))
-        if short is not None:
+        if short is not None and short.shape[0] < x.shape[0]:  # what many segments see overlaps
+            pairs += [self.key_value(long)] if long is not None else []
             pairs.append(self._short_key_value(x, short))
-        context = normed if order is None else normed.index_select(1, order)
+            long = short = None
+        memories = [memory for memory in (long, short) if memory is not None]
+        before = memories if past is None else [*memories, past]
+        normed = self._normed(torch.cat((*before, x), dim=1) if before else x)
+        context = normed
+        if order is not None:
+            num_slots = sum(memory.shape[1] for memory in memories)
+            steps = normed[:, num_slots:].index_select(1, order)
+            context = torch.cat((normed[:, :num_slots], steps), dim=1)
         pairs.append(self.attention.project(context))
         key_value = torch.cat(pairs, dim=3) if len(pairs) > 1 else pairs[0]
-        steps = normed if past is None else normed[:, past.shape[1] :]
+        steps = normed[:, normed.shape[1] - x.shape[1] :]
         return self._join(x, self.attention(steps, key_value, positions, mask))
 
     def step(
@@ -101,5 +107,5 @@ class Layer(nn.Module):
         return torch.nan_to_num(self.attn_norm(x), nan=0.0, posinf=0.0, neginf=0.0)
 
     def _join(self, x: Tensor, attended: Tensor) -> Tensor:
-        x = self.attn_gate(attended, x)
-        return self.ff_gate(self.feed_forward(self.ff_norm(x)), x)
+        rows = self.attn_gate(attended.flatten(0, 1), x.flatten(0, 1))
+        return self.ff_gate(self.feed_forward(self.ff_norm(rows)), rows).view(x.shape)

@@ -145,7 +145,8 @@ class GatedWrite(nn.Module):
         num_steps = hidden.shape[2]
         normed = F.layer_norm(hidden.detach(), hidden.shape[-1:]).transpose(1, 2).flatten(2)
         is_valid = valid[:, -num_steps:, None]
-        x = torch.where(is_valid & normed.isfinite(), normed, 0.0)  # (R, W, P * D)
+        finite = normed.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+        x = torch.where(is_valid, finite, 0.0)  # (R, W, P * D)
         place = (valid.long().cumsum(dim=1) - 1).clamp_min(0)[:, -num_steps:]
         x = x + F.embedding(place, self.place)
         z = self.gate(x)
