@@ -14,7 +14,7 @@ from mtxl_rl.core.checks import check_dtypes, check_tensor
 from mtxl_rl.core.shapes import Bool, Float
 from mtxl_rl.core.state import Buffers, MemoryState
 from mtxl_rl.core.transformer import MemoryTransformerXL
-from mtxl_rl.core.writes import of_layers, write
+from mtxl_rl.core.writes import of_layers, pushed, write
 
 
 class Acting:
@@ -141,8 +141,7 @@ class Acting:
             before = torch.where(is_written, self._long, core.long_memory.initial_slot)
             self._long.copy_(write(core.long_memory, before, hidden, valid, self._short)[0])
             visible[:, first:last] = True
-        short = torch.cat((self._short, hidden), dim=2)
-        self._short.copy_(short[:, :, core.seq_len :])
+        self._short.copy_(pushed(self._short, hidden))
         visible[:, last:] = F.pad(valid[:, core.seq_len :], (0, core.seq_len))
         for index, pair in enumerate(self._buffers.pairs):
             if core.has_memory(index):

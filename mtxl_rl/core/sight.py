@@ -77,6 +77,15 @@ def _is_within(steps: Int64[Tensor, " _"], num_steps: int) -> Bool[Tensor, " _"]
     return (steps >= 0) & (steps < num_steps)
 
 
+class End(NamedTuple):
+    """What belongs to the episode that is alive at a segment's end."""
+
+    valid: Bool[Tensor, "B MW"]
+    """The steps that the segment sees."""
+    goes_on: Bool[Tensor, " B"]
+    """The slots at the segment's start."""
+
+
 class Sight(NamedTuple):
     """Which steps and slots belong to which episode, counted from that of the state, 0."""
 
@@ -102,6 +111,11 @@ class Sight(NamedTuple):
         of_steps = episode.view(num_envs, num_steps // seq_len, seq_len)
         of_slots = torch.cat((state.long_valid.long()[:, None] - 1, of_steps[:, :-1, -1]), dim=1)
         return cls(of_window, of_steps, of_slots)
+
+    def end(self, segment: int) -> End:
+        """Return what the write at a segment's end may see."""
+        alive = self.of_steps[:, segment, -1]
+        return End(self.of_window[:, segment] == alive[:, None], self.of_slots[:, segment] == alive)
 
     def masks(
         self, num_mem_kv: int, lmem_len: int, mem_len: int, first: int

@@ -16,7 +16,7 @@ from mtxl_rl.core.checks import is_whole
 from mtxl_rl.core.parts.long_memory import GatedWrite
 from mtxl_rl.core.parts.memory_network import MemoryNetwork
 from mtxl_rl.core.shapes import Bool, Float
-from mtxl_rl.core.sight import Piece, Sight
+from mtxl_rl.core.sight import End, Piece, Sight
 from mtxl_rl.core.state import MemoryState
 
 
@@ -32,6 +32,13 @@ def of_layers(inputs: Float[Tensor, "B L T D"], layers: Sequence[int]) -> Float[
     """Pick layers, counted from 1."""
     # not by a list of indices, which a GPU would have to wait for
     return torch.stack([inputs[:, layer - 1] for layer in layers], dim=1)
+
+
+def pushed(
+    short: Float[Tensor, "B P M D"], hidden: Float[Tensor, "B P T D"]
+) -> Float[Tensor, "B P M D"]:
+    """Return short memory with steps at its end, and as many of the oldest left out."""
+    return torch.cat((short, hidden), dim=2)[:, :, hidden.shape[2] :]
 
 
 def write(
@@ -56,7 +63,6 @@ class Writes:
     Args:
         long_memory: what writes.
         memory_layers: which layers, counted from 1, feed the memories.
-        is_scanned: whether the slots of all segments follow from the first memory layer's inputs.
         bptt_segments: cut the gradient at every n-th write; None never cuts it.
 
     Raises:
@@ -67,7 +73,6 @@ class Writes:
         self,
         long_memory: GatedWrite | MemoryNetwork | None,
         memory_layers: Sequence[int],
-        is_scanned: bool,
         bptt_segments: int | None,
     ):
         if bptt_segments is not None and (not is_whole(bptt_segments) or bptt_segments < 1):
@@ -76,7 +81,6 @@ class Writes:
             )
         self.long_memory = long_memory
         self.memory_layers = memory_layers
-        self.is_scanned = is_scanned
         self.bptt_segments = bptt_segments
         self.made: list[Write] = []
 
@@ -94,79 +98,80 @@ class Writes:
     ) -> tuple[Float[Tensor, "R S D"], Float[Tensor, "B S D"]]:
         """Return the slots at the start of each segment, and those after the last."""
         assert self.long_memory is not None
-        lives = sight.of_steps[:, :, -1]  # (B, n): the episode that is alive at a segment's end
-        num_envs, num_segments = lives.shape
-        valid = sight.of_window == lives[..., None]
+        num_envs, num_segments = sight.of_slots.shape
+        ends = [sight.end(segment) for segment in range(num_segments)]
+        valid = torch.stack([end.valid for end in ends], dim=1)
         changes = self.long_memory(hidden[:, None], valid.flatten(0, 1), num_envs)
-        retention, written = (change.view(*lives.shape, *change.shape[1:]) for change in changes)
-        goes_on = sight.of_slots == lives
+        retention, written = (change.unflatten(0, (num_envs, num_segments)) for change in changes)
         slots = []
-        for segment in range(num_segments):
+        for segment, end in enumerate(ends):
             slots.append(long)
-            before = self.before(long, goes_on[:, segment])
+            before = self.before(long, end.goes_on)
             long = (retention[:, segment] * before + written[:, segment]).to(long.dtype)
             self.made.append(Write(before, long, retention[:, segment]))
         return torch.stack(slots, dim=1).flatten(0, 1), long
+
+    def write(
+        self,
+        long: Float[Tensor, "B S D"],
+        hidden: Float[Tensor, "B P W D"],
+        end: End,
+        short: Float[Tensor, "B P M D"],
+    ) -> Float[Tensor, "B S D"]:
+        """Return the slots after a segment; as they are where nothing writes."""
+        if self.long_memory is None:
+            return long
+        before = self.before(long, end.goes_on)
+        after, retention = write(self.long_memory, before, hidden, end.valid, short)
+        self.made.append(Write(before, after, retention))
+        return after
 
     def state_after(
         self,
         state: MemoryState,
         steps: Float[Tensor, "B L nW D"],
         sight: Sight,
-        long: Float[Tensor, "B S D"],
         piece: Piece | None,
     ) -> MemoryState:
         """Return the state after whole segments or a piece of one, with the write if it is due.
 
         Args:
-            state: before them.
+            state: before them; the slots are those after whole segments.
             steps: inputs of each layer, of a whole segment where they are a piece of one.
             sight: of the steps.
-            long: the slots after them, where those of all segments are known.
             piece: None for whole segments.
         """
-        lives = sight.of_steps[:, -1, -1]
-        valid = sight.of_window[:, -1] == lives[:, None]  # (B, MW)
-        goes_on = sight.of_slots[:, -1] == lives
         hidden = of_layers(steps.detach(), self.memory_layers)
-        if piece is None and self.is_scanned:
-            return self._full(state, hidden, valid, long)
-        if piece is None or piece.is_last is True:
-            return self._written(state, hidden, valid, goes_on)
+        end = sight.end(-1)
+        if piece is None:
+            return self._full(state, hidden, end.valid, state.long)
+        if piece.is_last is True:
+            long = self.write(state.long, hidden, end, state.short)
+            return self._full(state, hidden, end.valid, long)
         mem_len = state.short_valid.shape[1]
         unfinished = MemoryState(
             short=state.short,
-            short_valid=valid[:, :mem_len].contiguous(),
+            short_valid=end.valid[:, :mem_len].contiguous(),
             long=state.long,
-            long_valid=goes_on,
+            long_valid=end.goes_on,
             segment=steps,
-            segment_valid=valid[:, mem_len:].contiguous(),
+            segment_valid=end.valid[:, mem_len:].contiguous(),
             position=state.position + piece.step.shape[0],
         )
         if piece.is_last is False:
             return unfinished
         # what is not to be written is not charged
-        finished = self._written(state, hidden, valid & piece.is_last, goes_on)
+        charged = end._replace(valid=end.valid & piece.is_last)
+        long = self.write(state.long, hidden, charged, state.short)
+        finished = self._full(state, hidden, charged.valid, long)
         return finished.where(piece.is_last, unfinished)
-
-    def _written(
-        self, state: MemoryState, hidden: Tensor, valid: Tensor, goes_on: Tensor
-    ) -> MemoryState:
-        """Return the state after a segment, with its write."""
-        long = state.long
-        if self.long_memory is not None:
-            before = self.before(long, goes_on)
-            long, retention = write(self.long_memory, before, hidden, valid, state.short)
-            self.made.append(Write(before, long, retention))
-        return self._full(state, hidden, valid, long)
 
     def _full(self, state: MemoryState, hidden: Tensor, valid: Tensor, long: Tensor) -> MemoryState:
         """Return the state after whole segments, of which the last is pushed to short memory."""
-        mem_len, seq_len = state.short_valid.shape[1], state.segment_valid.shape[1]
-        short = torch.cat((state.short, hidden), dim=2)
+        seq_len = state.segment_valid.shape[1]
         return MemoryState(
             # of its own memory, so that a compiled form takes the states that it returns
-            short=short[:, :, short.shape[2] - mem_len :].detach().contiguous(),
+            short=pushed(state.short, hidden).detach().contiguous(),
             short_valid=valid[:, seq_len:].contiguous(),
             long=long,
             long_valid=torch.full_like(state.long_valid, self.long_memory is not None),
