@@ -64,15 +64,24 @@ class RepeatedEncoder(nn.Module):
 
     def forward(self, observation: Shaped[Tensor, "*N"]) -> Float[Tensor, "*M E"]:
         leading = observation.shape[: -self.num_axes]
-        is_free = observation.device.type == "cpu" and not torch.compiler.is_compiling()
-        if not is_free or math.prod(leading) < self.min_repeated:
+        if not _may_count(observation) or math.prod(leading) < self.min_repeated:
             return self.encode(observation)
         flat = observation.flatten(0, len(leading) - 1)
         found = distinct(flat.flatten(1))
         if found is None:
             return self.encode(observation)
         first, kinds = found
-        return F.embedding(kinds, self.encode(flat[first])).unflatten(0, leading)
+        features = self.encode(flat[first])
+        # in bfloat16 the sum of a thousand rows' gradients would stand still
+        wide = features.to(torch.promote_types(features.dtype, torch.float32))
+        return F.embedding(kinds, wide).to(features.dtype).unflatten(0, leading)
+
+
+def _may_count(observation: Tensor) -> bool:
+    """Return whether shapes may depend on values: not on a GPU, in graphs, and under torch.func."""
+    is_plain = type(observation) is Tensor and observation.device.type == "cpu"
+    is_traced = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+    return is_plain and not is_traced
 
 
 def distinct(rows: Shaped[Tensor, "n k"]) -> tuple[Int64[Tensor, " m"], Int64[Tensor, " n"]] | None:
@@ -83,12 +92,14 @@ def distinct(rows: Shaped[Tensor, "n k"]) -> tuple[Int64[Tensor, " m"], Int64[Te
     """
     # sums by weights that are whole tell rows apart, and are exact up to 2**53; equal rows that
     # rounding tells apart are two kinds
-    weights = torch.arange(1, rows.shape[1] + 1, dtype=torch.float64) * GOLDEN_RATIO
-    weights = (weights.frac() * 2**32).floor()
+    numbers = torch.arange(1, rows.shape[1] + 1, dtype=torch.float64, device=rows.device)
+    weights = ((numbers * GOLDEN_RATIO).frac() * 2**32).floor()
     sums, kinds = (rows.double() @ weights).unique(return_inverse=True)
     if 2 * len(sums) > len(rows):
         return None
-    first = kinds.new_empty(len(sums)).scatter_(0, kinds, torch.arange(len(rows)))
+    first = kinds.new_empty(len(sums)).scatter_(
+        0, kinds, torch.arange(len(rows), device=rows.device)
+    )
     return (first, kinds) if torch.equal(rows[first[kinds]], rows) else None
 
 

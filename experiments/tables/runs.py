@@ -116,8 +116,8 @@ class Run:
     def mmer(self) -> float | None:
         """The maximum over training of the mean return of the last 1,000 episodes.
 
-        That is MMER, by which POPGym compares (Morad et al. 2023, arXiv 2303.01859). None where
-        fewer episodes have ended.
+        POPGym's measure (Morad et al. 2023, arXiv 2303.01859), whose means are of an epoch. None
+        where fewer episodes have ended.
         """
         return max((p.value for p in read_curve(self._events, RETURN_WINDOW_TAG)), default=None)
 

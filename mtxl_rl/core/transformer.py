@@ -447,7 +447,7 @@ class MemoryTransformerXL(Pretrained):
     def compile_parts_(self, **options: Any) -> None:
         """Compile each layer, the write, and a step of acting, with options of `torch.compile`.
 
-        They are so small that each is compiled once for all layers, segments and steps.
+        They are so small that there is one graph for all layers and steps of as many rows.
         """
         for part in self._parts:
             part.compile(**options)

@@ -295,6 +295,42 @@ def test_equal_observations_are_encoded_once(name: str, monkeypatch: pytest.Monk
     assert sizes.seen[3:] == [20]
 
 
+@pytest.mark.parametrize("name", REPEATED)
+def test_gradients_of_many_equal_observations_add_up_in_bfloat16(name: str) -> None:
+    torch.manual_seed(0)
+    space, values = SPACES[name]
+    encoder, _ = part_encoder(name, space, 8, 84)
+    values = values.flatten(0, 1)[torch.randint(6, (3000,))]
+    weights = torch.randn(3000, 8) + torch.arange(8)
+    grads = []
+    for is_low in (False, True):
+        encoder.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=is_low, cache_enabled=False):
+            features = encoder(values)
+        (features * weights).sum().backward()
+        grads.append(torch.cat([p.grad.flatten() for p in encoder.parameters()]))  # type: ignore[union-attr]
+    assert (grads[1] - grads[0]).norm() < 0.05 * grads[0].norm()
+
+
+def test_repeated_observations_are_counted_only_where_shapes_may_depend_on_them() -> None:
+    torch.manual_seed(0)
+    space, values = SPACES["words"]
+    encoder, _ = part_encoder("words", space, 8, 84)
+    values = values.flatten(0, 1)[torch.randint(6, (10, 2))]
+    expected = encoder(values)
+    torch.testing.assert_close(torch.func.vmap(encoder)(values), expected)
+    weights: dict[str, torch.Tensor] = dict(encoder.named_parameters())
+
+    def total(weights: dict[str, torch.Tensor], value: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(encoder, weights, (value,)).sum()
+
+    each = torch.func.vmap(torch.func.grad(total), in_dims=(None, 0))(weights, values)
+    whole = torch.func.grad(total)(weights, values)
+    torch.testing.assert_close({name: grad.sum(dim=0) for name, grad in each.items()}, whole)
+    with torch.device("meta"):
+        torch.testing.assert_close(encoder(values), expected)
+
+
 def test_padding_of_a_text_means_nothing() -> None:
     torch.manual_seed(0)
     encoder = Encoder(spaces.Dict({"part": spaces.MultiDiscrete([13] * 5)}), 8)

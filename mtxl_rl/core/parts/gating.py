@@ -59,7 +59,7 @@ class GRUGate(nn.Module):
         hidden_r, hidden_z = self.hidden_proj(x).chunk(2, dim=-1)
         update = torch.sigmoid(input_z + hidden_z - self.update_bias)
         candidate = torch.tanh(input_g + self.candidate_proj(torch.sigmoid(input_r + hidden_r) * x))
-        return x + update * (candidate - x)
+        return x + update * (candidate.to(update.dtype) - x)
 
 
 class ResidualGate(nn.Module):

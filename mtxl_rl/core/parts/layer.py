@@ -89,7 +89,7 @@ class Layer(nn.Module):
     def _short_key_value(self, x: Tensor, short: Tensor) -> Float[Tensor, "2 R G M K"]:
         """Return keys and values of the M steps before each segment."""
         (num_envs, mem_len, _), num_steps = short.shape, x.shape[1]
-        num_segments = x.shape[0] // max(num_envs, 1)
+        num_segments = x.shape[0] // num_envs
         steps = x.detach().view(num_envs, num_segments * num_steps, x.shape[2])
         earlier = steps[:, :-num_steps]
         pair = self.key_value(torch.cat((short, earlier.to(short.dtype)), dim=1))
