@@ -3,11 +3,12 @@
     python -m experiments.benchmark envs
     python -m experiments.benchmark envs --device cuda --num-envs 65536
     python -m experiments.benchmark train
+    python -m experiments.benchmark against ../the-commit-before
 
-`train` is in `benchmarks.train_benchmark`. `envs`: environments only, random actions. Alternatives
-are stepped in turns with ours, so that a noisy machine disturbs all of them; a figure is the median
-of the turns. envpool is measured where it is installed; it has its own random numbers and is not
-equal to Minigrid in all flags.
+`train` is in `benchmarks.train_benchmark`, `against` in `benchmarks.against`. `envs`: environments
+only, random actions. Alternatives are stepped in turns with ours, so that a noisy machine disturbs
+all of them; a figure is the median of the turns. envpool is measured where it is installed; it has
+its own random numbers and is not equal to Minigrid in all flags.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from gymnasium.vector.utils import batch_space
 
 import envs
 from envs.tensor_env import TensorEnv
+from experiments.benchmarks.against import measure_against
 from experiments.benchmarks.train_benchmark import make_stock, measure_train
 from experiments.tables.markdown import table_head, table_row
 from mtxl_rl.command import fail_with_one_line
@@ -189,7 +191,7 @@ def _stepper(step: Callable[[Any], object], actions: Iterable[Any]) -> Stepper:
 def main() -> None:
     """Read the options and measure."""
     with fail_with_one_line():
-        commands = {"envs": measure_envs, "train": measure_train}
+        commands = {"envs": measure_envs, "train": measure_train, "against": measure_against}
         tyro.extras.subcommand_cli_from_dict(commands, prog=PROGRAM)
 
 

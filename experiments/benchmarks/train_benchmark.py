@@ -18,7 +18,7 @@ import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -105,6 +105,8 @@ CPU_SETTINGS = (
     dataclasses.replace(LARGE, name="width 64", dim=64),
     dataclasses.replace(LARGE, name="width 256", dim=256),
     DEFAULTS,
+    dataclasses.replace(DEFAULTS, name="defaults, plain", compile="off"),
+    dataclasses.replace(DEFAULTS, name="defaults, 16 envs", num_envs=16, compile="off"),
     # as many envs as are compiled on several ranks
     dataclasses.replace(DEFAULTS, name="1 rank of 1 thread", num_envs=512, num_threads=1),
     dataclasses.replace(DEFAULTS, name="1 rank of 2 threads", num_envs=512, num_threads=2),
@@ -185,12 +187,7 @@ def measure_train(config: Annotated[BenchmarkTrainConfig, tyro.conf.OmitArgPrefi
         config: what to measure.
     """
     device = pick_device(config.device)
-    settings = GPU_SETTINGS if device.type == "cuda" else CPU_SETTINGS
-    unknown = set(config.rows) - {setting.name for setting in settings}
-    if unknown:
-        names = ", ".join(repr(setting.name) for setting in settings)
-        raise ValueError(f"rows={sorted(unknown)} must be among {names}")
-    chosen = [s for s in settings if not config.rows or s.name in config.rows]
+    chosen = named_settings(config.rows, device)
     print(f"{config.env}, torch {torch.__version__} on {device}; times in microseconds a frame\n")
     columns = ["row", "envs x steps", "form", "frames/s", "acting", "env", "update", "rest",
                "MFLOP/frame: acting", "update", "peak, GFLOP/s", "update's share of it",
@@ -212,6 +209,19 @@ def measure_train(config: Annotated[BenchmarkTrainConfig, tyro.conf.OmitArgPrefi
             print(row(setting, measured), flush=True)
     if config.peer:
         print_peer(config)
+
+
+def named_settings(rows: Sequence[str], device: torch.device) -> list[Setting]:
+    """Return the rows of these names; all where none is given.
+
+    Raises:
+        ValueError: for a name that none has.
+    """
+    settings = GPU_SETTINGS if device.type == "cuda" else CPU_SETTINGS
+    if unknown := set(rows) - {setting.name for setting in settings}:
+        names = ", ".join(repr(setting.name) for setting in settings)
+        raise ValueError(f"rows={sorted(unknown)} must be among {names}")
+    return [setting for setting in settings if not rows or setting.name in rows]
 
 
 def say(words: str) -> None:
