@@ -9,11 +9,8 @@ normalisation for memories and steps (as in GTrXL, arXiv 1910.06764), and by def
 
 What a step sees is a row of keys and values of fixed width: persistent slots, long memory, short
 memory, segment; one mask and one table of positions say which of them, and how far away they are.
-`core(x, state, reset)` takes whole sequences, for training: segment by segment where a write needs
-what all layers made of its segment, and otherwise all segments as one batch, as then the slots
-follow from the inputs of the first memory layer and short memory is the segment before.
-`acting.Acting` takes one step at a time and projects every key and value once. Both are one
-function.
+`core(x, state, reset)` takes whole sequences, for training (`unroll.Unroll`); `acting.Acting` takes
+one step at a time and projects every key and value once. Both are one function.
 
 Shapes: B envs, T steps, n segments, R = B n rows, L layers, P memory layers, M short-memory length,
 S long-memory slots, W segment length, N persistent slots, D model width, H heads, G key-value
@@ -23,7 +20,6 @@ heads, J keys, C = J - N of them with a position, K head width.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Literal, cast, get_args
 
 import torch
@@ -46,9 +42,9 @@ from mtxl_rl.core.parts.long_memory import GatedWrite
 from mtxl_rl.core.parts.memory_network import MemoryNetwork
 from mtxl_rl.core.pretrained import Pretrained
 from mtxl_rl.core.shapes import Bool, Float, Int64
-from mtxl_rl.core.sight import Piece, Sight
 from mtxl_rl.core.state import Buffers, MemoryState, Sizes
-from mtxl_rl.core.writes import Writes, pushed
+from mtxl_rl.core.unroll import Unroll
+from mtxl_rl.core.writes import Writes
 
 MemWrite = Literal["gated", "first", "seed"]
 
@@ -291,7 +287,7 @@ class MemoryTransformerXL(Pretrained):
     def _run(
         self, x: Tensor, state: MemoryState | None, reset: Tensor | None, writes: Writes
     ) -> tuple[Tensor, MemoryState]:
-        """Run the rest of a segment, then whole ones, then a piece; collect the writes."""
+        """Check what is given, and run; collect the writes."""
         check_tensor("x", x)
         if state is None:
             state = self.initial_state(x.shape[0] if x.ndim else 0)
@@ -300,142 +296,7 @@ class MemoryTransformerXL(Pretrained):
         check_tensor("reset", reset)
         self.check_state(state)
         check_inputs(x, state, reset, self.input_dim, self.positions.dtype)
-        num_steps = x.shape[1]
-        if torch.compiler.is_dynamo_compiling() and (num_steps < self.seq_len or state.position):
-            return self._run_anywhere(x, state, reset, writes)
-        outputs = []
-        start = 0
-        while start < num_steps:
-            left = num_steps - start
-            is_piece = state.position > 0 or left < self.seq_len
-            length = (
-                min(left, self.seq_len - state.position) if is_piece else left - left % self.seq_len
-            )
-            steps = slice(start, start + length)
-            here = (x[:, steps], state, reset[:, steps])
-            if is_piece:
-                is_last = state.position + length == self.seq_len
-                piece = Piece.of(-state.position, length, length, self.seq_len, is_last, x)
-                y, state = self._piece(*here, piece, writes)
-            else:
-                y, state = self._segments(*here, writes)
-            outputs.append(y)
-            start += length
-        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1), state
-
-    def _run_anywhere(
-        self, x: Tensor, state: MemoryState, reset: Tensor, writes: Writes
-    ) -> tuple[Tensor, MemoryState]:
-        """Run all steps in pieces of as many rows wherever in a segment they start.
-
-        One compiled graph serves all places. It has rows without a step and computes each piece's
-        write, which where a place is known would be a waste.
-        """
-        num_steps, place = x.shape[1], state.position
-        num_rows = min(num_steps, self.seq_len)
-        outputs, order = [], []
-        for start in range(0, num_steps + self.seq_len - 1, self.seq_len):
-            piece = Piece.of(start - place, num_steps, num_rows, self.seq_len, None, x)
-            rows = piece.step.clamp(0, num_steps - 1)
-            reset_here = reset.index_select(1, rows) & piece.is_step
-            y, state = self._piece(x.index_select(1, rows), state, reset_here, piece, writes)
-            outputs.append(y)
-            order.append(torch.where(piece.is_step, piece.step, num_steps))
-        first_rows = torch.cat(order).argsort()[:num_steps]
-        y = torch.cat(outputs, dim=1).index_select(1, first_rows)
-        return y, replace(state, position=(place + num_steps) % self.seq_len)
-
-    def _segments(
-        self, x: Tensor, state: MemoryState, reset: Tensor, writes: Writes
-    ) -> tuple[Tensor, MemoryState]:
-        """Run n whole segments: as far as the writes need it in their way, then all at once."""
-        sight = Sight.of(state, reset, None)
-        masks = sight.masks(self.num_mem_kv, self.lmem_len, self.mem_len, 0)
-        x = self.input_proj(x).unflatten(1, (-1, self.seq_len)).flatten(0, 1)
-        run_first = self._all_at_once if self.is_scanned else self._one_by_one
-        inputs, slots, long = run_first(x, state, sight, masks, writes)
-        for index in range(len(inputs) - 1, len(self.layers)):
-            inputs.append(self._layer(index, inputs[-1], slots, state.short, self.positions, masks))
-        *inputs, y = (rows.view(*reset.shape, self.dim) for rows in inputs)
-        steps = torch.stack(inputs, dim=1).to(state.segment.dtype)  # (B, L, nW, D)
-        return y, writes.state_after(replace(state, long=long), steps, sight, None)
-
-    def _all_at_once(
-        self, x: Tensor, state: MemoryState, sight: Sight, masks: Sequence[Tensor], writes: Writes
-    ) -> tuple[list[Float[Tensor, "R W D"]], Float[Tensor, "_ S D"], Float[Tensor, "B S D"]]:
-        """Return the inputs of the layers up to the first that sees memories, and the slots.
-
-        Those at each segment's start, and those after the last.
-        """
-        inputs = [x]
-        for index in range(self.memory_layers[0] - 1):
-            y = self._layer(index, inputs[-1], state.long, state.short, self.positions, masks)
-            inputs.append(y)
-        if not self.long_memory:
-            return inputs, state.long, state.long
-        return inputs, *writes.scan(state.long, inputs[-1], sight)
-
-    def _one_by_one(
-        self, x: Tensor, state: MemoryState, sight: Sight, masks: Sequence[Tensor], writes: Writes
-    ) -> tuple[list[Float[Tensor, "R W D"]], Float[Tensor, "R S D"], Float[Tensor, "B S D"]]:
-        """Return the inputs of the layers up to the last that sees memories, and the slots.
-
-        A segment's write sees them all, and what they are follows from the write before.
-        """
-        num_layers = self.memory_layers[-1] - 1
-        long, short = state.long, state.short
-        x, *masks = (part.unflatten(0, sight.of_slots.shape) for part in (x, *masks))
-        segments, slots = [], []
-        for segment, rows in enumerate(x.unbind(1)):
-            inputs, here = [rows], [mask[:, segment] for mask in masks]
-            for index in range(num_layers):
-                inputs.append(self._layer(index, inputs[-1], long, short, self.positions, here))
-            segments.append(inputs)
-            slots.append(long)
-            seen = [inputs[layer - 1].detach() for layer in self.memory_layers]
-            hidden = torch.stack(seen, dim=1).to(short.dtype)
-            long = writes.write(long, hidden, sight.end(segment), short)
-            short = pushed(short, hidden)
-        by_layer = [torch.stack(each, dim=1).flatten(0, 1) for each in zip(*segments, strict=True)]
-        return by_layer, torch.stack(slots, dim=1).flatten(0, 1), long
-
-    def _piece(
-        self, x: Tensor, state: MemoryState, reset: Tensor, piece: Piece, writes: Writes
-    ) -> tuple[Tensor, MemoryState]:
-        """Run a piece of a segment."""
-        sight = Sight.of(state, reset, piece)
-        masks = sight.masks(self.num_mem_kv, self.lmem_len, self.mem_len, piece.first)
-        table = piece.positions(self.positions)
-        # what is not seen may not be finite, and would spoil the gradient
-        segment = torch.where(state.segment_valid[:, None, :, None], state.segment, 0.0)
-        x = self.input_proj(x)
-        inputs = []
-        for index in range(len(self.layers)):
-            inputs.append(x)
-            past = segment[:, index]
-            x = self._layer(index, x, state.long, state.short, table, masks, past, piece.order)
-        steps = torch.stack(inputs, dim=1).to(state.segment.dtype)
-        steps = torch.cat((segment, steps), dim=2).index_select(2, piece.order)
-        return x, writes.state_after(state, steps, sight, piece)
-
-    def _layer(
-        self,
-        index: int,
-        x: Float[Tensor, "R T D"],
-        long: Float[Tensor, "_ S D"],
-        short: Float[Tensor, "B P M D"],
-        table: Float[Tensor, "H C K"],
-        masks: Sequence[Bool[Tensor, "R T _"]],
-        past: Float[Tensor, "R W D"] | None = None,
-        order: Tensor | None = None,
-    ) -> Float[Tensor, "R T D"]:
-        """Run a layer, with what it sees of the memories."""
-        has_memory = self.has_memory(index)
-        mask = masks[0 if has_memory else 1]
-        positions = table[:, self.num_mem_kv - mask.shape[2] :]
-        own_long = long if has_memory and self.lmem_len else None
-        own_short = short[:, self.memory_index(index)] if has_memory and self.mem_len else None
-        return self.layers[index](x, past, own_long, own_short, positions, mask, order)
+        return Unroll(self, writes).run(x, state, reset)
 
     def _writes(self, bptt_segments: int | None) -> Writes:
         return Writes(self.long_memory, self.memory_layers, bptt_segments)
