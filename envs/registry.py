@@ -18,7 +18,7 @@ from envs import popgym
 from envs.batched_env import BatchedEnv
 from envs.construction import Wrap, check_kwargs, find_wraps, named, one_line_of, with_tuples
 from envs.counter_random import seed_of_part
-from envs.memory_tasks import junctions, memory, recall, t_maze
+from envs.memory_tasks import endless_t_maze, junctions, memory, recall, t_maze
 from envs.selection import has_tensor_env, tensor_env
 from envs.specs import (
     Registered,
@@ -42,7 +42,8 @@ _MEMORY = re.compile(
 )
 _PATTERNS = (
     "mtxl/MemoryS65-v0, mtxl/MemoryS9to17RandomCue-v0, mtxl/TMaze100Active-v0, "
-    "mtxl/Junctions20x4-v0, mtxl/Recall20x8-v0, mtxl/Recall10to160x3gap4shows4-v0"
+    "mtxl/Junctions20x4-v0, mtxl/Recall20x8-v0, mtxl/Recall10to160x3gap4shows4-v0, "
+    "mtxl/EndlessTMaze10to40x16-v0"
 )
 
 
@@ -65,7 +66,7 @@ def make(
     Args:
         env_id: any id registered with Gymnasium (MiniGrid's are) or by `register`, "module:id",
             "envpool:id", or one of ours: "mtxl/MemoryS65-v0" and so on, see `memory`, `t_maze`,
-            `junctions` and `recall` in `envs.memory_tasks`.
+            `junctions`, `recall` and `endless_t_maze` in `envs.memory_tasks`.
         num_envs: number of copies.
         device: where the tensors live.
         seed: of the levels; copies have streams of their own.
@@ -245,6 +246,8 @@ def _own_task(env_id: str) -> tuple[str, dict[str, Any]] | None:
         _check_order(env_id, first, last)
         options = {"delays": t_maze.doubled(first, last), "num_junctions": number}
         return "envs.memory_tasks.junctions:JunctionsEnv", options
+    if options := endless_t_maze.endless_options(env_id):
+        return "envs.memory_tasks.endless_t_maze:EndlessTMazeEnv", dict(options)
     options = recall.recall_options(env_id)
     return None if options is None else ("envs.memory_tasks.recall:RecallEnv", dict(options))
 

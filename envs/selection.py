@@ -13,6 +13,8 @@ from envs.grids.grid_env import GridEnv
 from envs.grids.table_env import TableEnv
 from envs.levels.level_maker import check_view_side
 from envs.levels.static_levels import STATIC_CLASSES
+from envs.memory_tasks.endless_t_maze import EndlessTMazeEnv
+from envs.memory_tasks.endless_t_maze_tensors import EndlessTMazeTensorEnv
 from envs.memory_tasks.recall import RecallEnv
 from envs.memory_tasks.recall_tensors import RecallTensorEnv
 from envs.minigrid.families import TASKS
@@ -100,6 +102,8 @@ def _class_of(spec: EnvSpec, options: Mapping[str, Any]) -> type[TensorEnv] | No
         return TableEnv
     if env_class is RecallEnv:
         return RecallTensorEnv
+    if env_class is EndlessTMazeEnv:
+        return EndlessTMazeTensorEnv
     if env_class is PopgymEnv:
         return PopgymTensorEnv
     return GridEnv if env_class in TASKS else None

@@ -1,79 +1,39 @@
 """Recall as tensors: `recall.RecallEnv` in thousands. Shapes: B envs, N cues, K items.
 
-An episode is a few numbers, drawn when it starts: which cue is shown at which of N times, the
-answers, and when the questions come. What a step shows follows from its time, so that a delay of a
-million steps takes no more memory than one of six.
+An episode is which cue is shown at which of N times, the answers, and when the questions come.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from copy import copy
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Int64
 from torch import Tensor
 
 from envs.batched_env import Observation
-from envs.counter_random import CounterRandom, scaled
+from envs.counter_random import scaled
 from envs.memory_tasks.recall import NUM_VALUES, RecallEnv
-from envs.tensor_env import StepEnd, TensorEnv
+from envs.memory_tasks.symbol_tensors import SymbolTensorEnv
+from envs.tensor_env import StepEnd
 
-OPTIONS = ("delays", "num_items", "max_gap", "num_shows")
 
-
-class RecallTensorEnv(TensorEnv[RecallEnv]):
+class RecallTensorEnv(SymbolTensorEnv[RecallEnv]):
     """B environments of the recall task."""
 
     has_cue = True
     action_names = tuple(f"answer {value}" for value in range(NUM_VALUES))
-    success_info = "is_success"
+    option_names = ("delays", "num_items", "max_gap", "num_shows")
+    task_name = "Recall"
 
-    def _make_prototype(self, env_class: Any, options: dict[str, Any]) -> RecallEnv:
-        return env_class(**options)
+    def _num_draws(self) -> int:
+        return 1 + 3 * self.prototype.num_cues
 
     def _set_up(self, level_seeds: Sequence[int] | None) -> None:
-        env = self.prototype
-        self._delays = torch.tensor(env.delays, device=self.device)
-        self._shifts = torch.arange(env.num_items, device=self.device)
-        # held, not made in a step: inductor cannot multiply indices by 64-bit constants
-        self._branches = torch.arange(1 + 3 * env.num_cues, device=self.device)
-        self._levels: dict[str, Tensor] = {}
-        if level_seeds is not None:
-            self._levels = _read([_reset(env, seed) for seed in level_seeds], self.device)
-        empty = _read([_reset(env, 0)], self.device)
-        self._buffers |= {
-            name: value.repeat_interleave(self.num_envs, dim=0) for name, value in empty.items()
-        }
-
-    def load(self, gym_envs: Sequence[RecallEnv]) -> Observation:
-        self._check_loadable(gym_envs)
-        for env in gym_envs:
-            for name in OPTIONS:
-                theirs, ours = getattr(env, name), getattr(self.prototype, name)
-                if theirs != ours:
-                    raise ValueError(
-                        f"load was given a RecallEnv with {name}={theirs}, but this batch has "
-                        f"{name}={ours}; pass environments of the same id and options"
-                    )
-        for name, value in _read(gym_envs, self.device).items():
-            self._buffers[name].copy_(value)
-        self._has_episodes = True
-        return self._observe()
-
-    def render(self, index: int) -> np.ndarray:
-        raise ValueError(
-            f"index={index}: Recall draws no pictures; use an environment that does, such as "
-            "mtxl/TMaze10-v0"
-        )
-
-    def _prepare_episodes(self) -> None:
-        """Nothing is drawn ahead."""
-
-    def _has_episode(self, env: RecallEnv) -> bool:
-        return env.has_episode
+        self._delays = torch.tensor(self.prototype.delays, device=self.device)
+        self._shifts = torch.arange(self.prototype.num_items, device=self.device)
+        super()._set_up(level_seeds)
 
     def _advance_(self, actions: Int64[Tensor, " B"]) -> StepEnd:
         buffers, num_items = self._buffers, self.prototype.num_items
@@ -110,14 +70,6 @@ class RecallTensorEnv(TensorEnv[RecallEnv]):
         item = (time - of("questions_at")).clamp(min=-1, max=env.num_items - 1)
         return {"observation": torch.where(is_cue, cue, env.blank + 1 + item)}
 
-    def _first_state(self, rows: Int64[Tensor, " n"]) -> dict[str, Tensor]:
-        episode = self._buffers["episode"][rows]
-        if self._levels:
-            number = self._level_in_turn(rows, episode, len(self._levels["time"]))
-            return {name: value.index_select(0, number) for name, value in self._levels.items()}
-        random = CounterRandom(self._keys[rows].unsqueeze(1), episode.unsqueeze(1))
-        return self._draw(random.split(self._branches).bits())
-
     def _draw(self, bits: Int64[Tensor, "n draws"]) -> dict[str, Tensor]:
         """Draw episodes: the delay, and of each cue its value, its gap and its place."""
         env = self.prototype
@@ -142,27 +94,6 @@ class RecallTensorEnv(TensorEnv[RecallEnv]):
             "is_success": torch.ones_like(delay, dtype=torch.bool),
         }
 
-
-def _reset(env: RecallEnv, seed: int) -> RecallEnv:
-    """Return a copy of an environment that is at the start of an episode."""
-    env.reset(seed=int(seed))
-    return copy(env)
-
-
-def _read(gym_envs: Sequence[RecallEnv], device: torch.device) -> dict[str, Tensor]:
-    """Return the episodes of Gymnasium environments as they are in the buffers."""
-    episodes = [
-        {
-            "time": env.time,
-            "cue_times": env.cue_times,
-            "cue_symbols": env.cue_symbols,
-            "questions_at": env.questions_at,
-            "answers": env.answers_as_number,
-            "is_success": env.is_success,
-        }
-        for env in gym_envs
-    ]
-    return {
-        name: torch.tensor([episode[name] for episode in episodes], device=device)
-        for name in episodes[0]
-    }
+    def _numbers_of(self, env: RecallEnv) -> Mapping[str, Any]:
+        names = ("time", "cue_times", "cue_symbols", "questions_at", "is_success")
+        return {name: getattr(env, name) for name in names} | {"answers": env.answers_as_number}

@@ -196,6 +196,8 @@ def chance_of(env_id: str) -> float | None:
     """Return the success rate of an agent that guesses at the end, where the task is known."""
     if options := _recall_options(env_id):
         return 0.5 ** options["num_items"]
+    if match := re.search(r"mtxl/EndlessTMaze\d+(?:to\d+)?x(\d+)-v0$", env_id):
+        return 0.5 ** int(match[1])
     if match := re.search(r"mtxl/Junctions\d+(?:to\d+)?(?:x(\d+))?-v0$", env_id):
         return 0.5 ** int(match[1] or 1)
     return 0.5 if re.search(r"(?:MiniGrid-|mtxl/)(?:Memory|TMaze)", env_id) else None
