@@ -182,6 +182,7 @@ def test_knows_the_gap_of_a_task(env_id: str, gap: int | None) -> None:
         ("mtxl/Recall20x4-v0", 0.0625),
         ("mtxl/Recall10to160x3gap4shows4-v0", 0.125),
         ("mtxl/Junctions20to160x3-v0", 0.125),
+        ("mtxl/EndlessTMaze5to20x2-v0", 0.25),
         ("MiniGrid-Empty-5x5-v0", None),
         ("CartPole-v1", None),
     ],
