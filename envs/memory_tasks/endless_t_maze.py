@@ -1,9 +1,9 @@
 """Endless T-maze: corridors one after the other, each with a junction, and cues that change.
 
 Description: a cue at the first corridor's start says which way to turn at its junction. Each later
-    corridor shows a new cue at its start or, as often, none: then the cue before still holds. So
-    what is remembered must be kept for several corridors, and be written over when it changes. The
-    agent walks by itself; only its turns count, and a wrong one ends nothing.
+    corridor shows the other cue at its start or, as often, none: then the cue before still holds.
+    So what is remembered must be kept for several corridors, and be written over when it changes.
+    The agent walks by itself; only its turns count, and a wrong one ends nothing.
 Actions: Discrete(2), the two turns; only those at junctions count.
 Observations: Discrete(4): 0 and 1 are the cues, 2 is corridor, 3 is a junction. Each corridor is
     its first step, which shows a cue or not, `length` steps of corridor, and its junction.
@@ -12,9 +12,10 @@ Termination: after the last junction. The info then says `is_success`: all turns
 Ids: mtxl/EndlessTMaze{first}[to{last}]x{corridors}-v0, see `endless_options`. They are
     registered by `envs.make` and the commands when they are asked for.
 
-Without memory half of the turns are right, and 0.5 ** num_corridors of the episodes. The task is
-made after the endless T-mazes with rewriting of ALER (arXiv 2610.00592); lengths and rewards are
-ours.
+Turns are as likely to be those of the junction before as not. So without memory half of them are
+right, and 0.5 ** num_corridors of the episodes; with a memory of one corridor three quarters of all
+but the first, and 0.75 ** (num_corridors - 1). The task is made after the endless T-mazes with
+rewriting of ALER (arXiv 2610.00592); lengths, cues and rewards are ours.
 """
 
 from __future__ import annotations
@@ -119,12 +120,11 @@ class EndlessTMazeEnv(gymnasium.Env[int | np.int64, int | np.int64]):
         super().reset(seed=seed)
         number = self.num_corridors
         lengths = self.np_random.choice(self.lengths, size=number).tolist()
-        cues = self.np_random.integers(NUM_CUES, size=number).tolist()
-        is_new = [True, *self.np_random.integers(2, size=number - 1).astype(bool).tolist()]
-        self.shown = [cue if new else CORRIDOR for cue, new in zip(cues, is_new, strict=True)]
-        self.answers = list(
-            accumulate(self.shown, lambda held, shown: held if shown == CORRIDOR else shown)
-        )
+        first = int(self.np_random.integers(NUM_CUES))
+        changes = self.np_random.integers(2, size=number - 1).tolist()
+        self.answers = list(accumulate(changes, lambda held, change: held ^ change, initial=first))
+        is_shown = zip(self.answers[1:], changes, strict=True)
+        self.shown = [first, *(cue if change else CORRIDOR for cue, change in is_shown)]
         ends = list(accumulate(length + 2 for length in lengths))
         self.starts, self.junctions = [0, *ends[:-1]], [end - 1 for end in ends]
         self._shown_at = dict(zip(self.starts, self.shown, strict=True))
@@ -151,10 +151,14 @@ class EndlessTMazeEnv(gymnasium.Env[int | np.int64, int | np.int64]):
 
 
 def _check(lengths: Sequence[int], num_corridors: int) -> None:
-    if not lengths:
+    if len(lengths) == 0:
         raise ValueError("lengths is empty; name one length or more")
     for length in lengths:
-        if not 0 <= length <= MAX_LENGTH:
-            raise ValueError(f"length={length} must be from 0 to {MAX_LENGTH}; change the length")
-    if not 1 <= num_corridors <= MAX_CORRIDORS:
-        raise ValueError(f"num_corridors={num_corridors} must be from 1 to {MAX_CORRIDORS}")
+        _check_whole("length", length, 0, MAX_LENGTH)
+    _check_whole("num_corridors", num_corridors, 1, MAX_CORRIDORS)
+
+
+def _check_whole(name: str, value: int, least: int, most: int) -> None:
+    is_whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not is_whole or not least <= value <= most:
+        raise ValueError(f"{name}={value!r} must be a whole number from {least} to {most}")

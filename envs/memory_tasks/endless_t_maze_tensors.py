@@ -27,7 +27,7 @@ class EndlessTMazeTensorEnv(SymbolTensorEnv[EndlessTMazeEnv]):
     task_name = "the endless T-maze"
 
     def _num_draws(self) -> int:
-        return 3 * self.prototype.num_corridors
+        return 2 * self.prototype.num_corridors
 
     def _set_up(self, level_seeds: Sequence[int] | None) -> None:
         self._lengths = torch.tensor(self.prototype.lengths, device=self.device)
@@ -70,19 +70,19 @@ class EndlessTMazeTensorEnv(SymbolTensorEnv[EndlessTMazeEnv]):
         return corridor.squeeze(1), is_junction
 
     def _draw(self, bits: Int64[Tensor, "n draws"]) -> dict[str, Tensor]:
-        """Draw episodes: of each corridor its length, its cue, and whether it shows it."""
-        lengths, cues, news = bits.chunk(3, dim=1)  # (n, K) each
+        """Draw episodes: the first cue, and of each corridor its length and whether cues change."""
+        lengths, changes = bits.chunk(2, dim=1)  # (n, K) each
         lengths = self._lengths[scaled(lengths, len(self._lengths))]
-        cues, is_new = scaled(cues, NUM_CUES), scaled(news, 2) == 1
-        is_new[:, 0] = True
-        numbers = torch.arange(cues.shape[1], device=cues.device)
-        last_new = torch.where(is_new, numbers, 0).cummax(dim=1).values
-        time = torch.zeros_like(cues[:, 0])
+        changes = scaled(changes, NUM_CUES)  # of the first corridor the cue itself
+        answers = changes.cumsum(1) % NUM_CUES
+        is_shown = changes == 1
+        is_shown[:, 0] = True
+        time = torch.zeros_like(answers[:, 0])
         return {
             "time": time,
             "junctions": (lengths + 2).cumsum(1) - 1,
-            "shown": torch.where(is_new, cues, CORRIDOR),
-            "answers": cues.gather(1, last_new),
+            "shown": torch.where(is_shown, answers, CORRIDOR),
+            "answers": answers,
             "is_success": torch.ones_like(time, dtype=torch.bool),
         }
 

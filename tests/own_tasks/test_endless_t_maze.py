@@ -91,6 +91,16 @@ def test_lengths_cues_and_news_are_drawn_evenly(form: str) -> None:
     assert is_uniform([int(is_new.sum()), int((~is_new).sum())])
     assert is_uniform([int((shown == cue).sum()) for cue in (0, 1)])
     assert (shown[:, 0] != CORRIDOR).all()
+    cues = [row[row != CORRIDOR] for row in shown]
+    assert all((torch.diff(row) != 0).all() for row in cues)  # each is another
+
+
+def test_without_memory_no_turn_is_better_than_another() -> None:
+    env = tensors("mtxl/EndlessTMaze0x3-v0", 4000)
+    env.reset()
+    answers = env.state_dict()["answers"]
+    kinds = (answers * torch.tensor([1, 2, 4])).sum(1).bincount(minlength=8)
+    assert is_uniform(kinds.tolist())
 
 
 @pytest.mark.parametrize("env_id", IDS)
@@ -162,13 +172,17 @@ def test_ids_say_their_sizes() -> None:
         "mtxl/EndlessTMaze010x2-v0": "must be mtxl/EndlessTMaze",
         "mtxl/EndlessTMaze10-v0": "must be mtxl/EndlessTMaze",
         "mtxl/EndlessTMaze9to3x2-v0": "names sizes from 9 to 3; swap them",
-        "mtxl/EndlessTMaze1000001x2-v0": "length=1000001 must be from 0 to 1000000",
-        "mtxl/EndlessTMaze1x1001-v0": "num_corridors=1001 must be from 1 to 1000",
+        "mtxl/EndlessTMaze1000001x2-v0": "length=1000001 must be a whole number from 0 to 1000000",
+        "mtxl/EndlessTMaze1x1001-v0": "num_corridors=1001 must be a whole number from 1 to 1000",
     }.items():
         with pytest.raises(ValueError, match=words):
             envs.make(env_id, 1)
     with pytest.raises(ValueError, match="lengths is empty"):
         EndlessTMazeEnv(())
+    with pytest.raises(ValueError, match="length=True must be a whole number from 0"):
+        EndlessTMazeEnv((True,))
+    with pytest.raises(ValueError, match="num_corridors=True must be a whole number from 1"):
+        EndlessTMazeEnv((1,), True)
 
 
 def test_what_does_not_fit_is_named_and_changes_nothing() -> None:
