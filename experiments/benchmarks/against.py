@@ -10,11 +10,11 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+import tempfile
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import torch
 import tyro
@@ -58,16 +58,20 @@ def measure_against(config: Annotated[AgainstConfig, tyro.conf.OmitArgPrefixes])
 
     if not (config.other / NEEDED).is_file():
         raise ValueError(f"other={config.other} has no {NEEDED}; pass a checkout that has it")
+    settings = named_settings(config.rows, torch.device("cpu"))
+    if ranks := [setting.name for setting in settings if setting.num_ranks > 1]:
+        raise ValueError(f"rows={ranks} are of several ranks; leave them out")
     print(f"{config.env}, torch {torch.__version__}, {config.num_threads} threads; the other is "
           f"{config.other}\n")  # fmt: skip
     print(table_head(("row", "envs x steps", "frames/s of the other", "of this one", "ratio")))
-    for setting in named_settings(config.rows, torch.device("cpu")):
-        order = json.dumps([config.env, asdict(setting), config.num_threads])
+    for setting in settings:
+        num_threads = setting.num_threads or config.num_threads
+        order = json.dumps([config.env, asdict(setting), num_threads])
         with ExitStack() as stack:
-            both = [stack.enter_context(_program(place, order)) for place in (config.other, HERE)]
-            for process in both:
-                _seconds(process)  # one after the other: nothing disturbs compiling
-            times = [[_seconds(process) for process in both] for _ in range(config.turns)]
+            both = [stack.enter_context(_Program(place, order)) for place in (config.other, HERE)]
+            for program in both:
+                program.seconds()  # one after the other: nothing disturbs compiling
+            times = [[program.seconds() for program in both] for _ in range(config.turns)]
         frames = setting.num_envs * setting.rollout_len
         theirs, ours = (frames / statistics.median(each) for each in zip(*times, strict=True))
         ratio = statistics.median(other / own for other, own in times)
@@ -76,36 +80,45 @@ def measure_against(config: Annotated[AgainstConfig, tyro.conf.OmitArgPrefixes])
         print(table_row(cells), flush=True)
 
 
-@contextmanager
-def _program(checkout: Path, order: str) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
-        [sys.executable, __file__, order], cwd=checkout, text=True,
-        env=os.environ | {"PYTHONPATH": str(checkout.resolve())},
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
+class _Program:
+    """A process that iterates in a checkout, when it is told to."""
 
+    def __init__(self, checkout: Path, order: str):
+        # a file, as nobody reads a pipe before the end
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
+        self._process = subprocess.Popen(
+            [sys.executable, __file__, order], cwd=checkout, text=True,
+            env=os.environ | {"PYTHONPATH": str(checkout.resolve())},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
+        )  # fmt: skip
 
-def _seconds(process: subprocess.Popen[str]) -> float:
-    """Return those of the next iteration."""
-    assert process.stdin is not None
-    assert process.stdout is not None
-    assert process.stderr is not None
-    with suppress(BrokenPipeError):  # it says why
-        print(file=process.stdin, flush=True)
-    line = process.stdout.readline()
-    if not line:
-        reason = process.stderr.read().strip().splitlines()[-1:]
-        raise ValueError(f"training ended: {''.join(reason) or 'its process was killed'}")
-    return float(line)
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+        self._errors.close()
+
+    def seconds(self) -> float:
+        """Return those of the next iteration."""
+        process = self._process
+        assert process.stdin is not None
+        assert process.stdout is not None
+        with suppress(BrokenPipeError):  # it says why
+            print(file=process.stdin, flush=True)
+        line = process.stdout.readline()
+        if not line:
+            process.wait()
+            self._errors.seek(0)
+            reason = self._errors.read().strip().splitlines()[-1:]
+            raise ValueError(f"training ended: {''.join(reason) or 'its process was killed'}")
+        return float(line)
 
 
 def _serve(env_id: str, setting: dict[str, Any], num_threads: int) -> None:
     """Iterate for each line of the input, and print the seconds."""
+    answers, sys.stdout = sys.stdout, sys.stderr  # whatever else is printed is no answer
     from experiments.benchmarks import train_benchmark as benchmark  # of the checkout
 
     torch.set_num_threads(num_threads)
@@ -114,7 +127,7 @@ def _serve(env_id: str, setting: dict[str, Any], num_threads: int) -> None:
     if setting["compile"] != "off":
         trainer = benchmark.accelerate(trainer)
     for _ in sys.stdin:
-        print(sum(benchmark.iterate(trainer, device)), flush=True)
+        print(sum(benchmark.iterate(trainer, device)), file=answers, flush=True)
 
 
 if __name__ == "__main__":

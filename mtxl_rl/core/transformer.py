@@ -215,8 +215,8 @@ class MemoryTransformerXL(Pretrained):
         However a sequence is cut into calls, outputs and memories are the same. Compiled, calls of
         as many steps have at most two graphs, if the first of them starts a segment (torch takes
         its place for a constant): one for that place, and one for any other. As everywhere in
-        torch, a state that is left out, states with a gradient and without, and sizes that change
-        have graphs of their own.
+        torch, a state that is left out, and states with a gradient and without, have graphs of
+        their own; so have other numbers of steps, with `dynamic=False`, which they need.
 
         A step that is not finite is not remembered: its own output is not finite, those of other
         steps and envs are. A gradient through a call that holds such a step is not finite.

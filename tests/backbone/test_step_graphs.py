@@ -18,7 +18,8 @@ POPGYM = (
 KINDS = {
     "minigrid": ["MiniGrid-MemoryS7-v0", "MiniGrid-Fetch-5x5-N2-v0",
                  "MiniGrid-Dynamic-Obstacles-5x5-v0"],
-    "recall": ["mtxl/Recall6-v0", "mtxl/Recall1to8x3gap2-v0", "mtxl/Recall1to8x3gap2shows2-v0"],
+    "symbols": ["mtxl/Recall6-v0", "mtxl/Recall1to8x3gap2-v0", "mtxl/Recall1to8x3gap2shows2-v0",
+               "mtxl/EndlessTMaze1to5x3-v0"],
     "popgym": [f"mtxl/popgym-{name}Easy-v0" for name in POPGYM],
 }  # fmt: skip
 
@@ -32,7 +33,7 @@ def test_a_compiled_step_is_one_graph_and_the_same(kind: str) -> None:
 
 @pytest.mark.slow
 def test_a_step_is_the_same_in_cpp() -> None:
-    output_of("step_graphs", "inductor", KINDS["recall"][0])
+    output_of("step_graphs", "inductor", KINDS["symbols"][0])
 
 
 @pytest.mark.proof

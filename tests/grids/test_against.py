@@ -43,6 +43,7 @@ def test_the_other_one_is_really_measured(
         "make_trainer = lambda env_id, setting, device: [env_id, setting['num_envs']]\n"
         "def iterate(trainer, device):\n"
         "    assert trainer == ['MiniGrid-MemoryS9-v0', 2]\n"
+        "    print('words' * 100_000)\n"  # more than a pipe holds
         "    return 10.0, 6.0, 0.0\n"
     )
     (tmp_path / NEEDED).write_text(program)
@@ -56,5 +57,7 @@ def test_the_other_one_is_really_measured(
 def test_rows_and_turns_are_checked() -> None:
     with pytest.raises(ValueError, match=r"rows=\['Nope'\] must be among 'plain'"):
         measure_against(AgainstConfig(other=HERE, rows=("Nope",)))
+    with pytest.raises(ValueError, match=r"rows=\['2 ranks of 1 thread'\] are of several ranks"):
+        measure_against(AgainstConfig(other=HERE, rows=("2 ranks of 1 thread",)))
     with pytest.raises(ValueError, match="turns=0 must be 1 or more"):
         AgainstConfig(other=HERE, turns=0)

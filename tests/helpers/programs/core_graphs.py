@@ -22,8 +22,9 @@ SEQ_LEN, NUM_STEPS = 16, 33  # two segments with their writes, and a step more
 def main(backend: str, counted: str, write: Any) -> None:
     torch.manual_seed(0)
     torch.set_num_threads(2)
+    depth = 2 if backend == "aot_eager" else 1  # C++ for another layer takes a minute
     core = MemoryTransformerXL(
-        dim=32, depth=1, seq_len=SEQ_LEN, mem_len=16, lmem_len=2, heads=2, mem_write=write
+        dim=32, depth=depth, seq_len=SEQ_LEN, mem_len=16, lmem_len=2, heads=2, mem_write=write
     )
     x = torch.randn(2, NUM_STEPS, 32)
     reset = torch.zeros(2, NUM_STEPS, dtype=torch.bool)
@@ -71,6 +72,18 @@ def main(backend: str, counted: str, write: Any) -> None:
         for parameter, grad in zip(trained, expected_grads, strict=True):
             assert_close(parameter.grad, grad, atol=1e-4, rtol=1e-4)
         assert counter.frame_count == 2, counter.frame_count
+
+    # calls of other lengths, one after the other
+    torch._dynamo.reset()
+    compiled = torch.compile(core, backend="eager", fullgraph=True, dynamic=False)
+    outputs, later, start = [], core.initial_state(2), 0
+    with torch.no_grad():
+        for length in (3, 3, 6, 16, 5):
+            steps = slice(start, start + length)
+            output, later = compiled(x[:, steps], later, reset[:, steps])
+            outputs.append(output)
+            start += length
+    assert_close(torch.cat(outputs, 1), y, atol=1e-5, rtol=1e-5)
 
     # steps at any place: one graph
     torch._dynamo.reset()
