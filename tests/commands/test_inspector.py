@@ -71,7 +71,7 @@ def test_the_weights_give_the_output_of_attention(options: dict[str, Any]) -> No
         layer.attention.register_forward_hook(check)
     reset = torch.rand(2, 13) < 0.2
     core(torch.randn(2, 13, 12), None, reset)
-    assert num_calls == 3 * 2  # pieces x layers
+    assert num_calls == 3 + 2  # two segments and a piece; the last layer runs segments at once
 
 
 def test_the_keys_of_a_step_lie_at_their_places() -> None:
