@@ -224,7 +224,7 @@ def _own_task(env_id: str) -> tuple[str, dict[str, Any]] | None:
         first, last = int(match["size"]), int(match["last"] or match["size"])
         for size in (first, last):
             memory.check_size(size)
-        _check_order(env_id, first, last)
+        t_maze.check_order(env_id, first, last)
         options = {
             "sizes": tuple(range(first, last + 1, 2)),
             "random_length": match["random"] is not None,
@@ -235,7 +235,7 @@ def _own_task(env_id: str) -> tuple[str, dict[str, Any]] | None:
         first, last = int(match["first"]), int(match["last"] or match["first"])
         for length in (first, last):
             t_maze.check_length(length)
-        _check_order(env_id, first, last)
+        t_maze.check_order(env_id, first, last)
         options = {"lengths": t_maze.doubled(first, last), "is_active": match["active"] is not None}
         return "envs.memory_tasks.t_maze:TMazeEnv", options
     if match := _JUNCTIONS.fullmatch(env_id):
@@ -243,18 +243,13 @@ def _own_task(env_id: str) -> tuple[str, dict[str, Any]] | None:
         number = int(match["number"] or 1)
         for delay in (first, last):
             junctions.check_sizes(delay, number)
-        _check_order(env_id, first, last)
+        t_maze.check_order(env_id, first, last)
         options = {"delays": t_maze.doubled(first, last), "num_junctions": number}
         return "envs.memory_tasks.junctions:JunctionsEnv", options
     if options := endless_t_maze.endless_options(env_id):
         return "envs.memory_tasks.endless_t_maze:EndlessTMazeEnv", dict(options)
     options = recall.recall_options(env_id)
     return None if options is None else ("envs.memory_tasks.recall:RecallEnv", dict(options))
-
-
-def _check_order(env_id: str, first: int, last: int) -> None:
-    if first > last:
-        raise ValueError(f"env={env_id!r} names sizes from {first} to {last}; swap them")
 
 
 def _register(env_id: str, entry_point: Any, options: dict[str, Any]) -> None:

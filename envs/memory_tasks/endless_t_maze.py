@@ -29,7 +29,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from envs.memory_tasks.t_maze import doubled
+from envs.memory_tasks.t_maze import check_order, doubled
 
 NUM_CUES = 2
 CORRIDOR, JUNCTION = 2, 3
@@ -67,8 +67,7 @@ def endless_options(env_id: str) -> EndlessOptions | None:
             )
         return None
     first, last = int(match["first"]), int(match["last"] or match["first"])
-    if first > last:
-        raise ValueError(f"env={env_id!r} names sizes from {first} to {last}; swap them")
+    check_order(env_id, first, last)
     _check((first, last), int(match["corridors"]))
     return EndlessOptions(lengths=doubled(first, last), num_corridors=int(match["corridors"]))
 

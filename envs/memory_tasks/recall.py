@@ -34,7 +34,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from envs.memory_tasks.t_maze import doubled
+from envs.memory_tasks.t_maze import check_order, doubled
 
 DELAYS = (6, 20, 50, 100)
 """The delays that are registered with Gymnasium; `envs.make` takes any."""
@@ -85,8 +85,7 @@ def recall_options(env_id: str) -> RecallOptions | None:
     first, last = named["first"], named.get("last", named["first"])
     for delay in (first, last):
         _check("delay", delay, 0, MAX_DELAY)
-    if first > last:
-        raise ValueError(f"env={env_id!r} names sizes from {first} to {last}; swap them")
+    check_order(env_id, first, last)
     options = RecallOptions(
         delays=doubled(first, last),
         num_items=named.get("items", 1),

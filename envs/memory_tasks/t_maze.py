@@ -125,6 +125,12 @@ def doubled(first: int, last: int) -> tuple[int, ...]:
     return (*lengths, last)
 
 
+def check_order(env_id: str, first: int, last: int) -> None:
+    """Raise ValueError unless an id names sizes from the smaller to the larger."""
+    if first > last:
+        raise ValueError(f"env={env_id!r} names sizes from {first} to {last}; swap them")
+
+
 def check_length(length: int) -> None:
     """Raise ValueError unless a T-maze can have this corridor."""
     if not MIN_LENGTH <= length <= MAX_LENGTH:

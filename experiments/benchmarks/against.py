@@ -53,6 +53,7 @@ def measure_against(config: Annotated[AgainstConfig, tyro.conf.OmitArgPrefixes])
         ValueError: for a folder that is no checkout, for a row that is none, or where one of the
             two cannot be measured.
     """
+    # not above: as a program this file imports those of a checkout
     from experiments.benchmarks.train_benchmark import named_settings
     from experiments.tables.markdown import table_head, table_row
 

@@ -112,10 +112,11 @@ class Sight(NamedTuple):
         of_slots = torch.cat((state.long_valid.long()[:, None] - 1, of_steps[:, :-1, -1]), dim=1)
         return cls(of_window, of_steps, of_slots)
 
-    def end(self, segment: int) -> End:
-        """Return what the write at a segment's end may see."""
+    def end(self, segment: int | slice) -> End:
+        """Return what the write at a segment's end may see, or those of several, (B, n, ...)."""
         alive = self.of_steps[:, segment, -1]
-        return End(self.of_window[:, segment] == alive[:, None], self.of_slots[:, segment] == alive)
+        valid = self.of_window[:, segment] == alive[..., None]
+        return End(valid, self.of_slots[:, segment] == alive)
 
     def masks(
         self, num_mem_kv: int, lmem_len: int, mem_len: int, first: int

@@ -49,10 +49,9 @@ class Unroll:
         start = 0
         while start < num_steps:
             left = num_steps - start
-            is_piece = state.position > 0 or left < core.seq_len
-            length = (
-                min(left, core.seq_len - state.position) if is_piece else left - left % core.seq_len
-            )
+            length = left - left % core.seq_len
+            if is_piece := state.position > 0 or not length:
+                length = min(left, core.seq_len - state.position)
             steps = slice(start, start + length)
             here = (x[:, steps], state, reset[:, steps])
             if is_piece:

@@ -99,14 +99,13 @@ class Writes:
         """Return the slots at the start of each segment, and those after the last."""
         assert self.long_memory is not None
         num_envs, num_segments = sight.of_slots.shape
-        ends = [sight.end(segment) for segment in range(num_segments)]
-        valid = torch.stack([end.valid for end in ends], dim=1)
+        valid, goes_on = sight.end(slice(None))
         changes = self.long_memory(hidden[:, None], valid.flatten(0, 1), num_envs)
         retention, written = (change.unflatten(0, (num_envs, num_segments)) for change in changes)
         slots = []
-        for segment, end in enumerate(ends):
+        for segment in range(num_segments):
             slots.append(long)
-            before = self.before(long, end.goes_on)
+            before = self.before(long, goes_on[:, segment])
             long = (retention[:, segment] * before + written[:, segment]).to(long.dtype)
             self.made.append(Write(before, long, retention[:, segment]))
         return torch.stack(slots, dim=1).flatten(0, 1), long

@@ -114,9 +114,9 @@ class RelativeAttention(nn.Module):
         query = self._queries(x)  # (B, H, T, K)
         scores = query @ keys.transpose(-1, -2)  # (B, H, T, J)
         by_position = scores_by_position(query, positions)
-        scores = scores + (
-            F.pad(by_position, (self.num_mem_kv, 0)) if self.num_mem_kv else by_position
-        )
+        if self.num_mem_kv:  # persistent slots have no position
+            by_position = F.pad(by_position, (self.num_mem_kv, 0))
+        scores = scores + by_position
         scores = scores.masked_fill(~mask[:, None], torch.finfo(scores.dtype).min)
         return scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32))
 

@@ -57,7 +57,8 @@ class Layer(nn.Module):
         """
         pairs = self.attention.persistent_key_value(x.shape[0])
         if short is not None and short.shape[0] < x.shape[0]:  # what many segments see overlaps
-            pairs += [self.key_value(long)] if long is not None else []
+            if long is not None:
+                pairs.append(self.key_value(long))
             pairs.append(self._short_key_value(x, short))
             long = short = None
         memories = [memory for memory in (long, short) if memory is not None]
@@ -65,9 +66,9 @@ class Layer(nn.Module):
         normed = self._normed(torch.cat((*before, x), dim=1) if before else x)
         context = normed
         if order is not None:
-            num_slots = sum(memory.shape[1] for memory in memories)
-            steps = normed[:, num_slots:].index_select(1, order)
-            context = torch.cat((normed[:, :num_slots], steps), dim=1)
+            num_memories = sum(memory.shape[1] for memory in memories)
+            steps = normed[:, num_memories:].index_select(1, order)
+            context = torch.cat((normed[:, :num_memories], steps), dim=1)
         pairs.append(self.attention.project(context))
         key_value = torch.cat(pairs, dim=3) if len(pairs) > 1 else pairs[0]
         steps = normed[:, normed.shape[1] - x.shape[1] :]
