@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from gymnasium.envs.registration import EnvSpec
 
-from envs import popgym
+from envs import memory_gym, popgym
 from envs.batched_env import BatchedEnv
 from envs.construction import Wrap, check_kwargs, find_wraps, named, one_line_of, with_tuples
 from envs.counter_random import seed_of_part
@@ -272,6 +272,8 @@ def register_all() -> None:
         check_id(env_id)
     for env_id, options in popgym.registrations().items():
         _register(env_id, "envs.popgym.popgym_env:PopgymEnv", options)
+    for env_id, options in memory_gym.registrations().items():
+        _register(env_id, "envs.memory_gym.memory_gym_env:MemoryGymEnv", options)
     for spec in list(gymnasium.registry.values()):
         env_id = f"mtxl/{spec.id}"
         is_new = spec.namespace is None and env_id not in gymnasium.registry

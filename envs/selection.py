@@ -19,8 +19,8 @@ from envs.memory_tasks.recall import RecallEnv
 from envs.memory_tasks.recall_tensors import RecallTensorEnv
 from envs.minigrid.families import TASKS
 from envs.minigrid.geometry import VIEW_SIDE
-from envs.popgym.popgym_env import PopgymEnv
-from envs.popgym.tensors import PopgymTensorEnv
+from envs.rules.task_env import TaskEnv
+from envs.rules.task_tensors import TaskTensorEnv
 from envs.specs import creator, find_spec
 from envs.tensor_env import TensorEnv
 
@@ -104,6 +104,6 @@ def _class_of(spec: EnvSpec, options: Mapping[str, Any]) -> type[TensorEnv] | No
         return RecallTensorEnv
     if env_class is EndlessTMazeEnv:
         return EndlessTMazeTensorEnv
-    if env_class is PopgymEnv:
-        return PopgymTensorEnv
+    if isinstance(env_class, type) and issubclass(env_class, TaskEnv):
+        return TaskTensorEnv
     return GridEnv if env_class in TASKS else None

@@ -68,7 +68,7 @@ class TensorEnv(BatchedEnv, Generic[GymEnv]):
     has_success = True
     backend = "tensor"
     action_names: tuple[str, ...]
-    success_info: ClassVar[str | None] = None
+    success_info: str | None = None
     draws_pictures: ClassVar[bool] = False
 
     def __init__(

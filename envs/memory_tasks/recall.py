@@ -107,6 +107,7 @@ class RecallEnv(gymnasium.Env[int | np.int64, int | np.int64]):
         answers: the last value of each item.
         questions_at: the step that shows the first question.
         is_success: no answer was wrong so far.
+        says_success: an episode's last info holds `is_success`.
 
     Args:
         delays: blank steps between the cues and the questions, from 0 to 1,000,000, one of which is
@@ -120,6 +121,8 @@ class RecallEnv(gymnasium.Env[int | np.int64, int | np.int64]):
     Raises:
         ValueError: for a number that is not allowed.
     """
+
+    says_success = True
 
     def __init__(
         self,

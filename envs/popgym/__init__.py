@@ -22,9 +22,9 @@ from envs.popgym.control import (
     VelocityOnlyCartPole,
 )
 from envs.popgym.dealt import Autoencode, CountRecall, HigherLower, RepeatFirst, RepeatPrevious
-from envs.popgym.task import PopgymTask
+from envs.rules.task import Task
 
-LEVELS: dict[str, tuple[PopgymTask, PopgymTask, PopgymTask]] = {
+LEVELS: dict[str, tuple[Task, Task, Task]] = {
     "RepeatFirst": (RepeatFirst(1), RepeatFirst(8), RepeatFirst(16)),
     "RepeatPrevious": (RepeatPrevious(1, 4), RepeatPrevious(2, 32), RepeatPrevious(3, 64)),
     "Autoencode": (Autoencode(1), Autoencode(2), Autoencode(3)),

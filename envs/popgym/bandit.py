@@ -14,13 +14,13 @@ from gymnasium import spaces
 from jaxtyping import Int64
 from torch import Tensor
 
-from envs.popgym.task import Outcome, PopgymTask, State, check_option, never, pick
+from envs.rules.task import Outcome, State, Task, check_option, never, pick
 
 MAX_ARMS, MAX_STEPS = 10_000, 1_000_000
 
 
 @dataclass(frozen=True)
-class MultiarmedBandit(PopgymTask):
+class MultiarmedBandit(Task):
     """Find the arms that pay best."""
 
     num_bandits: int = 10

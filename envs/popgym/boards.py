@@ -19,7 +19,7 @@ from torch.nn.functional import pad
 
 from envs.counter_random import scaled
 from envs.popgym.cards import shuffled
-from envs.popgym.task import Outcome, PopgymTask, State, check_option, pick
+from envs.rules.task import Outcome, State, Task, check_option, pick
 
 SHIP_SIZES = (2, 3, 3, 4)
 MIN_BOARD_SIZE, MAX_BOARD_SIZE = 8, 100  # on 8 x 8 there is room for the ships wherever they lie
@@ -28,7 +28,7 @@ CLEAR, MINE, VIEWED = 0, 1, 2
 
 
 @dataclass(frozen=True)
-class Battleship(PopgymTask):
+class Battleship(Task):
     """Sink the ships: 1 is a hit, 0 a miss."""
 
     board_size: int = 10
@@ -103,7 +103,7 @@ class Battleship(PopgymTask):
 
 
 @dataclass(frozen=True)
-class MineSweeper(PopgymTask):
+class MineSweeper(Task):
     """View every cell that is no mine: what is seen is the number of mines around the last cell."""
 
     board_size: int = 4

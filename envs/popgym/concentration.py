@@ -19,14 +19,14 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from envs.popgym.cards import DECK_SIZE, MAX_DECKS, NUM_VALUES, faces, shuffled
-from envs.popgym.task import Outcome, PopgymTask, State, check_option
+from envs.rules.task import Outcome, State, Task, check_option
 
 NONE = -1
 """In place of a card's place."""
 
 
 @dataclass(frozen=True)
-class Concentration(PopgymTask):
+class Concentration(Task):
     """Find the pairs."""
 
     num_decks: int = 1

@@ -18,7 +18,7 @@ from gymnasium import spaces
 from jaxtyping import Float, Float32, Float64, Int64
 from torch import Tensor
 
-from envs.popgym.task import Outcome, PopgymTask, State, check_option, never
+from envs.rules.task import Outcome, State, Task, check_option, never
 
 MAX_STEPS = 1_000_000
 MAX_X, MAX_ANGLE = 2.4, 12 * 2 * math.pi / 360
@@ -28,7 +28,7 @@ MIN_PENDULUM_REWARD = -16.2736044
 
 
 @dataclass(frozen=True)
-class PartlySeen(PopgymTask):
+class PartlySeen(Task):
     """A body of which two numbers are seen, with noise or without."""
 
     max_episode_length: int = 200

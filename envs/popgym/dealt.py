@@ -25,7 +25,7 @@ from jaxtyping import Int16, Int64
 from torch import Tensor
 
 from envs.popgym.cards import DECK_SIZE, MAX_DECKS, NUM_VALUES, faces, read_deck, shuffled
-from envs.popgym.task import Outcome, PopgymTask, State, check_option, never
+from envs.rules.task import Outcome, State, Task, check_option, never
 
 NOT_ASKED = -1
 """In place of an answer: no action is rewarded."""
@@ -34,7 +34,7 @@ Script = Int16[Tensor, "n times columns"]
 
 
 @dataclass(frozen=True)
-class DealtTask(PopgymTask):
+class DealtTask(Task):
     """A deck is dealt card by card, and answers are right or wrong."""
 
     num_decks: int = 1

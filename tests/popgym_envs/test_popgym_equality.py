@@ -22,7 +22,7 @@ from scipy import stats
 import envs
 from envs.observation_fields import flat_space, make_flattener
 from envs.popgym import registrations
-from envs.popgym.tensors import PopgymTensorEnv
+from envs.rules.task_tensors import TaskTensorEnv
 
 pytest.importorskip("popgym", reason="POPGym is an extra: pip install -e '.[popgym]'")
 
@@ -43,9 +43,9 @@ def original(env_id: str) -> Any:
     return gymnasium.make(name, disable_env_checker=True).unwrapped
 
 
-def tensors(env_id: str, num_envs: int = NUM_ENVS, **options: Any) -> PopgymTensorEnv:
+def tensors(env_id: str, num_envs: int = NUM_ENVS, **options: Any) -> TaskTensorEnv:
     env = envs.make(env_id, num_envs, **options)
-    assert isinstance(env, PopgymTensorEnv)
+    assert isinstance(env, TaskTensorEnv)
     return env
 
 
@@ -98,7 +98,7 @@ def right_action(env: Any) -> Any:
     return int(env.state[2] + 0.3 * env.state[3] > 0)
 
 
-def chances(env: PopgymTensorEnv, has_two: bool) -> np.ndarray:
+def chances(env: TaskTensorEnv, has_two: bool) -> np.ndarray:
     """Return what the next step of each env draws."""
     state = {"stream": env._buffers["stream"], "time": env._buffers["time"] + 1}
     columns = [env.task.draw(state, n, 2) for n in (0, 1)] if has_two else [env.task.draw(state)]

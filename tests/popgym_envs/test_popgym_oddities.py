@@ -11,16 +11,16 @@ from gymnasium import spaces
 from popgym_tasks import tensors
 
 from envs.popgym.dealt import HigherLower
-from envs.popgym.tensors import PopgymTensorEnv
+from envs.rules.task_tensors import TaskTensorEnv
 
 
-def set_(env: PopgymTensorEnv, **values: Any) -> None:
+def set_(env: TaskTensorEnv, **values: Any) -> None:
     """Write into the buffers, as one row for all envs."""
     for name, value in values.items():
         env._buffers[name][:] = torch.as_tensor(value)
 
 
-def play(env: PopgymTensorEnv, actions: list[Any]) -> list[tuple[Any, ...]]:
+def play(env: TaskTensorEnv, actions: list[Any]) -> list[tuple[Any, ...]]:
     """Return what one env shows after each action: observation, reward, terminated, truncated."""
     seen = []
     for action in actions:
@@ -73,7 +73,7 @@ def test_count_recall_counts_the_card_that_is_shown_and_knows_no_near_miss() -> 
         assert env.step(torch.tensor([wrong])).reward == np.float32(-1 / 51)
 
 
-def concentration() -> PopgymTensorEnv:
+def concentration() -> TaskTensorEnv:
     """Return a deck that lies in order, so that neighbours are pairs."""
     env = tensors("ConcentrationHard", 1)
     env.reset()
@@ -148,7 +148,7 @@ def test_battleship_terminates_and_is_truncated_in_the_very_last_step() -> None:
     assert play(env, [(cell // 8, cell % 8)])[0][2:] == (True, True)
 
 
-def mine_field() -> PopgymTensorEnv:
+def mine_field() -> TaskTensorEnv:
     """Return 4 x 4 cells with mines in two corners."""
     env = tensors("MineSweeperEasy", 1)
     env.reset()

@@ -21,15 +21,17 @@ from torch import Tensor
 from wrong_actions import refuses_wrong_actions
 
 import envs
+from envs import memory_gym
 from envs.batched_env import EnvStep
 from envs.popgym import LEVELS, registrations
 from envs.popgym.cards import shuffled
-from envs.popgym.tensors import PopgymTensorEnv
+from envs.rules.task_tensors import TaskTensorEnv
 from envs.wrapped.gymnasium_adapter import GymnasiumEnv
 from envs.wrapped.single_env import SeededEpisodes
 
 IDS = list(registrations())
-EASY = [env_id for env_id in IDS if "Easy" in env_id]
+EASY = [env_id for env_id in IDS if "Easy" in env_id] + list(memory_gym.registrations())
+"""Memory Gym's tasks have the same forms."""
 
 
 def random_actions(env: Any, num_steps: int, seed: int = 0) -> list[Tensor]:
@@ -49,7 +51,7 @@ def flat(step: EnvStep) -> Tensor:
                       for field in fields], dim=1)  # fmt: skip
 
 
-def record(env: PopgymTensorEnv, actions: list[Tensor]) -> Tensor:
+def record(env: TaskTensorEnv, actions: list[Tensor]) -> Tensor:
     return torch.stack([flat(env.step(action)) for action in actions])
 
 
@@ -93,7 +95,7 @@ def test_the_same_episodes_on_both_backends(env_id: str) -> None:
         envs.make(env_id, 2, backend=backend, level_seeds=[3, 1, 4, 1, 5])
         for backend in ("tensor", "gymnasium")
     ]
-    assert isinstance(both[0], PopgymTensorEnv)
+    assert isinstance(both[0], TaskTensorEnv)
     assert isinstance(both[1], GymnasiumEnv)
     assert both[0].observation_space == both[1].observation_space
     assert both[0].action_space == both[1].action_space

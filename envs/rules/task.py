@@ -1,10 +1,10 @@
-"""What a task of POPGym is here: rules on tensors, for one env or for thousands. Shapes: n envs."""
+"""What a task is: rules on tensors, for one env or for thousands. Shapes: n envs."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from gymnasium import spaces
@@ -24,24 +24,34 @@ class Outcome(NamedTuple):
     reward: Float[Tensor, " n"]
     terminated: Bool[Tensor, " n"]
     truncated: Bool[Tensor, " n"]
+    success: Bool[Tensor, " n"] | None = None
+    """None where a task does not say it."""
 
 
 @dataclass(frozen=True)
-class PopgymTask(ABC):
+class Task(ABC):
     """The rules of a task, as a frozen dataclass of its options.
 
-    Every subclass is named like POPGym's class.
+    Attributes:
+        original: the name of the class that it equals, that of the task where it is left out; None
+            where there is none.
+        has_success: an episode that ends says whether it succeeded.
+        action_names: for people; numbers where it is left out.
     """
+
+    original: ClassVar[str | None] = ""
+    has_success: ClassVar[bool] = False
+    action_names: ClassVar[tuple[str, ...]] = ()
 
     @property
     @abstractmethod
     def observation_space(self) -> spaces.Space:
-        """Of one env, as POPGym has it."""
+        """Of one env."""
 
     @property
     @abstractmethod
     def action_space(self) -> spaces.Space:
-        """Of one env, as POPGym has it."""
+        """Of one env."""
 
     @property
     @abstractmethod
@@ -66,16 +76,16 @@ class PopgymTask(ABC):
         """Take the actions, where `state["time"]` counts this step already."""
 
     @classmethod
-    @abstractmethod
-    def of(cls, env: Any) -> PopgymTask:
-        """Return the task that an environment of POPGym plays."""
+    def of(cls, env: Any) -> Task:
+        """Return the task that an original plays."""
+        raise NotImplementedError
 
-    @abstractmethod
     def read(self, env: Any) -> dict[str, Any]:
-        """Return the state of an environment of POPGym, but for `stream`, as NumPy takes it.
+        """Return the state of an original, but for `stream`, as NumPy takes it.
 
-        What POPGym does not keep of its last observation is read as 0.
+        What it does not keep of its last observation is read as 0.
         """
+        raise NotImplementedError
 
     def first_state(self, stream: Int64[Tensor, " n"], numbers: Int64[Tensor, " draws"]) -> State:
         """Return the first states of episodes.
@@ -105,7 +115,8 @@ def never(time: Int64[Tensor, " n"]) -> Bool[Tensor, " n"]:
 
 def check_option(name: str, value: Any, least: int, most: int) -> None:
     """Raise ValueError unless a value is a whole number within its limits."""
-    if not isinstance(value, int) or not least <= value <= most:
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    if not is_whole or not least <= value <= most:
         raise ValueError(
             f"{name}={value!r} must be a whole number from {least} to {most}; change {name}"
         )

@@ -1,4 +1,4 @@
-"""POPGym's tasks in thousands: `envs.popgym.task` as environments. Shapes: B envs."""
+"""Tasks in thousands: `envs.rules.task` as environments. Shapes: B envs."""
 
 from __future__ import annotations
 
@@ -13,23 +13,25 @@ from torch import Tensor
 
 from envs.batched_env import Observation
 from envs.counter_random import CounterRandom
-from envs.popgym.popgym_env import PopgymEnv
-from envs.popgym.task import State
+from envs.rules.task import State
+from envs.rules.task_env import TaskEnv
 from envs.tensor_env import StepEnd, TensorEnv
 
 
-class PopgymTensorEnv(TensorEnv[PopgymEnv]):
-    """B environments of one of POPGym's tasks."""
+class TaskTensorEnv(TensorEnv[TaskEnv]):
+    """B environments of a task."""
 
-    has_success = False
-
-    def _make_prototype(self, env_class: Any, options: dict[str, Any]) -> PopgymEnv:
+    def _make_prototype(self, env_class: Any, options: dict[str, Any]) -> TaskEnv:
         return env_class(**options)
 
     def _set_up(self, level_seeds: Sequence[int] | None) -> None:
         self.task = self.prototype.task
+        self.has_success = self.task.has_success
+        self.success_info = "is_success" if self.has_success else None
         space = self.action_space
-        if isinstance(space, spaces.Discrete):
+        if self.task.action_names:
+            self.action_names = self.task.action_names
+        elif isinstance(space, spaces.Discrete):
             self.action_names = tuple(map(str, range(int(space.n))))
         elif isinstance(space, spaces.MultiDiscrete):  # of as many rows as columns
             self.action_names = tuple(map(str, range(int(space.nvec[0]))))
@@ -42,17 +44,23 @@ class PopgymTensorEnv(TensorEnv[PopgymEnv]):
         self._is_ahead = torch.zeros_like(self._every_row, dtype=torch.bool)
 
     def load(self, gym_envs: Sequence[Any]) -> Observation:
-        """Go on from the episodes that POPGym's own environments are in.
+        """Go on from the episodes that the package's own environments are in.
 
-        What is seen first is 0 where POPGym does not keep it: in MineSweeper, MultiarmedBandit,
-        CartPole and Pendulum.
+        What is seen first is 0 where the package does not keep it: in POPGym's MineSweeper,
+        MultiarmedBandit, CartPole and Pendulum.
 
         Args:
-            gym_envs: B of POPGym's environments of the same task and options, unwrapped.
+            gym_envs: B of the package's environments of the same task and options, unwrapped.
 
         Raises:
-            ValueError: for another number or kind of environments, or one without an episode.
+            ValueError: for another number or kind of environments, or one without an episode, or a
+                task that the package does not have.
         """
+        if self.task.original is None:
+            raise ValueError(
+                f"load: {self.prototype.title} has no {type(self.task).__name__} to go on from; "
+                "use reset()"
+            )
         self._check_loadable(gym_envs)
         self._buffers["stream"].copy_(self._streams(self._every_row, self._buffers["episode"]))
         states = [self.task.read(env) for env in gym_envs]
@@ -64,20 +72,21 @@ class PopgymTensorEnv(TensorEnv[PopgymEnv]):
 
     def render(self, index: int) -> np.ndarray:
         raise ValueError(
-            f"index={index}: POPGym's tasks draw no pictures; use an environment that does, such "
-            "as mtxl/TMaze10-v0"
+            f"index={index}: {self.prototype.title}'s tasks draw no pictures; use an environment "
+            "that does, such as mtxl/TMaze10-v0"
         )
 
     def _prepare_episodes(self) -> None:
         self._is_ahead.zero_()  # what was drawn ahead is not played
 
     def _check_kind(self, env: Any) -> None:
-        task, name = self.task, type(self.task).__name__
-        is_popgyms = type(env).__module__.startswith("popgym.")
-        if not is_popgyms or name not in [base.__name__ for base in type(env).__mro__]:
+        task, title, package = self.task, self.prototype.title, self.prototype.package
+        name = task.original or type(task).__name__
+        is_packages = type(env).__module__.startswith(f"{package}.")
+        if not is_packages or name not in [base.__name__ for base in type(env).__mro__]:
             raise ValueError(
-                f"load was given a {type(env).__name__}, but this batch is of POPGym's {name}; "
-                "pass `env.unwrapped` of the same id, of the package popgym"
+                f"load was given a {type(env).__name__}, but this batch is of {title}'s {name}; "
+                f"pass `env.unwrapped` of the same id, of the package {package}"
             )
         if type(task).of(env) != task:
             raise ValueError(
@@ -91,8 +100,10 @@ class PopgymTensorEnv(TensorEnv[PopgymEnv]):
 
     def _advance_(self, actions: Shaped[Tensor, "B ..."]) -> StepEnd:
         self._buffers["time"] += 1
-        reward, terminated, truncated = self.task.advance_(self._buffers, actions)
-        return StepEnd(reward, terminated, truncated, success=torch.zeros_like(terminated))
+        reward, terminated, truncated, success = self.task.advance_(self._buffers, actions)
+        if success is None:
+            success = torch.zeros_like(terminated)
+        return StepEnd(reward, terminated, truncated, success)
 
     def _observe(self, rows: Int64[Tensor, " n"] | None = None) -> Observation:
         return {
