@@ -158,6 +158,7 @@ def tensor_stepper(env: TensorEnv) -> Stepper:
 def sync_stepper(env_id: str) -> Stepper:
     """Step the original in Gymnasium's SyncVectorEnv, in the same autoreset mode."""
     original = env_id.replace("mtxl/popgym-", "popgym:popgym-")
+    original = original.replace("mtxl/MortarMayhem-", "memory_gym:MortarMayhem-")  # with pixels
     env = SyncVectorEnv(
         [lambda: make_stock(original)] * SYNC_NUM_ENVS, autoreset_mode=AutoresetMode.SAME_STEP
     )
