@@ -27,6 +27,12 @@ _NO_DISPLAY = re.compile(
     r"display|video device|xlib|\bx11\b|glx|\begl\b|osmesa|glfw|opengl", re.IGNORECASE
 )
 
+_UNSAVED = {
+    "NormalizeObservation": "use --core.norm-observations",
+    "NormalizeReward": "leave it out: returns are scaled",
+}
+"""Wrappers of Gymnasium's whose state would be lost, and what to use."""
+
 
 def make_single(
     env_id: str,
@@ -106,6 +112,11 @@ def check_kwargs(env_kwargs: Mapping[str, Any]) -> None:
                 f"env_kwargs names {name!r}, which is no argument of a constructor; leave it out: "
                 "what environments return is always looked at"
             )
+        if name == "max_episode_steps" and type(env_kwargs[name]) is not int:
+            raise ValueError(
+                f"env_kwargs has {name}={env_kwargs[name]!r}, which must be a whole number; leave "
+                "it out for that of the id, or write -1 for none"
+            )
 
 
 def find_wraps(names: Sequence[str]) -> list[tuple[str, Wrap]]:
@@ -119,6 +130,10 @@ def find_wraps(names: Sequence[str]) -> list[tuple[str, Wrap]]:
 
 def _find_wrap(name: str) -> Wrap:
     module, _, attribute = name.rpartition(":")
+    if remedy := _UNSAVED.get(attribute) if module in ("", "gymnasium.wrappers") else None:
+        raise ValueError(
+            f"wrap={name!r} keeps statistics in each copy, which no checkpoint holds; {remedy}"
+        )
     module = module or "gymnasium.wrappers"
     try:
         source = importlib.import_module(module)
@@ -190,7 +205,9 @@ def named(env_id: str, env_kwargs: Mapping[str, Any]) -> Iterator[None]:
     """Turn what the constructor of an environment raises into a ValueError that names its id."""
     try:
         yield
-    except (Exception, SystemExit) as error:
+    except (KeyboardInterrupt, GeneratorExit):
+        raise
+    except BaseException as error:  # some libraries' errors are no Exceptions
         raise ValueError(_why(env_id, env_kwargs, error)) from error
 
 

@@ -345,3 +345,13 @@ class TensorEnv(BatchedEnv, Generic[GymEnv]):
     @abstractmethod
     def _has_episode(self, env: GymEnv) -> bool:
         """Tell whether a Gymnasium environment is in an episode."""
+
+
+def check_action(space: spaces.Space, action: Any) -> None:
+    """Raise ValueError for an action that is none of a space's choices; a Box is not looked at.
+
+    Single environments refuse by it what their tensors refuse.
+    """
+    if isinstance(space, spaces.Box) or space.contains(np.asarray(action)):
+        return
+    raise ValueError(f"action {action!r} is none of {space}; take one of those")

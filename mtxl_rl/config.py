@@ -198,7 +198,7 @@ class TrainConfig:
     are of environments or memory, all episodes start afresh."""
     eval_episodes: int = 200
     """Episodes of the evaluation at the end."""
-    eval_max_steps: int | None = None
+    eval_max_steps: Count | None = None
     """Cut the episodes of the evaluation off after so many steps. Left out: at the environment's
     own limit; where it has none, at ten times the longest episode of training."""
     env_timeout: float | None = 60.0
@@ -283,7 +283,7 @@ class EvaluateConfig:
     who uses it fails."""
     num_envs: int = 64
     """Environments that play at once."""
-    max_steps: int | None = None
+    max_steps: Count | None = None
     """Cut episodes off after so many steps. Left out: at the environment's own limit; where it has
     none, at ten times the longest episode of training."""
     seed: int = 1

@@ -95,7 +95,7 @@ def evaluate(
         longest = checkpoint.longest_episode(path)
         evaluation = evaluate_agent(agent, env_id, config, backend, longest)
     if config.json:
-        print(json.dumps(dataclasses.asdict(evaluation) | {"frames": frames, **agent.sizes}))
+        print(json.dumps(evaluation.to_json() | {"frames": frames, **agent.sizes}))
         return evaluation
     episodes = f"{evaluation.episodes} episode{'s' * (evaluation.episodes != 1)}"
     print(f"{env_id}, {run_config.core.kind} after {frames:,} frames, {episodes}, "

@@ -265,11 +265,11 @@ def _evaluate(run: Run) -> Evaluation:
         say(line)
     run.logger.close(evaluation, intervened, run.frames)
     run.check_saved()  # only then is it finished, for those who look at what it has written
-    interventions = {memory: dataclasses.asdict(each) for memory, each in intervened.items()}
+    interventions = {memory: each.to_json() for memory, each in intervened.items()}
     counts = {"frames": run.frames, **agent.sizes, "interventions": interventions}
     if intervened:
-        counts["kept"] = dataclasses.asdict(kept)
-    write_json(run.run_dir / "evaluation.json", dataclasses.asdict(evaluation) | counts)
+        counts["kept"] = kept.to_json()
+    write_json(run.run_dir / "evaluation.json", evaluation.to_json() | counts)
     return evaluation
 
 

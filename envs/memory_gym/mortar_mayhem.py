@@ -266,8 +266,14 @@ class MortarMayhemGrid(MortarMayhem):
         several = {name: given[name] for name in names if len(given[name]) != 1}
         if several:
             raise ValueError(f"load was given {several}, but here each option is one number")
+        fixed = {"visual_feedback": True, "reward_command_success": WORTH}
+        fixed |= {"reward_command_failure": 0, "reward_episode_success": 0}
+        others = {name: given[name] for name, value in fixed.items() if given[name] != value}
+        if others:
+            raise ValueError(f"load was given {others}, but here it is {fixed}")
         chosen = {name: int(given[name][0]) for name in names}
-        return cls(given["arena_size"], given["allowed_commands"], **chosen)
+        chosen |= {name: int(given[name]) for name in ("arena_size", "allowed_commands")}
+        return cls(**chosen)
 
     def read(self, env: Any) -> dict[str, Any]:
         time, names = len(env.episode_rewards), list(COMMANDS)
@@ -279,8 +285,9 @@ class MortarMayhemGrid(MortarMayhem):
         direction, burns = env.agent.rotation // 90, env.arena.tiles_on
         shown = 1 + commands[frame // self.frames_each] if shows else 0
         safe = 1 + target[0] * self.arena_size + target[1] if burns else 0
+        is_over = env._current_command >= self.command_count or (burns and place != target)
         return {
-            "time": time,
+            "time": self.num_steps if is_over else time,
             "place": place,
             "direction": direction,
             "num_commands": self.command_count,

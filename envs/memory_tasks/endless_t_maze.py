@@ -30,6 +30,7 @@ import numpy as np
 from gymnasium import spaces
 
 from envs.memory_tasks.t_maze import check_order, doubled
+from envs.tensor_env import check_action
 
 NUM_CUES = 2
 CORRIDOR, JUNCTION = 2, 3
@@ -137,6 +138,7 @@ class EndlessTMazeEnv(gymnasium.Env[int | np.int64, int | np.int64]):
 
     def step(self, action: int | np.int64) -> tuple[int, float, bool, bool, dict[str, Any]]:
         """Go on; at a junction the action is the turn."""
+        check_action(self.action_space, action)
         reward = 0.0
         if self.time in self._answer_at:
             is_right = int(action) == self._answer_at[self.time]

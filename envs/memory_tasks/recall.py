@@ -35,6 +35,7 @@ import numpy as np
 from gymnasium import spaces
 
 from envs.memory_tasks.t_maze import check_order, doubled
+from envs.tensor_env import check_action
 
 DELAYS = (6, 20, 50, 100)
 """The delays that are registered with Gymnasium; `envs.make` takes any."""
@@ -191,6 +192,7 @@ class RecallEnv(gymnasium.Env[int | np.int64, int | np.int64]):
         self, action: int | np.int64
     ) -> tuple[int | np.int64, float, bool, bool, dict[str, Any]]:
         """Take an answer; after a question it counts, and after the last the episode ends."""
+        check_action(self.action_space, action)
         item = self.time - self.questions_at
         reward = 0.0
         if item >= 0:

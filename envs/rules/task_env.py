@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any, ClassVar
 
 import gymnasium
@@ -13,6 +14,7 @@ from gymnasium import spaces
 from envs.counter_random import CounterRandom
 from envs.observation_fields import leaves, name_of
 from envs.rules.task import State, Task
+from envs.tensor_env import check_action
 
 
 class TaskEnv(gymnasium.Env):
@@ -33,8 +35,7 @@ class TaskEnv(gymnasium.Env):
         **options: of the task, such as num_decks=2, k=32.
 
     Raises:
-        ValueError: for another name, or an option that the task cannot have.
-        TypeError: for an option that the task does not have.
+        ValueError: for another name, or an option that the task does not or cannot have.
     """
 
     title: ClassVar[str]
@@ -44,6 +45,11 @@ class TaskEnv(gymnasium.Env):
     def __init__(self, task: str, render_mode: str | None = None, **options: Any):
         if task not in self.tasks:
             raise ValueError(f"task={task!r} must be one of {', '.join(self.tasks)}; name one")
+        known = [field.name for field in fields(self.tasks[task])]
+        if unknown := options.keys() - set(known):
+            raise ValueError(
+                f"{task} has no option {', '.join(sorted(unknown))}; it has {', '.join(known)}"
+            )
         self.render_mode = render_mode
         self.task = self.tasks[task](**options)
         self.says_success = self.task.has_success
@@ -71,6 +77,7 @@ class TaskEnv(gymnasium.Env):
         """Take an action."""
         if self._state is None:
             raise ValueError("no episode has started, or it has ended; call reset() first")
+        check_action(self.action_space, action)
         state = self._state
         state["time"] += 1
         outcome = self.task.advance_(state, torch.as_tensor(np.asarray(action)).unsqueeze(0))

@@ -38,6 +38,13 @@ def allowed_action(space: spaces.Space, mask: Any) -> Any:
     return space.start + (chosen[0] if isinstance(space, spaces.Discrete) else np.array(chosen))
 
 
+def may_have_mask(env: gymnasium.Env) -> bool:
+    """Return whether a mask in the info would count: where there are choices, none is observed."""
+    space = env.observation_space
+    is_observed = isinstance(space, spaces.Dict) and ACTION_MASK in space.spaces
+    return isinstance(env.action_space, spaces.Discrete | spaces.MultiDiscrete) and not is_observed
+
+
 class MaskInObservation(gymnasium.Wrapper):
     """Moves the mask from the info into the observation; one that is no Dict becomes one."""
 
@@ -62,7 +69,7 @@ class MaskInObservation(gymnasium.Wrapper):
     def _with_mask(
         self, observation: Any, info: dict[str, Any], ends: bool = False
     ) -> dict[str, Any]:
-        mask = info.pop(ACTION_MASK, None)
+        mask = info.get(ACTION_MASK)
         if mask is None and ends:
             mask = np.ones(self._size)
         flat = _flat_mask(mask)
@@ -73,6 +80,20 @@ class MaskInObservation(gymnasium.Wrapper):
             )
         inner = observation if self._is_dict else {"observation": observation}
         return {**inner, ACTION_MASK: (flat > 0).astype(np.int8)}
+
+
+class WithoutMask(gymnasium.Wrapper):
+    """Refuses a mask in the info of a step where that of the first reset held none."""
+
+    def step(self, action: Any) -> Any:  # what is no step is found later
+        result: Any = self.env.step(action)
+        info = result[-1] if isinstance(result, tuple) and result else None
+        if isinstance(info, dict) and info.get(ACTION_MASK) is not None:
+            raise ValueError(
+                f"the info of this step holds {ACTION_MASK!r}, but that of the first reset held "
+                "none; give it in the info of every reset and step, or of none"
+            )
+        return result
 
 
 def check_mask(fields: Fields, action_space: spaces.Space, name: str) -> None:

@@ -12,7 +12,7 @@ from gymnasium import spaces
 from minigrid.minigrid_env import MiniGridEnv
 
 from envs.observation_fields import minigrid_grids
-from envs.wrapped.action_mask import ACTION_MASK, allowed_action
+from envs.wrapped.action_mask import ACTION_MASK, allowed_action, may_have_mask
 from envs.wrapped.guarded_env import GuardedEnv
 from envs.wrapped.watchdog import Watchdog
 
@@ -41,21 +41,20 @@ def look(env: gymnasium.Env, watchdog: Watchdog, is_timed: bool) -> FirstLook:
         is_timed: whether to take a few steps.
     """
     space = env.observation_space
-    is_observed = isinstance(space, spaces.Dict) and ACTION_MASK in space.spaces
-    has_choices = isinstance(env.action_space, spaces.Discrete | spaces.MultiDiscrete)
-    may_have_mask = has_choices and not is_observed
+    in_info = may_have_mask(env)
     is_minigrid = isinstance(env.unwrapped, MiniGridEnv)
     seen = FirstLook()
-    if not (may_have_mask or is_minigrid or is_timed):
+    if not (in_info or is_minigrid or is_timed):
         return seen
     kept = _KeepsInfo(env)
     guarded = GuardedEnv(kept, "", watchdog)
     with suppress(Exception), watchdog.handler():
         observation, _ = guarded.reset(seed=0)
         grids = minigrid_grids(space, observation) if is_minigrid else set()
-        has_mask = may_have_mask and ACTION_MASK in kept.info
+        has_mask = in_info and ACTION_MASK in kept.info
         seen = FirstLook(has_mask, frozenset(grids))
         if is_timed:
+            is_observed = isinstance(space, spaces.Dict) and ACTION_MASK in space.spaces
             mask = observation[ACTION_MASK] if is_observed else kept.info.get(ACTION_MASK)
             action = allowed_action(env.action_space, mask)
             seen = seen._replace(step_seconds=_fastest_step(guarded, action))

@@ -19,6 +19,11 @@ from envs.wrapped.watchdog import Watchdog
 
 T = TypeVar("T")
 
+TEXTS = (spaces.Text, MissionSpace)
+
+CAST = "same_kind"
+"""Floats may become shorter ones, whole numbers too where they fit."""
+
 SUCCESS_INFO_KEYS = ("is_success", "success")
 """Of an info at the end of an episode; the first that is there counts."""
 
@@ -62,7 +67,7 @@ class GuardedEnv(gymnasium.Wrapper):
         result = self._call("reset", lambda: self.env.reset(seed=seed, options=options))
         result = self._checked("reset after", result, 2)
         self._episode_length = 0
-        return result[0], self._cue()
+        return only(self.env.observation_space, result[0]), self._cue()
 
     def step(self, action: Any) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         self._num_steps += 1
@@ -70,15 +75,16 @@ class GuardedEnv(gymnasium.Wrapper):
         if isinstance(self.env.action_space, spaces.Box):
             action = np.asarray(action)  # a row of scalars is none
         result = self._checked("step", self._call("step", lambda: self.env.step(action)), 5)
-        if not isinstance(result[1], SupportsFloat) or np.ndim(result[1]):  # type: ignore[arg-type]
-            raise EnvError(f"{self._where('step')} returned the reward {shown(result[1])}, not a "
-                           "number")  # fmt: skip
+        reward = self._reward(result[1])
         terminated = self._flag("terminated", result[2])
         truncated = self._flag("truncated", result[3])
         if self.step_bound is not None and self._episode_length >= self.step_bound:
             truncated = True
-        info = self._success(result[4], terminated) if terminated or truncated else {}
-        return result[0], result[1], terminated, truncated, info | self._cue()
+        ends = terminated or truncated
+        # what is seen last is kept while the next episode writes to the environment's own arrays
+        observation = only(self.env.observation_space, result[0], copies=ends)
+        info = self._success(result[4], terminated) if ends else {}
+        return observation, reward, terminated, truncated, info | self._cue()
 
     def close(self) -> None:
         """Close the environment; where it fails at that there is a warning."""
@@ -92,7 +98,9 @@ class GuardedEnv(gymnasium.Wrapper):
         self._watchdog.begin()
         try:
             return call()
-        except (Exception, SystemExit) as error:
+        except (KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # some libraries' errors are no Exceptions
             reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             raise EnvError(f"{self._where(what)} failed: {reason}") from error
         finally:
@@ -123,6 +131,12 @@ class GuardedEnv(gymnasium.Wrapper):
                 )
             result = (_replaced(result[0], path, array), *result[1:])
         return result
+
+    def _reward(self, reward: Any) -> float:
+        if isinstance(reward, SupportsFloat) and not np.ndim(reward):  # type: ignore[arg-type]
+            with suppress(Exception):  # 10**400, or text that says no number
+                return float(reward)
+        raise EnvError(f"{self._where('step')} returned the reward {shown(reward)}, not a number")
 
     def _success(self, info: dict[str, Any], terminated: bool) -> dict[str, Any]:
         """Return what is known of the success of an episode that has ended."""
@@ -204,20 +218,19 @@ def _fits(value: Any, space: spaces.Space) -> bool:
     Whether numbers lie within the bounds of a Box is not asked: nothing here depends on it, and
     many environments overstep them by rounding. Categories are checked for the whole batch.
     """
-    if isinstance(space, spaces.Text | MissionSpace):
+    if isinstance(space, TEXTS):
         return isinstance(value, str)
     if isinstance(space, spaces.Discrete):
         return isinstance(value, int | np.integer) or (
             isinstance(value, np.ndarray) and value.shape == () and value.dtype.kind in "iu"
         )
-    if not isinstance(value, np.ndarray):
-        try:
-            value = np.asarray(value)
-        except ValueError:  # a ragged list
-            return False
+    array = _as_array(value)
     assert space.shape is not None
-    assert space.dtype is not None
-    return value.shape == space.shape and np.can_cast(value.dtype, space.dtype, "same_kind")
+    dtype = np.dtype(space.dtype)
+    if array is None or array.shape != space.shape or not np.can_cast(array.dtype, dtype, CAST):
+        return False
+    # whole numbers beyond those of a dtype would become others in silence
+    return dtype.kind not in "iu" or np.can_cast(array.dtype, dtype) or _holds(dtype, array)
 
 
 def _as_whole(value: Any, space: spaces.Space) -> np.ndarray | None:
@@ -225,14 +238,45 @@ def _as_whole(value: Any, space: spaces.Space) -> np.ndarray | None:
 
     A list of them has no dtype, and NumPy's is none that it would cast to an unsigned one.
     """
+    array = _as_array(value)
+    dtype = np.dtype(space.dtype)
+    if array is None or array.dtype.kind not in "iu" or dtype.kind != "u":
+        return None
+    fits = array.shape == space.shape and _holds(dtype, array)
+    return array.astype(dtype) if fits else None
+
+
+def _as_array(value: Any) -> np.ndarray | None:
+    """Return a value as an array, None where it is none: a ragged list, a tensor on a GPU."""
+    if isinstance(value, np.ndarray):
+        return value
     try:
-        array = np.asarray(value)
-    except ValueError:  # a ragged list
+        return np.asarray(value)
+    except Exception:
         return None
-    if array.dtype.kind not in "iu" or np.dtype(space.dtype).kind != "u":
-        return None
-    cast = array.astype(space.dtype)
-    return cast if array.shape == space.shape and (cast == array).all() else None
+
+
+def _holds(dtype: np.dtype, whole: np.ndarray) -> bool:
+    limits = np.iinfo(dtype)
+    return not whole.size or bool(whole.min() >= limits.min and whole.max() <= limits.max)
+
+
+def only(space: spaces.Space, observation: Any, copies: bool = False) -> Any:
+    """Return what a space names of an observation.
+
+    Args:
+        space: of the observation.
+        observation: that holds all of it.
+        copies: whether arrays are copied.
+    """
+    if isinstance(space, spaces.Dict):
+        return {key: only(part, observation[key], copies) for key, part in space.spaces.items()}
+    if isinstance(space, spaces.Tuple):
+        return tuple(
+            only(part, observation[index], copies) for index, part in enumerate(space.spaces)
+        )
+    may_change = not isinstance(observation, str | int | np.generic)
+    return np.array(observation) if copies and may_change else observation
 
 
 def _replaced(observation: Any, path: Path, value: Any) -> Any:

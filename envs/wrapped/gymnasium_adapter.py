@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -24,9 +25,9 @@ from envs.counter_random import sequence_of
 from envs.memory_tasks.cues import has_cue
 from envs.observation_fields import Fields, flat_space, leaves, make_flattener, name_of
 from envs.specs import find_spec
-from envs.wrapped.action_mask import MaskInObservation, check_mask
+from envs.wrapped.action_mask import ACTION_MASK, MaskInObservation, check_mask
 from envs.wrapped.first_look import look
-from envs.wrapped.guarded_env import check_categories
+from envs.wrapped.guarded_env import TEXTS, check_categories
 from envs.wrapped.gymnasium_form import (
     batch_of_one,
     check_action_space,
@@ -117,6 +118,7 @@ class GymnasiumEnv(BatchedEnv):
                     first = MaskInObservation(first)
                 space = first.observation_space
                 self.observation_space = flat_space(space, seen.grids)
+            _look_for_hidden_masks(env_id, space, self.action_space)
             self._describe(first)
             plan = SinglePlan(
                 env_id=env_id,
@@ -125,15 +127,18 @@ class GymnasiumEnv(BatchedEnv):
                 env_kwargs=env_kwargs,
                 wrap=[name for name, _ in wraps],
                 has_mask=seen.has_mask,
+                has_text=any(isinstance(leaf, TEXTS) for _, leaf in leaves(space)),
                 kept=_kept_fields(space, self.observation_space),
                 level_seeds=level_seeds,
                 timeout=timeout,
             )
             is_slow = is_timed and seen.step_seconds >= PROCESS_SECONDS
-            if may_fork and (vectorize == "async" or is_slow):
+            forks = may_fork and (vectorize == "async" or is_slow)
+            if forks:
                 close_all(singles)
-                self._vector_env = self._in_processes(plan, level_seeds or self._seeds)
-            else:
+                singles.clear()
+                forks = self._fork(plan, level_seeds or self._seeds, vectorize == "async")
+            if not forks:
                 while len(singles) < num_envs:
                     singles.append(make_single(env_id, env_kwargs, wraps, render_mode))
                     _check_alike(env_id, singles)
@@ -152,13 +157,29 @@ class GymnasiumEnv(BatchedEnv):
         ]
         return SyncVectorEnv(makers, copy=False, autoreset_mode=AutoresetMode.SAME_STEP)
 
-    def _in_processes(self, plan: SinglePlan, seeds: Sequence[int]) -> ProcessVectorEnv:
+    def _fork(self, plan: SinglePlan, seeds: Sequence[int], must: bool) -> bool:
+        """Make processes; where they need not be, and cannot, say so and return False."""
+        try:
+            self._vector_env = self._in_processes(plan, seeds)
+        except ValueError as error:
+            if must:
+                raise
+            warnings.warn(
+                f"its steps are slow, but processes cannot be: {error}. All copies are stepped in "
+                "this process",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+            return False
         self.num_processes = self.num_envs
+        return True
+
+    def _in_processes(self, plan: SinglePlan, seeds: Sequence[int]) -> ProcessVectorEnv:
         makers = [
             partial(make_in_process, plan, index, int(seeds[index % len(seeds)]), os.getpid())
             for index in range(self.num_envs)
         ]
-        return ProcessVectorEnv(makers, self._env_id, plan.timeout)
+        return ProcessVectorEnv(makers, self._env_id, plan.timeout, not plan.has_text)
 
     def _describe(self, first: gymnasium.Env) -> None:
         """Say what is known of the task by its first copy."""
@@ -275,6 +296,18 @@ def _check_drawn(env_id: str, env_kwargs: Mapping[str, Any], render_mode: str) -
             f"env={env_id!r} does not draw pictures as {render_mode!r} (it draws {drawn}); "
             "leave out --video, or use an environment that does"
         )
+
+
+def _look_for_hidden_masks(env_id: str, space: spaces.Space, actions: spaces.Space) -> None:
+    """Warn of masks of actions that are seen, and not kept to."""
+    for path, _ in leaves(space):
+        if path[1:] and path[-1] == ACTION_MASK and not isinstance(actions, spaces.Box):
+            warnings.warn(
+                f"env={env_id!r}: observation {name_of(path)!r} is only seen, and actions need not "
+                f"keep to it; put {ACTION_MASK!r} at the top of the observation, or into the info",
+                RuntimeWarning,
+                stacklevel=4,
+            )
 
 
 def _check_alike(env_id: str, singles: Sequence[gymnasium.Env]) -> None:

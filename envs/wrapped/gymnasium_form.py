@@ -23,13 +23,15 @@ def check_action_space(space: spaces.Space) -> spaces.Space:
     """
     if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
         check_categories_fit("the action", space)
-    if isinstance(space, spaces.Discrete | spaces.Box):
+    if isinstance(space, spaces.Discrete) or (
+        isinstance(space, spaces.Box) and 0 not in space.shape
+    ):
         return space
     if isinstance(space, spaces.MultiDiscrete) and space.nvec.ndim == 1:
         return space
     raise ValueError(
         f"action space {space} is not supported; supported are Discrete, MultiDiscrete (of one "
-        "axis) and Box: wrap the environment so that it takes one of those"
+        "axis) and Box (not empty): wrap the environment so that it takes one of those"
     )
 
 
@@ -72,7 +74,7 @@ def check_picture(frame: Any) -> np.ndarray:
     Raises:
         ValueError: where it is no picture.
     """
-    if isinstance(frame, np.ndarray):
+    if isinstance(frame, np.ndarray) and frame.size:
         return frame
     raise ValueError(
         "this environment draws no pictures; make it with render_mode='rgb_array', and check that "

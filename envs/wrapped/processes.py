@@ -39,13 +39,15 @@ them, who ends an update, saves, and closes the environments."""
 
 
 class ProcessVectorEnv(AsyncVectorEnv):
-    """One process for each environment, observations in shared memory, SAME_STEP autoreset.
+    """One process for each environment, SAME_STEP autoreset.
 
     Args:
         env_fns: make the environments: each a `GuardedEnv`, by whose words errors have a number.
         name: the environment's id.
         timeout: seconds that one step or reset may take; what cannot be interrupted then is killed
             `GRACE_SECONDS` later. None: any time.
+        shares_memory: whether observations are written to memory that all processes share; texts
+            cannot be, whose letters and lengths a space does not say.
 
     Raises:
         ValueError: for an environment that cannot be made, or cannot be sent to a process, and for
@@ -53,7 +55,11 @@ class ProcessVectorEnv(AsyncVectorEnv):
     """
 
     def __init__(
-        self, env_fns: Sequence[Callable[[], gymnasium.Env]], name: str, timeout: float | None
+        self,
+        env_fns: Sequence[Callable[[], gymnasium.Env]],
+        name: str,
+        timeout: float | None,
+        shares_memory: bool = True,
     ):
         self._name, self._timeout = name, timeout
         self._what, self._num_steps = "cannot be made", 0
@@ -63,6 +69,7 @@ class ProcessVectorEnv(AsyncVectorEnv):
             with _without_main(), self._named():
                 super().__init__(
                     env_fns,
+                    shared_memory=shares_memory,
                     copy=False,
                     context=CONTEXT,
                     worker=_work,
@@ -186,7 +193,8 @@ def _work(index: int, env_fn: Any, pipe: Any, parent_pipe: Any, *rest: Any) -> N
         env = env_fn()
     except Exception as error:
         _, error_queue, *_ = rest
-        error_queue.put((index, type(error), error, ""))
+        said = f"in a process of its own {error}, or set --vectorize sync"
+        error_queue.put((index, ValueError, ValueError(said), ""))
         pipe.recv()
         pipe.send((None, False))
         return

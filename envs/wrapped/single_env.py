@@ -14,7 +14,7 @@ from gymnasium.envs.registration import EnvSpec
 from gymnasium.wrappers import FilterObservation
 
 from envs.construction import find_wraps, make_single
-from envs.wrapped.action_mask import MaskInObservation
+from envs.wrapped.action_mask import MaskInObservation, WithoutMask, may_have_mask
 from envs.wrapped.guarded_env import GuardedEnv
 from envs.wrapped.watchdog import Watchdog
 
@@ -27,6 +27,7 @@ class SinglePlan:
         spec: what the id is registered with, for processes that do not import its module.
         num_envs: B.
         has_mask: whether the info holds a mask of actions.
+        has_text: whether the observation holds a text.
         kept: top-level keys of the observation to keep; () for all.
         level_seeds: see `envs.make`.
         timeout: seconds for one step or reset.
@@ -38,6 +39,7 @@ class SinglePlan:
     env_kwargs: Mapping[str, Any]
     wrap: Sequence[str]
     has_mask: bool
+    has_text: bool
     kept: Sequence[Any]
     level_seeds: Sequence[int] | None
     timeout: float | None
@@ -46,6 +48,8 @@ class SinglePlan:
         """Return environment number `index`, from what `make_single` has made."""
         if self.has_mask:
             env = MaskInObservation(env)
+        elif may_have_mask(env):
+            env = WithoutMask(env)
         if self.level_seeds is not None:
             env = SeededEpisodes(env, self.level_seeds, first=index, step=self.num_envs)
         if self.kept:

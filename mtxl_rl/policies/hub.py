@@ -7,6 +7,7 @@ that runs. `Policy.push` writes one, and `mtxl_rl.load("hf://user/name")` reads 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -116,6 +117,8 @@ def _evaluation(values: Mapping[str, Any]) -> Evaluation:
     for name in (field.name for field in fields(Evaluation) if field.name in values):
         value = values[name]  # earlier releases have fewer
         own[name] = tuple(value) if isinstance(value, list) else value  # an interval, in JSON
+    if own["mean_return"] is None:  # in JSON; it was no number
+        own["mean_return"] = math.nan
     return Evaluation(**own)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -101,6 +103,16 @@ class Evaluation:
     success_unknown: int = 0  # episodes of which success is not known, where it is of others
     cut_episodes: int = 0  # that did not end within `max_steps`
     max_steps: int | None = None  # after which episodes were cut; None: never
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON has it, which has no word for a number that is not finite: None."""
+
+        def known(value: Any) -> Any:
+            if isinstance(value, tuple):
+                return [known(part) for part in value]
+            return None if isinstance(value, float) and not math.isfinite(value) else value
+
+        return {name: known(value) for name, value in dataclasses.asdict(self).items()}
 
     @classmethod
     def of(

@@ -48,7 +48,7 @@ ARGUMENTS = {
                 "memory_length, kind"),
     "ours": ({"disable_env_checker": True}, "is no argument of a constructor; leave it out"),
     "no name": ({"memory length": 3}, "has the name 'memory length', which must be that of an"),
-    "wrong": ({"memory_length": 3, "max_episode_steps": "x"}, "with {\"memory_length\": 3, \"max_"),
+    "wrong": ({"memory_length": 3, "max_episode_steps": -2}, "with {\"memory_length\": 3, \"max_"),
 }  # fmt: skip
 
 

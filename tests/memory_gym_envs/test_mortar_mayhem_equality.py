@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 from chi_squared import are_alike
-from mortar_player import ENDLESS, GRID, right_action, tensors
+from mortar_player import ENDLESS, GRID, STAY, right_action, tensors
 
 from envs.memory_gym.mortar_mayhem import (
     COMMANDS,
@@ -36,18 +36,23 @@ SKILLS = (0.5, 0.9, 0.97, 1.0, 1.0, 1.0)
 NAMES = list(COMMANDS)
 
 
+def action_of(single: Any, env: Any) -> int:
+    """Return what a player who sees everything does."""
+    place = [int(part) for part in single.normalized_agent_position]
+    target = [int(part) for part in single._target_pos]
+    size = None if env.task.has_success else env.task.arena_size
+    return right_action(place, single.agent.rotation // 90, target, size)
+
+
 def play(env: Any, singles: list[Any], seed: int, max_steps: int = 10**6) -> Counter[str]:
     """Compare every step until each episode has ended; return how they did."""
     rng = np.random.default_rng(seed)
-    size = None if env.task.has_success else env.task.arena_size
     is_playing = [True] * len(singles)
     ends: Counter[str] = Counter()
     for _ in range(max_steps):
         actions = []
         for index, single in enumerate(singles):
-            place = [int(part) for part in single.normalized_agent_position]
-            target = [int(part) for part in single._target_pos]
-            action = right_action(place, single.agent.rotation // 90, target, size)
+            action = action_of(single, env)
             is_right = rng.random() < SKILLS[index % len(SKILLS)]
             actions.append(action if is_right else int(rng.integers(4)))
         step = env.step(torch.tensor(actions))
@@ -99,17 +104,22 @@ def test_steps_equal_memory_gyms(options: dict[str, int]) -> None:
     singles = [grid_module.GridMortarMayhemEnv() for _ in range(12)]
     env = tensors(GRID, len(singles), env_kwargs=options)
     env.keeps_final = True
+    rng = np.random.default_rng(0)
     ends: Counter[str] = Counter()
+    num_in_fire = 0
     for round_ in range(3):
         for index, single in enumerate(singles):
             single.reset(seed=100 * round_ + index, options=resets)
-            for _ in range(round_ * 9 + index):  # also from the middle of what is shown
-                if single._command_visualization:
-                    single.step(int(index % 4))
+            # also from the middle: while commands are shown, on the way, in the fire
+            for _ in range(round_ * int(rng.integers(env.task.num_steps // 2))):
+                if single.step(action_of(single, env))[2]:
+                    single.reset(options=resets)
+        num_in_fire += sum(single.arena.tiles_on for single in singles)
         seen = env.load(singles)["observation"]
         assert env.observation_space["observation"].contains(seen[0].numpy())
         ends += play(env, singles, round_)
     assert ends["ended"] == 3 * len(singles)
+    assert num_in_fire
     if options.get("explosion_delay") != 1:  # there nobody is in time
         assert ends["success"] >= 3
         assert ends["ended"] - ends["success"] >= 3
@@ -202,6 +212,16 @@ def test_load_names_what_does_not_fit() -> None:
         env.load([single])
     single.reset(seed=0, options={"command_count": [4, 10]})
     with pytest.raises(ValueError, match=r"'command_count': \[4, 10\].*one number"):
+        env.load([single])
+    single.reset(seed=0, options={"reward_command_success": 1.0})
+    with pytest.raises(ValueError, match=r"'reward_command_success': 1.0.*but here it is"):
+        env.load([single])
+    single.reset(seed=0, options={"arena_size": np.int64(5)})
+    env.load([single])
+    for _ in range(200):
+        if single.step(STAY)[2]:
+            break
+    with pytest.raises(ValueError, match="an environment without an episode; reset"):
         env.load([single])
     with pytest.raises(ValueError, match="but this batch is of Memory Gym's GridMortarMayhemEnv"):
         env.load([env.prototype])
