@@ -38,7 +38,7 @@ from mtxl_rl.core.parts.feed_forward import FeedForward
 from mtxl_rl.core.parts.gating import Gate, make_gate
 from mtxl_rl.core.parts.initialization import init_memory_network, init_orthogonal
 from mtxl_rl.core.parts.layer import Layer
-from mtxl_rl.core.parts.long_memory import GatedWrite
+from mtxl_rl.core.parts.long_memory import GatedWrite, PartedWrite
 from mtxl_rl.core.parts.memory_network import MemoryNetwork
 from mtxl_rl.core.pretrained import Pretrained
 from mtxl_rl.core.shapes import Bool, Float, Int64
@@ -67,8 +67,8 @@ class MemoryTransformerXL(Pretrained):
         num_mem_kv: learned persistent key-value slots N, per layer and in the seed's
             memory network.
         mem_write: gated (each step of a segment writes to slots through hard gates, which see the
-            inputs of all memory layers), first (they see those of the first one only) or seed (the
-            memory network of Memory Transformer-XL).
+            inputs of all memory layers), first (steep gates for parts of slots, which see those of
+            the first one only) or seed (the memory network of Memory Transformer-XL).
         mem_write_iters: how often the seed's memory network refines the slots in one write.
         mem_write_gain: size of its keys at the start: how sharply a write picks what it stores;
             None for the start of Memory Transformer-XL, small and even.
@@ -155,8 +155,11 @@ class MemoryTransformerXL(Pretrained):
         self.is_scanned = not lmem_len or mem_write == "first"
         """Whether the slots of all segments follow from the first memory layer's inputs."""
         if lmem_len and mem_write != "seed":
-            num_seen = 1 if self.is_scanned else len(self.memory_layers)
-            self.long_memory = GatedWrite(dim, num_seen, lmem_len, mem_len + seq_len)
+            if self.is_scanned:
+                self.long_memory = PartedWrite(dim, 1, lmem_len, mem_len + seq_len)
+            else:
+                num_seen = len(self.memory_layers)
+                self.long_memory = GatedWrite(dim, num_seen, lmem_len, mem_len + seq_len)
         elif lmem_len:
             self.long_memory = MemoryNetwork(
                 dim, heads, len(self.memory_layers), lmem_len, num_mem_kv, mem_write_iters

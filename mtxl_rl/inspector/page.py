@@ -98,7 +98,7 @@ def episode_data(
             memories = torch.stack(recording.memories).flatten(1).numpy()
             data["reads"] = _packed(probe.read(memories), "i4")
     if recording.gates:
-        gates = torch.stack(recording.gates).numpy()
+        gates = _of_slots(torch.stack(recording.gates).numpy(), recording).mean(axis=2)
         data["gates"] = _grid(np.pad(gates, ((0, num_steps - len(gates)), (0, 0))))
         data["writers"] = _writers(recording, film.max_bytes)
     return data
@@ -174,8 +174,8 @@ def authorship(recording: Recording) -> Iterator[tuple[np.ndarray, np.ndarray, n
     multiplies its value by.
 
     Yields:
-        The share of each step so far in each slot (t, S); that of the slot's start (S,); and the
-        last step that wrote to it at all (S,), -1 for none.
+        The share of each step so far in each part of a slot (t, SG); that of its start (SG,); and
+        the last step that wrote to it at all (SG,), -1 for none.
     """
     gates = torch.stack(recording.gates).double().numpy()
     share, start = np.zeros_like(gates), np.ones_like(gates[0])
@@ -193,12 +193,20 @@ def authorship(recording: Recording) -> Iterator[tuple[np.ndarray, np.ndarray, n
         yield share[:first], start, last
 
 
+def _of_slots(gates: np.ndarray, recording: Recording) -> np.ndarray:
+    """Return what is of each gate (..., SG) by slot (..., S, G)."""
+    return gates.reshape(*gates.shape[:-1], len(recording.memories[0]), -1)
+
+
 def _writers(recording: Recording, max_bytes: int) -> dict[str, Any]:
     thinned = Thinned(max_bytes // 4)
     for first, (share, start, last) in zip(
         recording.memory_steps, authorship(recording), strict=True
     ):
         slots = []
+        share = _of_slots(share, recording).mean(axis=2)
+        start, last = (_of_slots(each, recording) for each in (start, last))
+        start, last = start.mean(axis=1), last.max(axis=1)
         for slot in range(min(len(start), MAX_ROWS)):
             own = share[:, slot]
             largest = np.argpartition(-own, min(NUM_WRITERS, len(own) - 1))[:NUM_WRITERS]

@@ -56,7 +56,7 @@ class Recording:
     cue: list[int] = field(default_factory=list)  # in view, -1 for none
     memories: list[Float[Tensor, "R D"]] = field(default_factory=list)
     memory_steps: list[int] = field(default_factory=list)  # the first step that sees each of them
-    gates: list[Float[Tensor, " S"]] = field(default_factory=list)  # of each step; may stop before
+    gates: list[Float[Tensor, " SG"]] = field(default_factory=list)  # of each step; may stop before
     success: float = float("nan")
     is_cut: bool = False
     not_finite: str = ""  # what the environment has given that is not, for people; "" for nothing

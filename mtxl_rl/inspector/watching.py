@@ -25,7 +25,7 @@ class Seen:
 
     attention: list[Float[Tensor, "B H T J"]] = field(default_factory=list)
     """Weights, of each layer in turn."""
-    gates: list[Float[Tensor, "B W S"]] = field(default_factory=list)
+    gates: list[Float[Tensor, "B W SG"]] = field(default_factory=list)
     """How much each step of the segment wrote to each slot, of each write."""
 
     def clear(self) -> None:

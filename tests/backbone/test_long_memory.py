@@ -1,4 +1,4 @@
-"""The gated write, property by property."""
+"""The writes by gates, property by property."""
 
 from __future__ import annotations
 
@@ -7,18 +7,33 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from mtxl_rl.core.parts.long_memory import GatedWrite, hard_sigmoid
+from mtxl_rl.core.parts.long_memory import (
+    GatedWrite,
+    PartedWrite,
+    hard_sigmoid,
+    steep_sigmoid,
+)
 
 BATCH_SIZE, NUM_LAYERS, NUM_SLOTS, SHORT_LEN, SEQ_LEN, DIM = 2, 3, 5, 4, 7, 12
 
 
-def make_write(seq_len: int = SEQ_LEN, cost: float = 0.0) -> GatedWrite:
+PARTED = [False, True]
+
+
+def make_write(seq_len: int = SEQ_LEN, cost: float = 0.0, is_parted: bool = False) -> GatedWrite:
     torch.manual_seed(0)
-    write = GatedWrite(DIM, NUM_LAYERS, NUM_SLOTS, SHORT_LEN + seq_len, cost).double()
+    sizes = (DIM, NUM_LAYERS, NUM_SLOTS, SHORT_LEN + seq_len)
+    write = PartedWrite(*sizes) if is_parted else GatedWrite(*sizes, cost)
     with torch.no_grad():  # gates that are shut, open and between
-        write.gate.weight.mul_(2)
-        write.gate.bias.fill_(-1.0)
-    return write
+        write.gate.weight.mul_(0.3 if is_parted else 2)
+        write.gate.bias.fill_(0.5 if is_parted else -1.0)
+    return write.double()
+
+
+def opened(write: GatedWrite, z: Tensor) -> Tensor:
+    if isinstance(write, PartedWrite):
+        return (8 / (1 + (2 - 3.5 * z).exp()) - 3.5).clamp(0, 1)
+    return (1.2 / (1 + (-z).exp()) - 0.1).clamp(0, 1)
 
 
 def inputs(seq_len: int = SEQ_LEN) -> tuple[Tensor, Tensor, Tensor]:
@@ -37,8 +52,8 @@ def step_by_step(write: GatedWrite, slots: Tensor, hidden: Tensor, valid: Tensor
             if counts:
                 normed = (h - h.mean(1, keepdim=True)) / (h.var(1, False, True) + 1e-5).sqrt()
                 x = normed.flatten() + write.place[place]
-                z = write.gate.weight @ x + write.gate.bias
-                w = (1.2 / (1 + (-z).exp()) - 0.1).clamp(0, 1)[:, None]
+                w = opened(write, write.gate.weight @ x + write.gate.bias)
+                w = w.repeat_interleave(DIM // write.num_parts).view(NUM_SLOTS, DIM)
                 slot = (1 - w) * slot + w * torch.tanh(write.value.weight @ x + write.value.bias)
                 place += 1
         written.append(slot)
@@ -50,16 +65,18 @@ def rewritten(write: GatedWrite, slots: Tensor, hidden: Tensor, valid: Tensor) -
     return retention * slots + written
 
 
+@pytest.mark.parametrize("is_parted", PARTED)
 @pytest.mark.parametrize("seq_len", [1, 2, 7, 16])
-def test_equals_steps_that_write_one_after_the_other(seq_len: int) -> None:
-    write = make_write(seq_len)
+def test_equals_steps_that_write_one_after_the_other(seq_len: int, is_parted: bool) -> None:
+    write = make_write(seq_len, is_parted=is_parted)
     slots, hidden, valid = inputs(seq_len)
     written = rewritten(write, slots, hidden, valid)
     assert_close(written, step_by_step(write, slots, hidden, valid), atol=1e-12, rtol=1e-12)
 
 
-def test_the_gradient_of_both_forms_is_one() -> None:
-    write = make_write()
+@pytest.mark.parametrize("is_parted", PARTED)
+def test_the_gradient_of_both_forms_is_one(is_parted: bool) -> None:
+    write = make_write(is_parted=is_parted)
     slots, hidden, valid = inputs()
     gates, _ = write.gates_and_values(hidden, valid)
     is_shut, is_open = gates == 0, gates == 1
@@ -108,9 +125,6 @@ def test_a_write_costs_what_the_number_of_open_gates_would_in_the_loss() -> None
     # rows may be segments of fewer envs: then it is the sum over the segments
     once = torch.autograd.grad(cost(hidden, valid), parameters)
     assert_close(charged(1), tuple(BATCH_SIZE * gradient for gradient in once))
-    for share in (0.25, 0.0):
-        write.charged.fill_(share)
-        assert_close(charged(BATCH_SIZE), tuple(share * gradient for gradient in once))
 
 
 def test_what_the_task_does_not_need_is_shut_with_a_margin() -> None:
@@ -147,8 +161,9 @@ def test_a_gate_that_is_needed_is_pushed_less_than_one_that_leaks() -> None:
     assert not push[~valid[:, SHORT_LEN:]].any()
 
 
-def test_a_shut_gate_leaves_the_slots_as_they_are_to_the_bit() -> None:
-    write = make_write().float()
+@pytest.mark.parametrize("is_parted", PARTED)
+def test_a_shut_gate_leaves_the_slots_as_they_are_to_the_bit(is_parted: bool) -> None:
+    write = make_write(is_parted=is_parted).float()
     slots, hidden, valid = (tensor.float() for tensor in inputs())
     with torch.no_grad():
         write.gate.bias.fill_(-100.0)
@@ -161,8 +176,9 @@ def test_a_shut_gate_leaves_the_slots_as_they_are_to_the_bit() -> None:
     assert torch.equal(gradient, torch.ones_like(slots))
 
 
-def test_an_open_gate_leaves_nothing_of_what_was_there() -> None:
-    write = make_write()
+@pytest.mark.parametrize("is_parted", PARTED)
+def test_an_open_gate_leaves_nothing_of_what_was_there(is_parted: bool) -> None:
+    write = make_write(is_parted=is_parted)
     slots, hidden, valid = inputs()
     with torch.no_grad():
         write.gate.bias.fill_(100.0)
@@ -180,8 +196,31 @@ def test_a_gate_that_is_shut_can_be_learned() -> None:
     assert_close(gradient, 1.2 * z.sigmoid() * (1 - z.sigmoid()))
 
 
-def test_places_are_counted_from_the_oldest_valid_step() -> None:
-    write = make_write()
+def test_a_steep_gate_opens_within_half_a_unit_without_a_jump() -> None:
+    z = torch.linspace(-1, 1, 2001, dtype=torch.float64, requires_grad=True)
+    weights = steep_sigmoid(z)
+    assert (weights[z < -0.26] == 0).all()
+    assert (weights[z > 0.26] == 1).all()
+    assert (weights.diff() >= 0).all()
+    assert weights.diff().max() < 0.0021  # in steps of .001
+    (gradient,) = torch.autograd.grad(weights.sum(), z)
+    assert_close(gradient, z.sigmoid() * (1 - z.sigmoid()))
+
+
+@pytest.mark.parametrize(("dim", "num_parts"), [(64, 16), (12, 4), (6, 2), (7, 1)])
+def test_a_slot_has_as_many_parts_as_divide_it(dim: int, num_parts: int) -> None:
+    write = PartedWrite(dim, 1, NUM_SLOTS, SEQ_LEN)
+    assert write.num_parts == num_parts
+    hidden, valid = torch.randn(2, 1, SEQ_LEN, dim), torch.ones(2, SEQ_LEN, dtype=torch.bool)
+    retention, written = write(hidden, valid, 2)
+    assert written.shape == (2, NUM_SLOTS, dim)
+    parts = retention.expand(-1, -1, dim).unflatten(2, (num_parts, -1))
+    assert torch.equal(parts, parts[..., :1].expand_as(parts))
+
+
+@pytest.mark.parametrize("is_parted", PARTED)
+def test_places_are_counted_from_the_oldest_valid_step(is_parted: bool) -> None:
+    write = make_write(is_parted=is_parted)
     _, hidden, _ = inputs()
     same = hidden[:, :, :1].expand_as(hidden)
     valid = torch.ones(BATCH_SIZE, SHORT_LEN + SEQ_LEN, dtype=torch.bool)
@@ -194,8 +233,9 @@ def test_places_are_counted_from_the_oldest_valid_step() -> None:
     assert not torch.allclose(gates[0], from_start[0])
 
 
-def test_what_is_not_valid_is_not_written() -> None:
-    write = make_write()
+@pytest.mark.parametrize("is_parted", PARTED)
+def test_what_is_not_valid_is_not_written(is_parted: bool) -> None:
+    write = make_write(is_parted=is_parted)
     slots, hidden, valid = inputs()
     expected = rewritten(write, slots, hidden, valid)
     for pollution in (1e4, torch.nan, torch.inf, 1e200):
@@ -203,8 +243,9 @@ def test_what_is_not_valid_is_not_written() -> None:
         assert torch.equal(rewritten(write, slots, polluted, valid), expected), pollution
 
 
-def test_gradient_reaches_the_slots_and_not_the_layer_inputs() -> None:
-    write = make_write()
+@pytest.mark.parametrize("is_parted", PARTED)
+def test_gradient_reaches_the_slots_and_not_the_layer_inputs(is_parted: bool) -> None:
+    write = make_write(is_parted=is_parted)
     slots, hidden, valid = inputs()
     slots.requires_grad_()
     hidden.requires_grad_()
@@ -214,8 +255,9 @@ def test_gradient_reaches_the_slots_and_not_the_layer_inputs() -> None:
     assert hidden.grad is None
 
 
-def test_slots_start_different() -> None:
-    write = make_write()
+@pytest.mark.parametrize("is_parted", PARTED)
+def test_slots_start_different(is_parted: bool) -> None:
+    write = make_write(is_parted=is_parted)
     assert len(write.initial_slot.unique(dim=0)) == NUM_SLOTS
 
 

@@ -105,13 +105,18 @@ def test_does_not_learn_without(core: CoreConfig) -> None:
 
 
 @pytest.mark.slow
-def test_what_is_written_holds_for_twenty_times_as_many_writes_as_in_training() -> None:
+@pytest.mark.parametrize(("mem_write", "lmem_len"), [("gated", 4), ("first", 8)])
+def test_what_is_written_holds_for_twenty_times_as_many_writes_as_in_training(
+    mem_write: str, lmem_len: int
+) -> None:
     """Four cues, supervised; the window sees 10 steps, and chance is .06.
 
     With the seed's write, the same training ends at .14 to .16 of the episodes at the delays that
     it has seen (experiments/LOG.md).
     """
-    core = core_config(dim=32, depth=1, heads=2, seq_len=8, mem_len=2, lmem_len=4)
+    core = core_config(
+        dim=32, depth=1, heads=2, seq_len=8, mem_len=2, lmem_len=lmem_len, mem_write=mem_write
+    )
     config = TrialConfig(
         items=4, delays=(16, 32, 64), updates=300, num_envs=32, num_steps=96, learning_rate=4e-3,
         core=core, report_every=300,

@@ -5,14 +5,16 @@ A slot that no step writes to stays as it is, bit for bit, however many segments
 gradient through it is exactly 1.
 
 A gate of a percent would cost nothing over the few writes that training sees, and empty a slot in
-hundreds. So open gates are counted, and the count, times a small cost, is a part of the loss: it
-shuts what the task does not need, with a margin, and hardly moves what is open. What a task needs
-shows when it is learned: of the gate that sees the first memory layer only, PPO charges the share
-of the returns' variance that its values explain.
+hundreds. There are two ways out, and a write for each.
 
-The gate sees the inputs of all memory layers, and so what the slots hold, such as which cue of
-several this one is; or those of the first memory layer only: then the slots of many segments follow
-from one another without a look at the layers between, and are computed at once.
+`GatedWrite` sees the inputs of all memory layers, and so what the slots hold, such as which cue of
+several this one is. Its open gates are counted, and the count, times a small cost, is a part of the
+loss: it shuts what the task does not need, with a margin, and hardly moves what is open.
+
+`PartedWrite` sees the inputs of the first memory layer only: then the slots of many segments follow
+from one another without a look at the layers between, and are computed at once. Its gates are so
+steep that hardly one is neither shut nor open, which needs no cost; and each is that of a part of a
+slot's channels, because steep gates of whole slots are not learned from every start.
 
 Memory Transformer-XL has another write, which rewrites all slots after every segment
 (`memory_network.MemoryNetwork`); what a slot holds is lost there over many writes. Writes to single
@@ -20,11 +22,12 @@ slots, with others left as they are, keep what they hold in other work, too (Rav
 goombalab/raven; ALER, arXiv 2610.00592).
 
 Shapes: B envs, R segments of theirs, P memory layers that are seen, M short-memory length, W
-segment length, S long-memory slots, D model width.
+segment length, S long-memory slots, G gates of a slot, D model width.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -49,6 +52,20 @@ OPEN_SIZE = 0.02
 
 SHUT_MARGIN = 0.06
 """How far below 0 the clipped gate is pushed: z from -2.4 to -3.4."""
+
+
+NUM_PARTS = 16
+"""Gates of a slot of `PartedWrite`, at most: each is that of as many channels."""
+
+STEEPNESS = 8.0
+"""How fast its gates open, in units of a sigmoid's: from 0 to 1 within half a unit of z."""
+
+GATE_SCALE = 3.5
+"""What its gates' linear layer is multiplied by: they move as much faster than other weights."""
+
+GATE_STD = 0.4
+"""Size of that layer's outputs at the start: z is then as often above 0 as a normal number is above
+1.4."""
 
 
 class GatedWrite(nn.Module):
@@ -80,12 +97,10 @@ class GatedWrite(nn.Module):
         lmem_len: S.
         num_positions: places that are told apart: those of the short memory and the segment.
         cost: of a segment whose every step writes to every slot.
-
-    Attributes:
-        charged: share of the cost that is charged, () from 0 to 1; 1 until whoever trains sets it.
     """
 
-    charged: Tensor
+    num_parts = 1
+    """Gates G of a slot."""
 
     def __init__(
         self,
@@ -98,11 +113,10 @@ class GatedWrite(nn.Module):
         super().__init__()
         width = num_layers * dim
         self.num_layers, self.cost = num_layers, cost
-        self.register_buffer("charged", torch.ones(()), persistent=False)
         self.initial_slot = init_uniform(lmem_len, dim, dim=dim)
         self.place = nn.Parameter(torch.empty(num_positions, width).normal_(std=PLACE_STD))
         self.value = nn.Linear(width, dim)
-        self.gate = nn.Linear(width, lmem_len)
+        self.gate = nn.Linear(width, lmem_len * self.num_parts)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -113,7 +127,7 @@ class GatedWrite(nn.Module):
 
     def forward(
         self, hidden: Float[Tensor, "R P W D"], valid: Bool[Tensor, "R MW"], num_envs: int
-    ) -> tuple[Float[Tensor, "R S 1"], Float[Tensor, "R S D"]]:
+    ) -> tuple[Float[Tensor, "R S _"], Float[Tensor, "R S D"]]:
         """Return what segments do to slots s: they become retention * s + written.
 
         Args:
@@ -123,19 +137,24 @@ class GatedWrite(nn.Module):
             num_envs: B, of which the rows are segments.
         """
         num_gates = num_envs * hidden.shape[2] * self.gate.out_features
-        charge = self.charged * self.cost / num_gates if torch.is_grad_enabled() else None
+        charge = self.cost / num_gates if torch.is_grad_enabled() and self.cost else None
         weights, values = self.gates_and_values(hidden, valid, charge)
         kept = _product_of_later(1 - weights)
-        retention = (kept[:, 0] * (1 - weights[:, 0])).unsqueeze(-1)
-        return retention, (weights * kept).transpose(1, 2) @ values.to(weights.dtype)
+        retention = (kept[:, 0] * (1 - weights[:, 0])).unflatten(1, (-1, self.num_parts))
+        shares = (weights * kept).unflatten(2, (-1, self.num_parts))  # (R, W, S, G)
+        parts = values.to(weights.dtype).unflatten(2, (self.num_parts, -1))  # (R, W, G, D / G)
+        written = torch.einsum("rwsg, rwgd -> rsgd", shares, parts).flatten(2)
+        if self.num_parts > 1:
+            retention = retention.repeat_interleave(parts.shape[3], dim=2)
+        return retention, written
 
     def gates_and_values(
         self,
         hidden: Float[Tensor, "R P W D"],
         valid: Bool[Tensor, "R MW"],
-        charge: Float[Tensor, ""] | None = None,
-    ) -> tuple[Float[Tensor, "R W S"], Float[Tensor, "R W D"]]:
-        """Return how much each step writes to each slot, and what it writes.
+        charge: float | None = None,
+    ) -> tuple[Float[Tensor, "R W SG"], Float[Tensor, "R W D"]]:
+        """Return how much each step writes to each part of each slot, and what it writes.
 
         Args:
             hidden: as in `forward`.
@@ -149,10 +168,44 @@ class GatedWrite(nn.Module):
         x = torch.where(is_valid, finite, 0.0)  # (R, W, P * D)
         place = (valid.long().cumsum(dim=1) - 1).clamp_min(0)[:, -num_steps:]
         x = x + F.embedding(place, self.place)
+        return torch.where(is_valid, self._opened(x, is_valid, charge), 0.0), self.value(x).tanh()
+
+    def _opened(
+        self, x: Float[Tensor, "R W PD"], is_valid: Bool[Tensor, "R W 1"], charge: float | None
+    ) -> Float[Tensor, "R W SG"]:
+        """Return the gates of steps, as if each were valid."""
         z = self.gate(x)
-        if charge is not None:
-            z = _Charged.apply(z, is_valid, charge)
-        return torch.where(is_valid, hard_sigmoid(z), 0.0), self.value(x).tanh()
+        return hard_sigmoid(z if charge is None else _Charged.apply(z, is_valid, charge))
+
+
+class PartedWrite(GatedWrite):
+    """Steps write to parts of slots one after the other, each through a steep gate for each part.
+
+    The gates of `GatedWrite`, of the g-th of G equal parts of a slot's channels, are
+
+        w_jig = steep(3.5 (g_ig . x_j + b_ig) - 2)
+
+    Args:
+        dim: D; G is the largest divisor of it that divides 16.
+        num_layers: P, the first memory layers.
+        lmem_len: S.
+        num_positions: as of `GatedWrite`.
+    """
+
+    def __init__(self, dim: int, num_layers: int, lmem_len: int, num_positions: int):
+        self.num_parts = math.gcd(NUM_PARTS, dim)
+        super().__init__(dim, num_layers, lmem_len, num_positions, cost=0.0)
+
+    def reset_parameters(self) -> None:
+        nn.init.orthogonal_(self.value.weight, 2**0.5)
+        nn.init.zeros_(self.value.bias)
+        nn.init.normal_(self.gate.weight, std=GATE_STD / self.gate.in_features**0.5)
+        nn.init.zeros_(self.gate.bias)
+
+    def _opened(
+        self, x: Float[Tensor, "R W PD"], is_valid: Bool[Tensor, "R W 1"], charge: float | None
+    ) -> Float[Tensor, "R W SG"]:
+        return steep_sigmoid(GATE_SCALE * self.gate(x) + GATE_BIAS)
 
 
 def hard_sigmoid(z: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
@@ -166,6 +219,17 @@ def hard_sigmoid(z: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
     return soft.detach().clamp(0, 1) + (soft - soft.detach())
 
 
+def steep_sigmoid(z: Float[Tensor, "*N"]) -> Float[Tensor, "*N"]:
+    """Return clip(8 (sigmoid(z) - 1/2) + 1/2, 0, 1), with the gradient of sigmoid(z) everywhere.
+
+    Exactly 0 below z = -.25 and exactly 1 above .25. A jump at 0 would do as well but for rounding:
+    where acting and training differ by a bit, a gate must not differ by 1.
+    """
+    z = z.to(torch.promote_types(z.dtype, torch.float32))
+    soft = z.sigmoid()
+    return (STEEPNESS * (soft.detach() - 0.5) + 0.5).clamp(0, 1) + (soft - soft.detach())
+
+
 class _Charged(torch.autograd.Function):
     """z as it is, with the gradient of a charge for each open gate.
 
@@ -175,20 +239,21 @@ class _Charged(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(z: Tensor, is_valid: Tensor, charge: Tensor) -> Tensor:
+    def forward(z: Tensor, is_valid: Tensor, charge: float) -> Tensor:
         return z.clone()
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, float], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[:2])
+        ctx.charge = inputs[2]
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        z, is_valid, charge = ctx.saved_tensors
+        z, is_valid = ctx.saved_tensors
         sigmoid = z.to(torch.promote_types(z.dtype, torch.float32)).sigmoid()
         gate = 1.2 * sigmoid - 0.1
         slope = OPEN_SIZE / (gate.clamp(0, 1) + OPEN_SIZE) ** 2 * (gate > -SHUT_MARGIN)
-        push = charge * slope * 1.2 * sigmoid * (1 - sigmoid)
+        push = ctx.charge * slope * 1.2 * sigmoid * (1 - sigmoid)
         return grads[0] + torch.where(is_valid, push, 0.0).to(z.dtype), None, None
 
 
