@@ -46,7 +46,7 @@ from mtxl_rl.core.state import Buffers, MemoryState, Sizes
 from mtxl_rl.core.unroll import Unroll
 from mtxl_rl.core.writes import Writes
 
-MemWrite = Literal["gated", "first", "seed"]
+MemWrite = Literal["gated", "first", "parts", "seed"]
 
 POSITION_STD = 0.3
 """Size of the vectors of positions at the start. From 0, as in Memory Transformer-XL, attention
@@ -67,8 +67,9 @@ class MemoryTransformerXL(Pretrained):
         num_mem_kv: learned persistent key-value slots N, per layer and in the seed's
             memory network.
         mem_write: gated (each step of a segment writes to slots through hard gates, which see the
-            inputs of all memory layers), first (steep gates for parts of slots, which see those of
-            the first one only) or seed (the memory network of Memory Transformer-XL).
+            inputs of all memory layers), first (they see those of the first one only), parts (those
+            of the first one, by steep gates for parts of slots) or seed (the memory network of
+            Memory Transformer-XL).
         mem_write_iters: how often the seed's memory network refines the slots in one write.
         mem_write_gain: size of its keys at the start: how sharply a write picks what it stores;
             None for the start of Memory Transformer-XL, small and even.
@@ -152,14 +153,12 @@ class MemoryTransformerXL(Pretrained):
         ]
         self.layers = cast(Sequence[Layer], nn.ModuleList(layers))
         self.long_memory: GatedWrite | MemoryNetwork | None = None
-        self.is_scanned = not lmem_len or mem_write == "first"
+        self.is_scanned = not lmem_len or mem_write in ("first", "parts")
         """Whether the slots of all segments follow from the first memory layer's inputs."""
         if lmem_len and mem_write != "seed":
-            if self.is_scanned:
-                self.long_memory = PartedWrite(dim, 1, lmem_len, mem_len + seq_len)
-            else:
-                num_seen = len(self.memory_layers)
-                self.long_memory = GatedWrite(dim, num_seen, lmem_len, mem_len + seq_len)
+            write = PartedWrite if mem_write == "parts" else GatedWrite
+            num_seen = 1 if self.is_scanned else len(self.memory_layers)
+            self.long_memory = write(dim, num_seen, lmem_len, mem_len + seq_len)
         elif lmem_len:
             self.long_memory = MemoryNetwork(
                 dim, heads, len(self.memory_layers), lmem_len, num_mem_kv, mem_write_iters

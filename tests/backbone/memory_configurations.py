@@ -37,6 +37,8 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
         "mem_write": "first",
         "memory_layers": [2, 3],
     },
+    "the write by parts": {"mem_write": "parts"},
+    "the write by parts, a short memory above seq_len": {"mem_write": "parts", "mem_len": 17},
     "the seed's write": {"mem_write": "seed"},
     "the seed's write, one refinement": {"mem_write": "seed", "mem_write_iters": 1},
     "the seed's write, persistent slots": {"mem_write": "seed", "num_mem_kv": 2},

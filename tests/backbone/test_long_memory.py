@@ -125,6 +125,9 @@ def test_a_write_costs_what_the_number_of_open_gates_would_in_the_loss() -> None
     # rows may be segments of fewer envs: then it is the sum over the segments
     once = torch.autograd.grad(cost(hidden, valid), parameters)
     assert_close(charged(1), tuple(BATCH_SIZE * gradient for gradient in once))
+    for share in (0.25, 0.0):
+        write.charged.fill_(share)
+        assert_close(charged(BATCH_SIZE), tuple(share * gradient for gradient in once))
 
 
 def test_what_the_task_does_not_need_is_shut_with_a_margin() -> None:

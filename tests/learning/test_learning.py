@@ -105,7 +105,7 @@ def test_does_not_learn_without(core: CoreConfig) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("mem_write", "lmem_len"), [("gated", 4), ("first", 8)])
+@pytest.mark.parametrize(("mem_write", "lmem_len"), [("gated", 4), ("parts", 8)])
 def test_what_is_written_holds_for_twenty_times_as_many_writes_as_in_training(
     mem_write: str, lmem_len: int
 ) -> None:

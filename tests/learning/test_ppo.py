@@ -25,6 +25,7 @@ from agents.learning.ppo import (
     take_envs,
 )
 from agents.learning.rollout import Rollout, collect, start
+from mtxl_rl.core.parts.long_memory import GatedWrite
 
 NUM_ENVS, NUM_STEPS = 6, 7
 
@@ -150,11 +151,16 @@ def test_target_kl_ends_the_epochs() -> None:
     assert num_steps(1e-9) == 2
 
 
-@pytest.mark.parametrize(("error", "explained"), [(0.0, 1.0), (0.5, 0.75), (3.0, -8.0)])
-def test_explained_variance_is_of_the_values_before_the_update(
-    error: float, explained: float
+@pytest.mark.parametrize(
+    ("mem_write", "error", "share"),
+    [("first", 0.0, 1.0), ("first", 0.5, 0.75), ("first", 3.0, 0.0), ("first", math.nan, 0.0),
+     ("gated", 3.0, 1.0), ("parts", 0.5, 0.75)],
+)  # fmt: skip
+def test_writes_are_charged_as_far_as_values_explain_returns(
+    mem_write: str, error: float, share: float
 ) -> None:
-    ppo, rollout = make()
+    """Before a task is learned nobody knows what it does not need."""
+    ppo, rollout = make(mem_write=mem_write)
     returns = torch.randn(NUM_STEPS, NUM_ENVS)
     returns = (returns - returns.mean()) / returns.std(correction=0)
     value = (1 - error) * returns
@@ -163,7 +169,11 @@ def test_explained_variance_is_of_the_values_before_the_update(
         reward=returns, value=value, terminated=torch.ones_like(rollout.terminated)
     )
     scalars = ppo.update(rollout, progress=0.0)
-    assert scalars["losses/explained_variance"] == pytest.approx(explained, abs=1e-3)
+    (write,) = (module for module in ppo.agent.modules() if isinstance(module, GatedWrite))
+    assert write.charged == pytest.approx(share, abs=1e-4)
+    assert scalars["losses/explained_variance"] == pytest.approx(
+        1 - error**2, abs=1e-3, nan_ok=True
+    )
 
 
 def test_every_env_is_in_one_minibatch_of_an_epoch() -> None:

@@ -7,14 +7,18 @@ gradient through it is exactly 1.
 A gate of a percent would cost nothing over the few writes that training sees, and empty a slot in
 hundreds. There are two ways out, and a write for each.
 
-`GatedWrite` sees the inputs of all memory layers, and so what the slots hold, such as which cue of
-several this one is. Its open gates are counted, and the count, times a small cost, is a part of the
-loss: it shuts what the task does not need, with a margin, and hardly moves what is open.
+The open gates of `GatedWrite` are counted, and the count, times a small cost, is a part of the
+loss: it shuts what the task does not need, with a margin, and hardly moves what is open. What a
+task needs shows when it is learned: of the gate that sees the first memory layer only, PPO charges
+the share of the returns' variance that its values explain.
 
-`PartedWrite` sees the inputs of the first memory layer only: then the slots of many segments follow
-from one another without a look at the layers between, and are computed at once. Its gates are so
-steep that hardly one is neither shut nor open, which needs no cost; and each is that of a part of a
-slot's channels, because steep gates of whole slots are not learned from every start.
+The gates of `PartedWrite` are so steep that hardly one is neither shut nor open, which needs no
+cost; and each is that of a part of a slot's channels, because steep gates of whole slots are not
+learned from every start.
+
+A gate sees the inputs of all memory layers, and so what the slots hold, such as which cue of
+several this one is; or those of the first memory layer only: then the slots of many segments follow
+from one another without a look at the layers between, and are computed at once.
 
 Memory Transformer-XL has another write, which rewrites all slots after every segment
 (`memory_network.MemoryNetwork`); what a slot holds is lost there over many writes. Writes to single
@@ -97,8 +101,12 @@ class GatedWrite(nn.Module):
         lmem_len: S.
         num_positions: places that are told apart: those of the short memory and the segment.
         cost: of a segment whose every step writes to every slot.
+
+    Attributes:
+        charged: share of the cost that is charged, () from 0 to 1; 1 until whoever trains sets it.
     """
 
+    charged: Tensor
     num_parts = 1
     """Gates G of a slot."""
 
@@ -113,6 +121,7 @@ class GatedWrite(nn.Module):
         super().__init__()
         width = num_layers * dim
         self.num_layers, self.cost = num_layers, cost
+        self.register_buffer("charged", torch.ones(()), persistent=False)
         self.initial_slot = init_uniform(lmem_len, dim, dim=dim)
         self.place = nn.Parameter(torch.empty(num_positions, width).normal_(std=PLACE_STD))
         self.value = nn.Linear(width, dim)
@@ -137,7 +146,7 @@ class GatedWrite(nn.Module):
             num_envs: B, of which the rows are segments.
         """
         num_gates = num_envs * hidden.shape[2] * self.gate.out_features
-        charge = self.cost / num_gates if torch.is_grad_enabled() and self.cost else None
+        charge = self.charged * self.cost / num_gates if torch.is_grad_enabled() else None
         weights, values = self.gates_and_values(hidden, valid, charge)
         kept = _product_of_later(1 - weights)
         retention = (kept[:, 0] * (1 - weights[:, 0])).unflatten(1, (-1, self.num_parts))
@@ -152,7 +161,7 @@ class GatedWrite(nn.Module):
         self,
         hidden: Float[Tensor, "R P W D"],
         valid: Bool[Tensor, "R MW"],
-        charge: float | None = None,
+        charge: Float[Tensor, ""] | None = None,
     ) -> tuple[Float[Tensor, "R W SG"], Float[Tensor, "R W D"]]:
         """Return how much each step writes to each part of each slot, and what it writes.
 
@@ -171,7 +180,7 @@ class GatedWrite(nn.Module):
         return torch.where(is_valid, self._opened(x, is_valid, charge), 0.0), self.value(x).tanh()
 
     def _opened(
-        self, x: Float[Tensor, "R W PD"], is_valid: Bool[Tensor, "R W 1"], charge: float | None
+        self, x: Float[Tensor, "R W PD"], is_valid: Bool[Tensor, "R W 1"], charge: Tensor | None
     ) -> Float[Tensor, "R W SG"]:
         """Return the gates of steps, as if each were valid."""
         z = self.gate(x)
@@ -203,7 +212,7 @@ class PartedWrite(GatedWrite):
         nn.init.zeros_(self.gate.bias)
 
     def _opened(
-        self, x: Float[Tensor, "R W PD"], is_valid: Bool[Tensor, "R W 1"], charge: float | None
+        self, x: Float[Tensor, "R W PD"], is_valid: Bool[Tensor, "R W 1"], charge: Tensor | None
     ) -> Float[Tensor, "R W SG"]:
         return steep_sigmoid(GATE_SCALE * self.gate(x) + GATE_BIAS)
 
@@ -239,21 +248,20 @@ class _Charged(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(z: Tensor, is_valid: Tensor, charge: float) -> Tensor:
+    def forward(z: Tensor, is_valid: Tensor, charge: Tensor) -> Tensor:
         return z.clone()
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, float], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs[:2])
-        ctx.charge = inputs[2]
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+        ctx.save_for_backward(*inputs)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        z, is_valid = ctx.saved_tensors
+        z, is_valid, charge = ctx.saved_tensors
         sigmoid = z.to(torch.promote_types(z.dtype, torch.float32)).sigmoid()
         gate = 1.2 * sigmoid - 0.1
         slope = OPEN_SIZE / (gate.clamp(0, 1) + OPEN_SIZE) ** 2 * (gate > -SHUT_MARGIN)
-        push = ctx.charge * slope * 1.2 * sigmoid * (1 - sigmoid)
+        push = charge * slope * 1.2 * sigmoid * (1 - sigmoid)
         return grads[0] + torch.where(is_valid, push, 0.0).to(z.dtype), None, None
 
 
