@@ -193,7 +193,7 @@ def _work(index: int, env_fn: Any, pipe: Any, parent_pipe: Any, *rest: Any) -> N
         env = env_fn()
     except Exception as error:
         _, error_queue, *_ = rest
-        said = f"in a process of its own {error}, or set --vectorize sync"
+        said = f"{error}, or set --vectorize sync: it was made in a process of its own"
         error_queue.put((index, ValueError, ValueError(said), ""))
         pipe.recv()
         pipe.send((None, False))

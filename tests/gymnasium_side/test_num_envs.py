@@ -23,7 +23,7 @@ from mtxl_rl.runs.run_directory import load_config
         ({"env": "CartPole-v1", "backend": "vector"}, BATCHED_ENVS),
         ({"env": "MiniGrid-MemoryS7-v0"}, BATCHED_ENVS),
         ({"env": "MiniGrid-MemoryS7-v0", "backend": "gymnasium"}, SINGLE_ENVS),
-        ({"env": "MiniGrid-MemoryS7-v0", "wrap": ("NormalizeReward",)}, SINGLE_ENVS),
+        ({"env": "MiniGrid-MemoryS7-v0", "wrap": ("RecordEpisodeStatistics",)}, SINGLE_ENVS),
         ({"env": "CartPole-v1", "num_envs": 6}, 6),
     ],
 )
@@ -66,7 +66,7 @@ def test_a_number_that_does_not_fit_the_rest_is_refused_before_anything_is_writt
     [
         ("MiniGrid-MemoryS7-v0", "env_kwargs.agent_view_size", ["5", "7"]),
         ("CartPole-v1", "backend", ["gymnasium", "vector"]),
-        ("MiniGrid-MemoryS7-v0", "wrap", ["NormalizeReward", ""]),
+        ("MiniGrid-MemoryS7-v0", "wrap", ["RecordEpisodeStatistics", ""]),
     ],
 )
 def test_a_grid_has_one_number(env: str, axis: str, values: list[str]) -> None:
