@@ -54,7 +54,7 @@ def look(env: gymnasium.Env, watchdog: Watchdog, is_timed: bool) -> FirstLook:
         has_mask = in_info and ACTION_MASK in kept.info
         seen = FirstLook(has_mask, frozenset(grids))
         if is_timed:
-            is_observed = isinstance(space, spaces.Dict) and ACTION_MASK in space.spaces
+            is_observed = not in_info and not isinstance(env.action_space, spaces.Box)
             mask = observation[ACTION_MASK] if is_observed else kept.info.get(ACTION_MASK)
             action = allowed_action(env.action_space, mask)
             seen = seen._replace(step_seconds=_fastest_step(guarded, action))
