@@ -2,11 +2,12 @@
 
     python -m experiments.gpu_check --minutes 8 --out gpu
 
-In order of worth: every test marked `gpu`, each in a process of its own; environments; training at
-four layers of width 128, with a trace of what takes the time; MiniGrid-MemoryS13 and S17Random to
-.98; four cues, kept for 10,000 steps. Each step is a command with a time limit. Its output goes to
-a file, its result to OUT/check.json and a line of OUT/check.md as soon as it is there; one that
-fails is recorded, and the next one begins. What the minutes do not reach is recorded as left out.
+In order of worth: every test marked `gpu`, each in a process of its own, several at once;
+environments; training at four layers of width 128, with a trace of what takes the time;
+MiniGrid-MemoryS13 and S17Random to .98; four cues, kept for 10,000 steps. Each step is a command
+with a time limit. Its output goes to a file, its result to OUT/check.json and a line of
+OUT/check.md as soon as it is there; one that fails is recorded, and the next one begins. What the
+minutes do not reach is recorded as left out.
 
 It needs the packages of pyproject.toml and pytest, and a clone of this repository, in whose root it
 is started.
@@ -14,13 +15,16 @@ is started.
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import re
 import shlex
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -36,6 +40,8 @@ Part = Literal["tests", "envs", "train", "minigrid", "recall"]
 PARTS: tuple[Part, ...] = ("tests", "envs", "train", "minigrid", "recall")
 KILL_SECONDS = 5.0
 """Between the request to end and the end."""
+MAX_AT_ONCE = 8
+"""Tests; each takes ten seconds to load what it needs, and hardly uses a GPU."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +76,8 @@ class Step:
     name: str
     arguments: list[str]  # of this Python
     seconds: float  # its limit
-    read: Callable[[str], str]
+    read: Callable[[str], str]  # "" where there is no result
+    at_once: bool = False  # whether others like it may run beside it
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,8 @@ def find_steps(config: CheckConfig) -> Iterator[Step]:
     small, device = config.small, ["--device", config.device]
     if "tests" in config.parts:
         for name in gpu_tests()[: 1 if small else None]:
-            yield Step(name, ["-m", "pytest", "-q", "-rs", "-p", "no:xdist", name], 90, last_line)
+            command = ["-m", "pytest", "-q", "-rs", "-p", "no:xdist", name]
+            yield Step(name, command, 90, last_line, at_once=True)
     if "envs" in config.parts:
         sizes = ("64",) if small else ("4096", "65536")
         ids = ("MiniGrid-MemoryS13-v0", "mtxl/Recall10to160x4-v0", "MiniGrid-DoorKey-8x8-v0")
@@ -121,12 +129,12 @@ def find_steps(config: CheckConfig) -> Iterator[Step]:
 
 def _speed(config: CheckConfig) -> Iterator[Step]:
     """Yield a step for each row of the training benchmark, the fastest one first."""
-    rows = ["defaults of mtxl_rl.train"]
+    rows = ["defaults, 16 envs"]
     if not config.small:
         names = [setting.name for setting in GPU_SETTINGS]
         rows = [*names[2:4], *names[:2], *names[4:]]
     for number, row in enumerate(rows):
-        trace = ["--profile", str(config.out / "trace.json")] if number == 0 else []
+        trace = ["--profile", str(config.out / "trace.json.gz")] if number == 0 else []
         iterations = "1" if config.small else "3"
         yield Step(
             f"training, {row}",
@@ -141,7 +149,7 @@ def _training(config: CheckConfig, env_id: str, options: list[str], seconds: flo
     size = ["--num-envs", "1024", "--ppo.num-minibatches", "8", "--total-frames", "30000000"]
     if config.small:
         size = ["--num-envs", "16", "--total-frames", "4096", "--compile", "off",
-                "--eval-episodes", "4", "--eval-max-steps", "50"]  # fmt: skip
+                "--eval-episodes", "4"]  # fmt: skip
     return Step(
         f"{env_id} to .98",
         ["-m", "mtxl_rl.train", "--env", env_id, "--device", config.device,
@@ -186,20 +194,23 @@ def last_line(output: str) -> str:
 def table_lines(output: str) -> str:
     """Return the rows of Markdown tables, without heads."""
     lines = [line for line in output.splitlines() if line.startswith("|")]
-    rows = [line.strip("| ").replace(" | ", ", ") for line in lines[2:]]
-    return "; ".join(rows) or last_line(output)
+    return "; ".join(line.strip("| ").replace(" | ", ", ") for line in lines[2:])
 
 
 def training_lines(output: str) -> str:
     """Return what a training run says at its end."""
     lines = re.findall(r"^(?:Trained|Success rate): *(.+)$", output, flags=re.MULTILINE)
-    return "; ".join(lines) or last_line(output)
+    return "; ".join(lines)
 
 
-def run_step(step: Step, log: Path, seconds: float) -> Result:
-    """Run a step for so many seconds at most."""
-    command = [sys.executable, *step.arguments]
+def run_step(step: Step, log: Path, until: float) -> Result:
+    """Run a step until then at most, unless that is too soon to begin."""
     started = time.monotonic()
+    command = [sys.executable, *step.arguments]
+    words = shlex.join(["python", *step.arguments])
+    seconds = min(step.seconds, until - started)
+    if seconds <= KILL_SECONDS and seconds < step.seconds:
+        return Result(step.name, words, "left out", 0.0, "the minutes were over")
     with log.open("w", encoding="utf-8") as file:
         process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
         try:
@@ -213,9 +224,11 @@ def run_step(step: Step, log: Path, seconds: float) -> Result:
                 process.kill()
                 process.wait()
     output = log.read_text(encoding="utf-8", errors="replace")
-    result = step.read(output) if outcome == "ok" else last_line(output)
+    result = step.read(output) if outcome == "ok" else ""
+    if outcome == "ok" and not result:
+        outcome = "failed"
     took = time.monotonic() - started
-    return Result(step.name, shlex.join(["python", *step.arguments]), outcome, took, result)
+    return Result(step.name, words, outcome, took, result or last_line(output))
 
 
 def check(config: CheckConfig) -> list[Result]:
@@ -223,16 +236,18 @@ def check(config: CheckConfig) -> list[Result]:
     config.out.mkdir(parents=True, exist_ok=True)
     until = time.monotonic() + 60 * config.minutes
     results: list[Result] = []
-    for number, step in enumerate(find_steps(config)):
-        left = until - time.monotonic()
-        if left > KILL_SECONDS:
-            log = config.out / f"{number:02}.log"
-            results.append(run_step(step, log, min(step.seconds, left)))
-        else:
-            command = shlex.join(["python", *step.arguments])
-            results.append(Result(step.name, command, "left out", 0.0, "the minutes were over"))
-        write(config, results)
-        print(f"{results[-1].outcome}: {step.name}: {results[-1].result}", flush=True)
+    numbers = itertools.count()
+
+    def run(step: Step) -> Result:
+        return run_step(step, config.out / f"{next(numbers):02}.log", until)
+
+    num_at_once = max(1, min(MAX_AT_ONCE, (os.cpu_count() or 1) // 2))
+    with ThreadPoolExecutor(num_at_once) as pool:
+        for at_once, steps in itertools.groupby(find_steps(config), lambda step: step.at_once):
+            for result in pool.map(run, steps) if at_once else map(run, steps):
+                results.append(result)
+                write(config, results)
+                print(f"{result.outcome}: {result.name}: {result.result}", flush=True)
     return results
 
 

@@ -404,12 +404,15 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and any(features.get(name) for name in names)
 
 
-def pick_compile(config: TrainConfig, device: torch.device) -> bool:
-    """Return whether to compile."""
+def pick_compile(config: TrainConfig, device: torch.device, has_tensors: bool) -> bool:
+    """Return whether to compile, or to capture graphs, of environments that are tensors or not."""
     if config.compile != "auto":
         return config.compile == "on"
+    if device.type == "cuda":
+        is_ours = ":" not in config.core.kind
+        return config.core.has_attention or (has_tensors and is_ours)
     is_long = device.type == "cpu" and config.total_frames >= COMPILE_FRAMES
-    return (is_long or device.type == "cuda") and config.core.has_attention
+    return is_long and config.core.has_attention
 
 
 def check_threads(num_threads: int | None) -> None:

@@ -20,7 +20,7 @@ from agents import ranks
 from agents.actor_critic import ActorCritic
 from agents.learning.acceleration import Trainer, accelerate
 from agents.learning.ppo import PPO, RatioError
-from agents.learning.rollout import Rollout, start
+from agents.learning.rollout import Rollout, SplitEnv, start
 from envs import BatchedEnv
 from envs.wrapped.guarded_env import EnvError
 from mtxl_rl.command import RunFailed
@@ -404,7 +404,7 @@ def make_trainer(config: TrainConfig, trainer: Trainer) -> Trainer:
     Raises:
         ValueError: with `config.strict`, where that form does not run here.
     """
-    if not pick_compile(config, trainer.agent.device):
+    if not pick_compile(config, trainer.agent.device, isinstance(trainer.env, SplitEnv)):
         return trainer
     say("Compiling:    takes a minute or two, less the next time")
     return accelerate(trainer, config.strict)

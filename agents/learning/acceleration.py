@@ -77,7 +77,8 @@ def accelerate(trainer: Trainer, is_strict: bool = False) -> Trainer:
     """
     forms: list[Callable[[Trainer], Trainer]] = [compile_]
     if trainer.agent.device.type == "cuda" and isinstance(trainer.env, SplitEnv):
-        forms.append(CapturedTrainer.of)
+        is_compiled = trainer.agent.core.Config.has_attention
+        forms = [compile_, CapturedTrainer.of] if is_compiled else [CapturedTrainer.of]
     reasons = []
     for form in forms:
         try:

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import warnings
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from gymnasium.spaces import Discrete
 from programs import ROOT, started
 from rich.console import Console
 
-from agents.cores.core import core_config
+from agents.cores.core import CoreKind, core_config
 from mtxl_rl import evaluate, train
 from mtxl_rl import run as run_module
 from mtxl_rl.command import fail_with_one_line, fill_help, stdout_to_stderr
@@ -85,7 +85,22 @@ def test_apples_gpu_is_taken_where_it_is_asked_for(monkeypatch: pytest.MonkeyPat
     device = pick_device("mps")
     wide, long = core_config(dim=256), TrainConfig(total_frames=10**8)
     assert pick_precision("auto", device, wide, Discrete(2)) == torch.float32
-    assert not run_module.pick_compile(long, device)
+    assert not run_module.pick_compile(long, device, has_tensors=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "has_tensors", "expected"),
+    [("mtxl", True, True), ("mtxl", False, True), ("gru", True, True), ("gru", False, False)],
+)
+def test_on_a_gpu_cores_without_attention_are_captured_too(
+    kind: CoreKind, has_tensors: bool, expected: bool
+) -> None:
+    config = TrainConfig(core=core_config(kind=kind))
+    assert run_module.pick_compile(config, torch.device("cuda"), has_tensors) is expected
+    on_cpu = run_module.pick_compile(config, torch.device("cpu"), has_tensors)
+    assert on_cpu is (kind == "mtxl")  # ten million frames
+    never = replace(config, compile="off")
+    assert not run_module.pick_compile(never, torch.device("cuda"), has_tensors)
 
 
 def test_an_id_that_stands_alone_gets_a_hint(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import time
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from experiments.benchmarks.train_benchmark import (
     Setting,
     in_process,
 )
-from experiments.gpu_check import CheckConfig, Step, check, last_line
+from experiments.gpu_check import CheckConfig, Part, Step, check, last_line
 from mtxl_rl import train
 
 
@@ -33,15 +34,19 @@ def test_every_step_is_recorded_and_none_ends_the_check(
         "dies": "import os; os._exit(9)",
         "hangs": "import time; print('begun', flush=True); time.sleep(60)",
         "deaf": "import signal as s, time; s.signal(s.SIGTERM, s.SIG_IGN); time.sleep(60)",
+        "silent": "pass",
         "after": "print('| a |')",
     }
-    steps = [Step(name, ["-c", code], 1.5, last_line) for name, code in programs.items()]
+    steps = [
+        Step(name, ["-c", code], 1.5, last_line, at_once=name in ("fine", "raises", "hangs"))
+        for name, code in programs.items()
+    ]
     monkeypatch.setattr(gpu_check, "find_steps", lambda _: iter(steps))
     monkeypatch.setattr(gpu_check, "KILL_SECONDS", 0.2)
     results = check(CheckConfig(out=tmp_path / "new" / "folder", device="cpu"))
     assert {r.name: r.outcome for r in results} == {
         "fine": "ok", "raises": "failed", "dies": "failed", "hangs": "out of time",
-        "deaf": "out of time", "after": "ok",
+        "deaf": "out of time", "silent": "failed", "after": "ok",
     }  # fmt: skip
     assert results[0].result == "12 frames"
     assert results[1].result == "ValueError: no memory"
@@ -88,6 +93,17 @@ def assert_parses(arguments: list[str]) -> None:
         assert module == "experiments.benchmark"
         kind = {"envs": benchmark.EnvsConfig, "train": BenchmarkTrainConfig}[words[0]]
         tyro.cli(tyro.conf.OmitArgPrefixes[kind], args=words[1:])
+
+
+@pytest.mark.slow
+def test_the_rehearsal_runs_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What its training runs print; the benchmarks have tests of their own."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    parts: tuple[Part, ...] = ("minigrid", "recall")
+    results = check(CheckConfig(out=tmp_path, device="cpu", small=True, parts=parts, minutes=30))
+    assert {(r.name, r.outcome) for r in results} == {(r.name, "ok") for r in results}
+    assert len(results) == 3
+    assert all(re.search(r"\d", r.result) for r in results)
 
 
 def test_without_a_gpu_it_says_how_to_rehearse(tmp_path: Path) -> None:

@@ -16,13 +16,15 @@ from agents.learning.rollout import Env, start
 ENV_ID = "MiniGrid-MemoryS7-v0"
 
 
-def make_trainer(env: Env | None = None, kind: CoreKind = "mtxl", **core: Any) -> Trainer:
+def make_trainer(
+    env: Env | None = None, kind: CoreKind = "mtxl", device: str = "cpu", **core: Any
+) -> Trainer:
     torch.manual_seed(0)
-    batch: Any = env or envs.make(ENV_ID, 6, seed=3)
+    batch: Any = env or envs.make(ENV_ID, 6, device, seed=3)
     memory: dict[str, Any] = {"heads": 2, "seq_len": 4, "mem_len": 5}
     options = (memory if kind in ("mtxl", "gtrxl") else {}) | core
     config = core_config(kind=kind, dim=8, **options)
-    agent = ActorCritic(batch.observation_space, batch.action_space, config)
+    agent = ActorCritic(batch.observation_space, batch.action_space, config).to(device)
     ppo = PPO(agent, PPOConfig(rollout_len=8, num_minibatches=2, num_epochs=2))
     return Trainer(agent, ppo, batch, start(agent, batch), num_steps=8)
 

@@ -18,6 +18,7 @@ from agents.cores.memory_core import MemoryCore
 from agents.learning.acceleration import CapturedTrainer, Trainer, accelerate
 from agents.learning.ppo import PPO, PPOConfig
 from agents.learning.rollout import start
+from mtxl_rl.runs.training_state import restore_training_, training_tensors
 
 
 @pytest.mark.parametrize("env_id", [ENV_ID, "MiniGrid-DoorKey-5x5-v0"])
@@ -29,6 +30,28 @@ def test_static_buffers_give_the_same_run_to_the_bit(env_id: str, kind: CoreKind
     captured_logged, captured_weights = run(captured)
     assert captured_logged == logged
     assert_close(captured_weights, weights, atol=0, rtol=0)
+
+
+NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, NEEDS_GPU])]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("kind", list(CORES))
+def test_a_captured_run_that_is_saved_goes_on_to_the_bit(kind: CoreKind, device: str) -> None:
+    whole = CapturedTrainer.of(make_trainer(kind=kind, device=device))
+    run(whole, 2)
+    saved = {name: tensor.clone() for name, tensor in training_tensors(whole, {}).items()}
+    weights = {name: tensor.clone() for name, tensor in whole.agent.state_dict().items()}
+    expected = [whole.update(whole.collect(), progress=0.5) for _ in range(2)]
+
+    other = make_trainer(kind=kind, device=device)
+    run(other, 1)  # something else
+    other.agent.load_state_dict(weights)
+    restore_training_(other, {}, saved)
+    other = CapturedTrainer.of(other)
+    assert [other.update(other.collect(), progress=0.5) for _ in range(2)] == expected
+    assert_close(dict(other.agent.state_dict()), dict(whole.agent.state_dict()), atol=0, rtol=0)
 
 
 def test_capture_needs_whole_segments() -> None:
@@ -143,7 +166,20 @@ def make_gpu_trainer() -> Trainer:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@NEEDS_GPU
+@pytest.mark.parametrize("kind", list(CORES))
+def test_a_graph_computes_what_the_plain_form_computes(kind: CoreKind) -> None:
+    logged, weights = run(make_trainer(kind=kind, device="cuda"))
+    captured_logged, captured_weights = run(
+        CapturedTrainer.of(make_trainer(kind=kind, device="cuda"))
+    )
+    for ours, theirs in zip(captured_logged, logged, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-3, abs=1e-4)
+    assert_close(captured_weights, weights, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.gpu
+@NEEDS_GPU
 def test_graphs_train_without_synchronising() -> None:
     trainer = accelerate(make_gpu_trainer(), is_strict=True)
     ppo = trainer.ppo
@@ -161,7 +197,7 @@ def test_graphs_train_without_synchronising() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@NEEDS_GPU
 def test_a_capture_that_synchronises_falls_back_and_trains(monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = make_gpu_trainer()
     look = Player.peek
