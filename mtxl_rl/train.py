@@ -29,6 +29,7 @@ import envs
 from agents import ranks
 from agents.actor_critic import ActorCritic
 from envs import BatchedEnv
+from envs.wrapped.guarded_env import EnvError
 from mtxl_rl.command import RunFailed, fail_with_one_line, fill_help
 from mtxl_rl.config import (
     EvaluateConfig,
@@ -119,7 +120,7 @@ def _train(config: TrainConfig, device: torch.device) -> Evaluation:
             raise
         finally:
             env.close()
-        evaluation = ranks.from_first(lambda: _evaluate(run))
+        evaluation = ranks.from_first(lambda: _evaluate_last(run))
     except KeyboardInterrupt:  # where it does not train
         raise Stopped(signal.SIGINT, run.left) from None
     except ValueError as error:  # it is no refusal any more: something has been written
@@ -150,6 +151,7 @@ def _make_env(
 
 def _make_agent(config: TrainConfig, env: BatchedEnv) -> ActorCritic:
     """Make the agent, the same on every rank."""
+    _check_torch()
     if config.eval_max_steps is not None:
         check_bound(config.eval_max_steps, env)
     agent = ActorCritic(env.observation_space, env.action_space, config.core).to(env.device)
@@ -157,6 +159,22 @@ def _make_agent(config: TrainConfig, env: BatchedEnv) -> ActorCritic:
         checkpoint.load_start(config.init_from, config, agent)
     agent.precision = pick_precision(config.precision, env.device, config.core, agent.action_space)
     return agent
+
+
+def _check_torch() -> None:
+    """Raise ValueError where a module of a user's has changed what torch makes by default."""
+    found = {
+        "default dtype": (str(torch.get_default_dtype()), "torch.float32"),
+        "default device": (str(torch.get_default_device()), "cpu"),
+        "grad mode": ("on" if torch.is_grad_enabled() else "off", "on"),
+    }
+    for name, (value, expected) in found.items():
+        if value != expected:
+            raise ValueError(
+                f"torch's {name} is {value}: a module that was imported, such as one of --env, "
+                f"--wrap or --core.kind, has set it. It must be {expected} to train; take that out "
+                "of the module"
+            )
 
 
 def check_ranks(config: TrainConfig) -> None:
@@ -232,6 +250,13 @@ def _introduce(run: Run) -> None:
             RuntimeWarning,
             stacklevel=2,
         )
+
+
+def _evaluate_last(run: Run) -> Evaluation:
+    try:
+        return _evaluate(run)
+    except EnvError as error:
+        raise EnvError(f"{error}. That was in the evaluation at the end; {run.left}") from error
 
 
 def _evaluate(run: Run) -> Evaluation:

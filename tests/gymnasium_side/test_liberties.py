@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import gymnasium
@@ -9,11 +11,13 @@ import numpy as np
 import pytest
 import torch
 from faulty_env import FaultyEnv
+from four_updates import make_config
 from gymnasium import spaces
 from liberties_env import LENGTH, ReusingEnv
 
 import envs
 from envs.wrapped.guarded_env import EnvError
+from mtxl_rl import train
 
 WAYS = ("sync", "async")
 NUM_ENVS = 2
@@ -283,3 +287,46 @@ def test_single_environments_refuse_what_tensors_refuse(env_id: str) -> None:
         with pytest.raises(ValueError, match=r"is none of (Multi)?Discrete\(.*; take one"):
             env.step(wrong)
     env.step(np.zeros(shape, np.int64) if shape else 0)
+
+
+@pytest.mark.parametrize(
+    ("change", "undo", "words"),
+    [
+        (lambda: torch.set_default_dtype(torch.float64),
+         lambda: torch.set_default_dtype(torch.float32), "default dtype is torch.float64: a mod"),
+        (lambda: torch.set_default_device("meta"),
+         lambda: torch.set_default_device(None), "default device is meta: a module that was imp"),
+        (lambda: torch.set_grad_enabled(False),
+         lambda: torch.set_grad_enabled(True), "grad mode is off: a module that was imported"),
+    ],
+)  # fmt: skip
+def test_a_module_that_changes_what_torch_makes_is_refused(
+    change: Any, undo: Any, words: str, tmp_path: Path
+) -> None:
+    change()
+    try:
+        with pytest.raises(ValueError, match=words):
+            train.train(make_config(tmp_path / "run", env="CartPole-v1"))
+    finally:
+        undo()
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_environment_that_fails_in_the_evaluation_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config(tmp_path / "run", env="CartPole-v1")
+
+    def fail(*_: Any) -> None:
+        raise EnvError("CartPole-v1, env 0 of 5: step 13 failed")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("mtxl_rl.train.evaluate_agent", fail)
+        with pytest.raises(
+            EnvError,
+            match=r"step 13 failed. That was in the evaluation at the en"
+            "d; what was trained is in the run's last checkpoint, of .*--resume",
+        ):
+            train.train(config)
+    resumed = replace(config, run_dir=None, resume=tmp_path / "run")
+    assert train.train(resumed).episodes == config.eval_episodes
