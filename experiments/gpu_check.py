@@ -4,7 +4,8 @@
 
 In order of worth: every test marked `gpu`, each in a process of its own, several at once;
 environments; training at four layers of width 128, with a trace of what takes the time;
-MiniGrid-MemoryS13 and S17Random to .98; four cues, kept for 10,000 steps. Each step is a command
+MiniGrid-MemoryS13 to .98; four cues, kept for 10,000 steps; then S17Random, and other environments
+and sizes. Each step is a command
 with a time limit. Its output goes to a file, its result to OUT/check.json and a line of
 OUT/check.md as soon as it is there; one that fails is recorded, and the next one begins. What the
 minutes do not reach is recorded as left out.
@@ -38,6 +39,11 @@ from mtxl_rl.command import fail_with_one_line
 
 Part = Literal["tests", "envs", "train", "minigrid", "recall"]
 PARTS: tuple[Part, ...] = ("tests", "envs", "train", "minigrid", "recall")
+RECALL_OPTIONS = [
+    "--core.mem-write", "first", "--core.mem-len", "8", "--core.seq-len", "8", "--core.lmem-len",
+    "16", "--core.no-past-action", "--ppo.rollout-len", "128",
+]  # fmt: skip
+"""Those of docs/results.md."""
 KILL_SECONDS = 5.0
 """Between the request to end and the end."""
 MAX_AT_ONCE = 8
@@ -92,38 +98,40 @@ class Result:
 
 
 def find_steps(config: CheckConfig) -> Iterator[Step]:
-    """Yield the steps in their order; tests are collected when their turn has come."""
-    small, device = config.small, ["--device", config.device]
-    if "tests" in config.parts:
-        for name in gpu_tests()[: 1 if small else None]:
-            command = ["-m", "pytest", "-q", "-rs", "-p", "no:xdist", name]
-            yield Step(name, command, 90, last_line, at_once=True)
-    if "envs" in config.parts:
-        sizes = ("64",) if small else ("4096", "65536")
-        ids = ("MiniGrid-MemoryS13-v0", "mtxl/Recall10to160x4-v0", "MiniGrid-DoorKey-8x8-v0")
-        for env_id in ids[: 1 if small else None]:
-            yield Step(
-                f"environments, {env_id}",
-                ["-m", "experiments.benchmark", "envs", "--ids", env_id, "--num-envs", *sizes,
-                 "--turns", "1" if small else "3", *device],
-                60, table_lines,
-            )  # fmt: skip
-    if "train" in config.parts:
-        yield from _speed(config)
-    if "minigrid" in config.parts:
-        for env in ("S7",) if small else ("S13", "S17Random"):
-            yield _training(config, f"MiniGrid-Memory{env}-v0", [], 120)
-    if "recall" in config.parts:
-        name = "mtxl/Recall10to40x4-v0"
-        options = ["--core.mem-write", "first", "--core.mem-len", "2", "--core.seq-len", "8",
-                   "--core.no-past-action", "--ppo.rollout-len", "128"]  # fmt: skip
-        yield _training(config, name, options, 120)
-        lengths = ("40",) if small else ("1000", "10000")
+    """Yield the steps in order of worth; tests are collected when their turn has come.
+
+    First what says most of each part, then the rest of all.
+    """
+    rest: list[Step] = []
+    for part in config.parts:
+        if part == "tests":
+            yield from _tests(config)
+            continue
+        steps = {"envs": _envs, "train": _speed, "minigrid": _minigrid, "recall": _recall}[part]
+        first, *others = steps(config)
+        yield first
+        if part == "recall":  # of one run
+            yield from others
+        else:
+            rest += others
+    yield from rest
+
+
+def _tests(config: CheckConfig) -> Iterator[Step]:
+    for name in gpu_tests()[: 1 if config.small else None]:
+        command = ["-m", "pytest", "-q", "-rs", "-p", "no:xdist", name]
+        yield Step(name, command, 90, last_line, at_once=True)
+
+
+def _envs(config: CheckConfig) -> Iterator[Step]:
+    sizes = ("64",) if config.small else ("4096", "65536")
+    ids = ("MiniGrid-MemoryS13-v0", "mtxl/Recall10to160x4-v0", "MiniGrid-DoorKey-8x8-v0")
+    for env_id in ids[: 1 if config.small else None]:
         yield Step(
-            "kept for",
-            ["-m", "experiments.lengths", str(_run_dir(config, name)), "--episodes", "8" if small
-             else "256", "--envs", *(f"mtxl/Recall{length}x4-v0" for length in lengths)],
-            90, table_lines,
+            f"environments, {env_id}",
+            ["-m", "experiments.benchmark", "envs", "--ids", env_id, "--num-envs", *sizes,
+             "--turns", "1" if config.small else "3", "--device", config.device],
+            60, table_lines,
         )  # fmt: skip
 
 
@@ -132,7 +140,7 @@ def _speed(config: CheckConfig) -> Iterator[Step]:
     rows = ["defaults, 16 envs"]
     if not config.small:
         names = [setting.name for setting in GPU_SETTINGS]
-        rows = [*names[2:4], *names[:2], *names[4:]]
+        rows = [names[2], *names[:2], *names[3:]]
     for number, row in enumerate(rows):
         trace = ["--profile", str(config.out / "trace.json.gz")] if number == 0 else []
         iterations = "1" if config.small else "3"
@@ -142,6 +150,23 @@ def _speed(config: CheckConfig) -> Iterator[Step]:
              "--iterations", iterations, "--no-peer", "--row-minutes", "2", *trace],
             130, table_lines,
         )  # fmt: skip
+
+
+def _minigrid(config: CheckConfig) -> Iterator[Step]:
+    for env in ("S7",) if config.small else ("S13", "S17Random"):
+        yield _training(config, f"MiniGrid-Memory{env}-v0", [], 120)
+
+
+def _recall(config: CheckConfig) -> Iterator[Step]:
+    name = "mtxl/Recall10to160x4-v0"
+    yield _training(config, name, RECALL_OPTIONS, 120)
+    lengths = ("40",) if config.small else ("1000", "10000")
+    yield Step(
+        "kept for",
+        ["-m", "experiments.lengths", str(_run_dir(config, name)), "--episodes", "8" if config.small
+         else "256", "--envs", *(f"mtxl/Recall{length}x4-v0" for length in lengths)],
+        90, table_lines,
+    )  # fmt: skip
 
 
 def _training(config: CheckConfig, env_id: str, options: list[str], seconds: float) -> Step:
@@ -164,17 +189,7 @@ def _run_dir(config: CheckConfig, env_id: str) -> Path:
 
 def gpu_tests() -> list[str]:
     """Return the ids of the tests that need a GPU."""
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "--collect-only",
-        "-q",
-        "-m",
-        "gpu",
-        "-p",
-        "no:xdist",
-    ]
+    command = [sys.executable, *shlex.split("-m pytest --collect-only -q -m gpu -p no:xdist")]
     listed = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     tests = re.findall(r"^tests/\S+::.+$", listed.stdout, flags=re.MULTILINE)
     if not tests:
