@@ -138,7 +138,7 @@ def test_what_stays_on_the_cpu_or_reads_a_number_is_found() -> None:
     with fake_device():
         step = env.device_step(random_action(env))
         with pytest.raises(RuntimeError, match="same device"):
-            step.reward + torch.ones(4)
+            torch.add(step.reward, torch.ones(4))
         for read in (torch.Tensor.item, torch.Tensor.nonzero, bool):
             with pytest.raises(Exception, match="aten"):
                 read(step.terminated.any())
