@@ -86,7 +86,7 @@ class TensorEnv(BatchedEnv, Generic[GymEnv]):
             self.prototype = prototype = self._make_prototype(*source)
             if options:
                 prototype.reset(seed=0)  # a size that cannot be is found here
-        self.num_envs = num_envs
+        self.env_id, self.num_envs = env_id, num_envs
         self.device = torch.device(device)
         grids = ["image"] if isinstance(prototype, MiniGridEnv) else []
         self.observation_space = flat_space(prototype.observation_space, grids)
@@ -195,6 +195,12 @@ class TensorEnv(BatchedEnv, Generic[GymEnv]):
     @abstractmethod
     def _first_state(self, rows: Int64[Tensor, " n"]) -> dict[str, Tensor]:
         """Return what the buffers of the envs in `rows` hold when their next episode starts."""
+
+    def render(self, index: int) -> np.ndarray:
+        raise ValueError(
+            f"index={index}: {self.env_id} draws no pictures; use an environment that does, such "
+            "as mtxl/TMaze10-v0"
+        )
 
     def close(self) -> None:
         self.prototype.close()

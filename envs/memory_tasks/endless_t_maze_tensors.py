@@ -24,7 +24,6 @@ class EndlessTMazeTensorEnv(SymbolTensorEnv[EndlessTMazeEnv]):
 
     action_names = tuple(f"turn {turn}" for turn in range(NUM_CUES))
     option_names = ("lengths", "num_corridors")
-    task_name = "the endless T-maze"
 
     def _num_draws(self) -> int:
         return 2 * self.prototype.num_corridors

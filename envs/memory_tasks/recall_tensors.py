@@ -25,7 +25,6 @@ class RecallTensorEnv(SymbolTensorEnv[RecallEnv]):
     has_cue = True
     action_names = tuple(f"answer {value}" for value in range(NUM_VALUES))
     option_names = ("delays", "num_items", "max_gap", "num_shows")
-    task_name = "Recall"
 
     def _num_draws(self) -> int:
         return 1 + 3 * self.prototype.num_cues

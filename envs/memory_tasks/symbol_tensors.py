@@ -12,7 +12,6 @@ from copy import copy
 from typing import Any, ClassVar, TypeVar
 
 import gymnasium
-import numpy as np
 import torch
 from jaxtyping import Int64
 from torch import Tensor
@@ -29,11 +28,9 @@ class SymbolTensorEnv(TensorEnv[Single]):
 
     Attributes:
         option_names: attributes of the single environment in which all of a batch agree.
-        task_name: for people.
     """
 
     option_names: ClassVar[tuple[str, ...]]
-    task_name: ClassVar[str]
     success_info = "is_success"
 
     @abstractmethod
@@ -76,12 +73,6 @@ class SymbolTensorEnv(TensorEnv[Single]):
             self._buffers[name].copy_(value)
         self._has_episodes = True
         return self._observe()
-
-    def render(self, index: int) -> np.ndarray:
-        raise ValueError(
-            f"index={index}: {self.task_name} draws no pictures; use an environment that does, "
-            "such as mtxl/TMaze10-v0"
-        )
 
     def _prepare_episodes(self) -> None:
         """Nothing is drawn ahead."""

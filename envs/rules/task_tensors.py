@@ -70,12 +70,6 @@ class TaskTensorEnv(TensorEnv[TaskEnv]):
         self._has_episodes = True
         return self._observe()
 
-    def render(self, index: int) -> np.ndarray:
-        raise ValueError(
-            f"index={index}: {self.prototype.title}'s tasks draw no pictures; use an environment "
-            "that does, such as mtxl/TMaze10-v0"
-        )
-
     def _prepare_episodes(self) -> None:
         self._is_ahead.zero_()  # what was drawn ahead is not played
 
