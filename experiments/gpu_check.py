@@ -17,15 +17,17 @@ is started.
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -36,9 +38,12 @@ import tyro
 from experiments.benchmarks.train_benchmark import GPU_SETTINGS
 from experiments.tables.markdown import table_head, table_row
 from mtxl_rl.command import fail_with_one_line
+from mtxl_rl.config import pick_device
+from mtxl_rl.runs.run_directory import write_json
 
 Part = Literal["tests", "envs", "train", "minigrid", "recall"]
 PARTS: tuple[Part, ...] = ("tests", "envs", "train", "minigrid", "recall")
+COLLECT = shlex.split("-m pytest --collect-only -q -m gpu -p no:xdist")
 RECALL_OPTIONS = [
     "--core.mem-write", "first", "--core.mem-len", "8", "--core.seq-len", "8", "--core.lmem-len",
     "16", "--core.no-past-action", "--ppo.rollout-len", "128",
@@ -48,6 +53,10 @@ KILL_SECONDS = 5.0
 """Between the request to end and the end."""
 MAX_AT_ONCE = 8
 """Tests; each takes ten seconds to load what it needs, and hardly uses a GPU."""
+TESTS_SHARE = 0.5
+"""Of the minutes: tests that have not begun then are left out."""
+MAX_OUTPUT, MAX_RESULT = 2**20, 500
+"""Bytes at the end of what a step printed that are read, and characters of its result."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,10 +78,17 @@ class CheckConfig:
     def __post_init__(self) -> None:
         if not self.minutes > 0:
             raise ValueError(f"minutes={self.minutes} must be above 0")
-        if self.device == "cuda" and not torch.cuda.is_available():
+        if not self.parts or len(set(self.parts)) < len(self.parts):
+            raise ValueError(f"parts={self.parts} must name one or more, each once")
+        if self.device.startswith("cuda") and not torch.cuda.is_available():
             raise ValueError(
                 "device=cuda: torch sees no GPU here; pass --device cpu --small for a rehearsal"
             )
+        pick_device(self.device)
+        if self.small and self.device != "cpu":
+            raise ValueError(f"small=True is a rehearsal; add --device cpu to {self.device!r}")
+        if (self.out / "check.json").exists():
+            raise ValueError(f"out={self.out} holds the results of another check; name a new one")
 
 
 @dataclass(frozen=True)
@@ -83,7 +99,7 @@ class Step:
     arguments: list[str]  # of this Python
     seconds: float  # its limit
     read: Callable[[str], str]  # "" where there is no result
-    at_once: bool = False  # whether others like it may run beside it
+    is_test: bool = False  # others may run beside it
 
 
 @dataclass(frozen=True)
@@ -118,9 +134,13 @@ def find_steps(config: CheckConfig) -> Iterator[Step]:
 
 
 def _tests(config: CheckConfig) -> Iterator[Step]:
-    for name in gpu_tests()[: 1 if config.small else None]:
+    names = gpu_tests()
+    for name in names[: 1 if config.small else None]:
         command = ["-m", "pytest", "-q", "-rs", "-p", "no:xdist", name]
-        yield Step(name, command, 90, last_line, at_once=True)
+        # there is no GPU in a rehearsal: all of them are skipped
+        yield Step(name, command, 90, last_line if config.small else passed, is_test=True)
+    if not names:
+        yield Step("find the tests", COLLECT, 60, lambda _: "")
 
 
 def _envs(config: CheckConfig) -> Iterator[Step]:
@@ -189,21 +209,32 @@ def _run_dir(config: CheckConfig, env_id: str) -> Path:
 
 def gpu_tests() -> list[str]:
     """Return the ids of the tests that need a GPU."""
-    command = [sys.executable, *shlex.split("-m pytest --collect-only -q -m gpu -p no:xdist")]
-    listed = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
-    tests = re.findall(r"^tests/\S+::.+$", listed.stdout, flags=re.MULTILINE)
-    if not tests:
-        raise ValueError(
-            f"no test marked gpu was found: {last_line(listed.stdout + listed.stderr)}; install "
-            "pytest, and start this in the repository's root"
-        )
-    return tests
+    try:
+        listed = subprocess.run(
+            [sys.executable, *COLLECT], capture_output=True, encoding="utf-8", check=False,
+            timeout=60,
+        ).stdout  # fmt: skip
+    except subprocess.TimeoutExpired:
+        return []
+    return re.findall(r"^tests/\S+::.+$", listed, flags=re.MULTILINE)
+
+
+def passed(output: str) -> str:
+    """Return what pytest says at its end, if a test has passed and none has failed."""
+    line = last_line(output)
+    return line if re.search(r"\d passed", line) and "failed" not in line else ""
 
 
 def last_line(output: str) -> str:
     """Return the last line that says something."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     return lines[-1] if lines else ""
+
+
+def failed_line(output: str) -> str:
+    """Return the line that says best what went wrong."""
+    named = re.findall(r"^(?:FAILED|ERROR|E  |\w*Error:|error:) ?.*$", output, flags=re.MULTILINE)
+    return named[-1].strip() if named else last_line(output)
 
 
 def table_lines(output: str) -> str:
@@ -213,79 +244,126 @@ def table_lines(output: str) -> str:
 
 
 def training_lines(output: str) -> str:
-    """Return what a training run says at its end."""
+    """Return what a training run says at its end, or said last before it."""
     lines = re.findall(r"^(?:Trained|Success rate): *(.+)$", output, flags=re.MULTILINE)
-    return "; ".join(lines)
+    on_the_way = re.findall(r"\S+ of \S+ frames .+", output)
+    return "; ".join(lines) or "".join(on_the_way[-1:])
 
 
-def run_step(step: Step, log: Path, until: float) -> Result:
-    """Run a step until then at most, unless that is too soon to begin."""
-    started = time.monotonic()
-    command = [sys.executable, *step.arguments]
-    words = shlex.join(["python", *step.arguments])
-    seconds = min(step.seconds, until - started)
-    if seconds <= KILL_SECONDS and seconds < step.seconds:
-        return Result(step.name, words, "left out", 0.0, "the minutes were over")
-    with log.open("w", encoding="utf-8") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
-        try:
-            outcome = "ok" if process.wait(seconds) == 0 else "failed"
-        except subprocess.TimeoutExpired:
-            outcome = "out of time"
-            process.terminate()  # a run saves what it has
+class Runner:
+    """Runs steps, each in a process group of its own, of which nothing is left when it has ended.
+
+    Args:
+        out: where the output of each goes.
+        until: by `time.monotonic`, when all is over.
+        until_tests: when no further test begins.
+    """
+
+    def __init__(self, out: Path, until: float, until_tests: float):
+        self._out, self._until, self._until_tests = out, until, until_tests
+        self._numbers = itertools.count()
+        self._groups: set[int] = set()
+        self._is_over = threading.Event()
+
+    def run(self, step: Step) -> Result:
+        """Run a step, unless it is too late to begin."""
+        started = time.monotonic()
+        words = shlex.join(["python", *step.arguments])
+        until = self._until_tests if step.is_test else self._until
+        seconds = min(step.seconds, self._until - started)
+        if self._is_over.is_set() or until - started <= min(KILL_SECONDS, step.seconds / 2):
+            return Result(step.name, words, "left out", 0.0, "the minutes were over")
+        log = self._out / f"{next(self._numbers):02}.log"
+        with log.open("wb") as file:
+            process = subprocess.Popen(
+                [sys.executable, *step.arguments], stdout=file, stderr=subprocess.STDOUT,
+                start_new_session=True, env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            )  # fmt: skip
+            self._groups.add(process.pid)
             try:
-                process.wait(KILL_SECONDS)
+                outcome = "ok" if process.wait(seconds) == 0 else "failed"
             except subprocess.TimeoutExpired:
-                process.kill()
+                outcome = "out of time"
+                process.terminate()  # a run saves what it has
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(KILL_SECONDS)
+            finally:
+                _kill_group(process.pid)  # what it has started, too
                 process.wait()
-    output = log.read_text(encoding="utf-8", errors="replace")
-    result = step.read(output) if outcome == "ok" else ""
-    if outcome == "ok" and not result:
-        outcome = "failed"
-    took = time.monotonic() - started
-    return Result(step.name, words, outcome, took, result or last_line(output))
+                self._groups.discard(process.pid)
+        output = _end_of(log)
+        result = step.read(output)
+        if outcome == "ok" and not result:
+            outcome = "failed"
+        result = (result or failed_line(output))[:MAX_RESULT]
+        return Result(step.name, words, outcome, time.monotonic() - started, result)
+
+    def end(self) -> None:
+        """End what runs; no step begins any more."""
+        self._is_over.set()
+        for group in list(self._groups):
+            _kill_group(group)
+
+
+def _kill_group(group: int) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, signal.SIGKILL)
+
+
+def _end_of(log: Path) -> str:
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - MAX_OUTPUT))
+        return file.read().decode(errors="replace").replace("\r", "\n")
 
 
 def check(config: CheckConfig) -> list[Result]:
     """Run all steps and return what came of them; it is written step by step."""
     config.out.mkdir(parents=True, exist_ok=True)
-    until = time.monotonic() + 60 * config.minutes
+    started, seconds = time.monotonic(), 60 * config.minutes
+    runner = Runner(config.out, started + seconds, started + TESTS_SHARE * seconds)
+    made = {"torch": torch.__version__, "python": sys.version.split()[0], "device": config.device}
+    if config.device.startswith("cuda"):
+        made["device"] = torch.cuda.get_device_name(torch.device(config.device))
     results: list[Result] = []
-    numbers = itertools.count()
-
-    def run(step: Step) -> Result:
-        return run_step(step, config.out / f"{next(numbers):02}.log", until)
-
     num_at_once = max(1, min(MAX_AT_ONCE, (os.cpu_count() or 1) // 2))
     with ThreadPoolExecutor(num_at_once) as pool:
-        for at_once, steps in itertools.groupby(find_steps(config), lambda step: step.at_once):
-            for result in pool.map(run, steps) if at_once else map(run, steps):
+        try:
+            for result in _run_all(find_steps(config), runner, pool):
                 results.append(result)
-                write(config, results)
+                write(config.out, made, results)
                 print(f"{result.outcome}: {result.name}: {result.result}", flush=True)
+        finally:
+            runner.end()
+            pool.shutdown(cancel_futures=True)
     return results
 
 
-def write(config: CheckConfig, results: list[Result]) -> None:
+def _run_all(steps: Iterable[Step], runner: Runner, pool: ThreadPoolExecutor) -> Iterator[Result]:
+    """Yield results as they are there."""
+    for is_test, group in itertools.groupby(steps, lambda step: step.is_test):
+        if is_test:
+            for future in as_completed([pool.submit(runner.run, step) for step in group]):
+                yield future.result()
+        else:
+            yield from map(runner.run, group)
+
+
+def write(out: Path, made: dict[str, str], results: list[Result]) -> None:
     """Write what there is so far, as JSON and as a table."""
-    name = torch.cuda.get_device_name() if config.device == "cuda" else config.device
-    made = {"torch": torch.__version__, "python": sys.version.split()[0], "device": name}
-    everything = {**made, "steps": [asdict(result) for result in results]}
-    (config.out / "check.json").write_text(
-        json.dumps(everything, indent=2) + "\n", encoding="utf-8"
-    )
+    write_json(out / "check.json", {**made, "steps": [asdict(result) for result in results]})
     rows = [
         table_row((r.name, r.outcome, f"{r.seconds:.0f}", r.result.replace("|", "/")))
         for r in results
     ]
-    head = f"{name}, torch {made['torch']}, Python {made['python']}\n"
+    head = f"{made['device']}, torch {made['torch']}, Python {made['python']}\n"
     table = [table_head(("step", "outcome", "seconds", "result")), *rows]
-    (config.out / "check.md").write_text("\n".join([head, *table]) + "\n", encoding="utf-8")
+    (out / "check.md").write_text("\n".join([head, *table]) + "\n", encoding="utf-8")
 
 
 def main() -> None:
     """Read the options and check."""
-    with fail_with_one_line():
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends what runs, too
+    with fail_with_one_line("what had ended is written"):
         config = tyro.cli(CheckConfig, prog="python -m experiments.gpu_check")
         results = check(config)
         failed = [result.name for result in results if result.outcome in ("failed", "out of time")]

@@ -374,6 +374,8 @@ def pick_device(device: str) -> torch.device:
             f"device='mps', but torch {torch.__version__} sees no Apple GPU; set --device cpu (or "
             "auto)"
         )
+    if kind == "cuda":  # GRU and LSTM act by cuDNN, whose TF32 has the digits of bfloat16
+        torch.backends.cudnn.rnn.fp32_precision = "ieee"  # pyright: ignore[reportAttributeAccessIssue]
     if number:
         torch.cuda.set_device(int(number))
     return torch.device(device)
@@ -409,7 +411,7 @@ def pick_compile(config: TrainConfig, device: torch.device, has_tensors: bool) -
     if config.compile != "auto":
         return config.compile == "on"
     if device.type == "cuda":
-        is_ours = ":" not in config.core.kind
+        is_ours = ":" not in "".join((config.core.kind, *config.core.encoder))
         return config.core.has_attention or (has_tensors and is_ours)
     is_long = device.type == "cpu" and config.total_frames >= COMPILE_FRAMES
     return is_long and config.core.has_attention

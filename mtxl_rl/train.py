@@ -165,7 +165,7 @@ def _check_torch() -> None:
     """Raise ValueError where a module of a user's has changed what torch makes by default."""
     found = {
         "default dtype": (str(torch.get_default_dtype()), "torch.float32"),
-        "default device": (str(torch.get_default_device()), "cpu"),
+        "default device": (torch.get_default_device().type, "cpu"),
         "grad mode": ("on" if torch.is_grad_enabled() else "off", "on"),
     }
     for name, (value, expected) in found.items():

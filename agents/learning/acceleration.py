@@ -75,10 +75,12 @@ def accelerate(trainer: Trainer, is_strict: bool = False) -> Trainer:
     Raises:
         ValueError: with `is_strict`, instead of the warning.
     """
+    agent = trainer.agent
     forms: list[Callable[[Trainer], Trainer]] = [compile_]
-    if trainer.agent.device.type == "cuda" and isinstance(trainer.env, SplitEnv):
-        is_compiled = trainer.agent.core.Config.has_attention
-        forms = [compile_, CapturedTrainer.of] if is_compiled else [CapturedTrainer.of]
+    # what is a user's may keep in Python what a graph would not see change
+    if agent.device.type == "cuda" and isinstance(trainer.env, SplitEnv) and not agent.own:
+        captured = CapturedTrainer.of
+        forms = [compile_, captured] if agent.core.Config.has_attention else [captured]
     reasons = []
     for form in forms:
         try:

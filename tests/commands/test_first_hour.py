@@ -99,6 +99,9 @@ def test_on_a_gpu_cores_without_attention_are_captured_too(
     assert run_module.pick_compile(config, torch.device("cuda"), has_tensors) is expected
     on_cpu = run_module.pick_compile(config, torch.device("cpu"), has_tensors)
     assert on_cpu is (kind == "mtxl")  # ten million frames
+    own = replace(config, core=core_config(kind=kind, encoder=("image=mine:Encoder",)))
+    captured = run_module.pick_compile(own, torch.device("cuda"), has_tensors)
+    assert captured is (kind == "mtxl")  # as it was asked for by has_attention
     never = replace(config, compile="off")
     assert not run_module.pick_compile(never, torch.device("cuda"), has_tensors)
 

@@ -6,12 +6,14 @@ import json
 import math
 import os
 import re
+import signal
 import time
 from pathlib import Path
 
 import pytest
 import torch
 import tyro
+from programs import started
 
 from experiments import benchmark, gpu_check, lengths
 from experiments.benchmarks import train_benchmark
@@ -21,7 +23,7 @@ from experiments.benchmarks.train_benchmark import (
     Setting,
     in_process,
 )
-from experiments.gpu_check import CheckConfig, Part, Step, check, last_line
+from experiments.gpu_check import MAX_RESULT, CheckConfig, Part, Step, check, last_line
 from mtxl_rl import train
 
 
@@ -32,24 +34,28 @@ def test_every_step_is_recorded_and_none_ends_the_check(
         "fine": "print('12 frames')",
         "raises": "raise ValueError('no memory')",
         "dies": "import os; os._exit(9)",
-        "hangs": "import time; print('begun', flush=True); time.sleep(60)",
+        "hangs": "import time; print('begun'); time.sleep(60)",
         "deaf": "import signal as s, time; s.signal(s.SIGTERM, s.SIG_IGN); time.sleep(60)",
         "silent": "pass",
+        "talks": "print('word ' * 10**6)",
         "after": "print('| a |')",
     }
     steps = [
-        Step(name, ["-c", code], 1.5, last_line, at_once=name in ("fine", "raises", "hangs"))
+        Step(name, ["-c", code], 1.5, last_line, is_test=name in ("fine", "raises", "hangs"))
         for name, code in programs.items()
     ]
     monkeypatch.setattr(gpu_check, "find_steps", lambda _: iter(steps))
     monkeypatch.setattr(gpu_check, "KILL_SECONDS", 0.2)
     results = check(CheckConfig(out=tmp_path / "new" / "folder", device="cpu"))
-    assert {r.name: r.outcome for r in results} == {
+    by_name = {r.name: r for r in results}
+    assert {name: r.outcome for name, r in by_name.items()} == {
         "fine": "ok", "raises": "failed", "dies": "failed", "hangs": "out of time",
-        "deaf": "out of time", "silent": "failed", "after": "ok",
+        "deaf": "out of time", "silent": "failed", "talks": "ok", "after": "ok",
     }  # fmt: skip
-    assert results[0].result == "12 frames"
-    assert results[1].result == "ValueError: no memory"
+    assert by_name["fine"].result == "12 frames"
+    assert by_name["raises"].result == "ValueError: no memory"
+    assert by_name["hangs"].result == "begun"
+    assert len(by_name["talks"].result) == MAX_RESULT
     written = json.loads((tmp_path / "new" / "folder" / "check.json").read_text())
     assert [step["outcome"] for step in written["steps"]] == [r.outcome for r in results]
     table = (tmp_path / "new" / "folder" / "check.md").read_text().splitlines()
@@ -63,6 +69,58 @@ def test_what_the_minutes_do_not_reach_is_left_out(
     monkeypatch.setattr(gpu_check, "find_steps", lambda _: iter(steps))
     results = check(CheckConfig(out=tmp_path, device="cpu", minutes=0.001))
     assert [result.outcome for result in results] == ["left out", "left out"]
+
+
+@pytest.mark.parametrize("is_test", [False, True])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_ended_in_the_middle_it_leaves_what_it_has_and_no_process(
+    is_test: bool, number: int, tmp_path: Path
+) -> None:
+    """Also none that a step has started."""
+    with started("gpu_check_sleeps", tmp_path, is_test) as process:
+        while not ((tmp_path / "begun").exists() and (tmp_path / "out" / "check.json").exists()):
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(number)
+        assert process.wait(30) == 130
+    time.sleep(0.2)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "begun").read_text()), 0)
+    written = json.loads((tmp_path / "out" / "check.json").read_text())
+    assert [(step["name"], step["outcome"]) for step in written["steps"]] == [("first", "ok")]
+
+
+def test_refuses_what_would_mix_or_mean_nothing(tmp_path: Path) -> None:
+    (tmp_path / "check.json").write_text("{}")
+    with pytest.raises(ValueError, match="holds the results of another check; name a new one"):
+        CheckConfig(out=tmp_path, device="cpu")
+    wrong: list[tuple[Part, ...]] = [(), ("recall", "recall")]
+    for parts in wrong:
+        with pytest.raises(ValueError, match="must name one or more, each once"):
+            CheckConfig(out=tmp_path / "new", device="cpu", parts=parts)
+    for minutes in (0, -1, math.nan):
+        with pytest.raises(ValueError, match="must be above 0"):
+            CheckConfig(out=tmp_path / "new", device="cpu", minutes=minutes)
+
+
+def test_where_no_test_is_found_the_rest_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = CheckConfig(out=tmp_path / "out", device="cpu", small=True, parts=("tests", "envs"))
+    results = check(config)
+    assert [r.outcome for r in results] == ["failed", "ok"]
+
+
+def test_a_test_that_was_skipped_has_not_passed() -> None:
+    assert gpu_check.passed("1 passed in 2s\n") == "1 passed in 2s"
+    assert not gpu_check.passed("1 skipped in 2s\n")
+    assert not gpu_check.passed("1 failed, 1 passed in 2s\n")
+    assert gpu_check.failed_line("E  assert 1 == 2\nFAILED tests/a.py::b - no\n1 failed") == (
+        "FAILED tests/a.py::b - no"
+    )
+    on_the_way = "Run: x\n29k of 400k frames  1,387/s  success 0.06\nstopped by SIGTERM\n"
+    assert gpu_check.training_lines(on_the_way) == "29k of 400k frames  1,387/s  success 0.06"
 
 
 def test_every_command_is_one_that_there_is(tmp_path: Path) -> None:

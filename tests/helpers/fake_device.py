@@ -15,16 +15,34 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 DEVICE = torch.device("meta")
 OURS = ("agents.", "envs.", "mtxl_rl.")
 MODE = FakeTensorMode()
 
 
+class _OneDevice(TorchDispatchMode):
+    """Raises where an operation takes or makes tensors of the CPU and of the device: a copy."""
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, arguments: Any = (), options: Any = None
+    ) -> Any:
+        result = function(*arguments, **(options or {}))
+        tensors = [
+            each for each in tree_leaves((arguments, options, result)) if isinstance(each, Tensor)
+        ]
+        places = {tensor.device.type for tensor in tensors}
+        if places == {"cpu", DEVICE.type}:
+            raise RuntimeError(f"{function} of tensors that are not on the same device: {places}")
+        return result
+
+
 @contextmanager
 def fake_device() -> Iterator[None]:
     """Within, what `move_` has moved computes shapes only."""
-    with pytest.MonkeyPatch.context() as patch, MODE:
+    with pytest.MonkeyPatch.context() as patch, MODE, _OneDevice():
         # it knows none of that device, and rounds nothing here
         patch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
         yield

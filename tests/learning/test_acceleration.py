@@ -125,6 +125,29 @@ def test_strict_fails_instead(monkeypatch: pytest.MonkeyPatch) -> None:
         accelerate(make_trainer(), is_strict=True)
 
 
+@pytest.mark.parametrize(
+    ("kind", "own", "expected"),
+    [("mtxl", [], ["compiled", "captured"]), ("gru", [], ["captured"]),
+     ("mtxl", ["mine:Encoder"], ["compiled"]), ("gru", ["mine:Encoder"], ["compiled"])],
+)  # fmt: skip
+def test_on_a_gpu_what_is_a_users_is_not_captured(
+    kind: CoreKind, own: list[str], expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A graph would not see what it keeps in Python."""
+    tried: list[str] = []
+
+    def form(name: str) -> Any:
+        return lambda trainer: tried.append(name) or trainer
+
+    trainer = make_trainer(kind=kind)
+    trainer.agent.own = own
+    monkeypatch.setattr(ActorCritic, "device", property(lambda _: torch.device("cuda")))
+    monkeypatch.setattr("agents.learning.acceleration.compile_", form("compiled"))
+    monkeypatch.setattr(CapturedTrainer, "of", form("captured"))
+    accelerate(trainer, is_strict=True)
+    assert tried == expected
+
+
 def test_says_what_has_no_fixed_shapes() -> None:
     with pytest.warns(RuntimeWarning, match="rollout_len=8 is not a multiple of seq_len=3"):
         assert accelerate(make_trainer(seq_len=3)).form == "plain"

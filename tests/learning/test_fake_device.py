@@ -137,8 +137,15 @@ def test_what_stays_on_the_cpu_or_reads_a_number_is_found() -> None:
     env = on_device("MiniGrid-MemoryS7-v0")
     with fake_device():
         step = env.device_step(random_action(env))
-        with pytest.raises(RuntimeError, match="same device"):
-            torch.add(step.reward, torch.ones(4))
+        for mix in (
+            lambda: torch.add(step.reward, torch.ones(4)),
+            lambda: torch.tensor([1.0]).to(DEVICE),
+            lambda: step.reward[torch.tensor([0])],
+            lambda: step.reward.copy_(torch.ones(4)),
+            step.reward.cpu,
+        ):
+            with pytest.raises(Exception, match="same device"):
+                mix()
         for read in (torch.Tensor.item, torch.Tensor.nonzero, bool):
             with pytest.raises(Exception, match="aten"):
                 read(step.terminated.any())

@@ -195,6 +195,6 @@ def test_what_does_not_fit_is_named_and_changes_nothing() -> None:
     other.reset(seed=0)
     with pytest.raises(ValueError, match=r"with num_corridors=7, but this batch has .*=6"):
         env.load([other] * 3)
-    with pytest.raises(ValueError, match="mtxl/EndlessTMaze.* draws no pictures"):
+    with pytest.raises(ValueError, match=r"mtxl/EndlessTMaze.* draws no pictures"):
         env.render(0)
     assert all(torch.equal(value, before[name]) for name, value in env.state_dict().items())

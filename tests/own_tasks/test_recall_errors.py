@@ -68,6 +68,6 @@ def test_it_draws_no_pictures_and_says_so() -> None:
     with pytest.raises(ValueError, match="does not draw pictures as 'rgb_array'"):
         gymnasium.make_vec("mtxl/Recall6-v0", num_envs=2, render_mode="rgb_array")
     with pytest.raises(
-        ValueError, match="mtxl/Recall.* draws no pictures; use an environment that does"
+        ValueError, match=r"mtxl/Recall.* draws no pictures; use an environment that does"
     ):
         envs.make("mtxl/Recall6-v0", 1).render(0)

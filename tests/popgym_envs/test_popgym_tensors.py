@@ -261,7 +261,7 @@ def test_it_draws_no_pictures_and_has_no_step_after_the_end() -> None:
     with pytest.raises(ValueError, match="does not draw pictures as 'rgb_array'"):
         envs.make(id_of("AutoencodeEasy"), 1, render_mode="rgb_array")
     with pytest.raises(
-        ValueError, match="mtxl.popgym-AutoencodeEasy-v0 draws no pictures; use an env"
+        ValueError, match=r"mtxl.popgym-AutoencodeEasy-v0 draws no pictures; use an env"
     ):
         tensors("AutoencodeEasy", 1).render(0)
     single = gymnasium.make(id_of("MineSweeperEasy")).unwrapped
