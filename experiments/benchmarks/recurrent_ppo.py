@@ -13,14 +13,22 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass
+from functools import partial
 from statistics import mean, stdev
 
 import gymnasium
+import numpy as np
 import tyro
+from gymnasium import spaces
+from gymnasium.wrappers import TransformObservation
 
 from envs.construction import find_wraps, make_single
 from mtxl_rl.command import fail_with_one_line
 from mtxl_rl.config import set_threads
+
+
+READ = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+"""What stable-baselines3 reads in a Dict."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +50,10 @@ class PeerConfig:
     num_threads: int = 1
     """CPU threads of torch."""
 
+    def __post_init__(self) -> None:
+        if self.episodes < 2:
+            raise ValueError(f"episodes={self.episodes} must be 2 or more, for a deviation")
+
 
 def train_and_play(config: PeerConfig) -> str:
     """Return the line of the table for one seed.
@@ -60,7 +72,7 @@ def train_and_play(config: PeerConfig) -> str:
     wraps = find_wraps(config.wrap)
 
     def make() -> gymnasium.Env:
-        return make_single(config.env, {}, wraps)
+        return readable(make_single(config.env, {}, wraps))
 
     model = RecurrentPPO(_policy(make()), make(), seed=config.seed, device="cpu")
     started = time.perf_counter()
@@ -71,8 +83,35 @@ def train_and_play(config: PeerConfig) -> str:
     parameters = sum(p.numel() for p in model.policy.parameters())
     return (
         f"{config.env} seed {config.seed}: {model.num_timesteps:,} frames, {minutes:.1f} min, "
-        f"return {mean(returns):.1f} (sd {stdev(returns):.1f}), {parameters:,} parameters"
+        f"return {mean(returns):.4g} (sd {stdev(returns):.3g}), {parameters:,} parameters"
     )
+
+
+def readable(env: gymnasium.Env) -> gymnasium.Env:
+    """Return an environment with observations that stable-baselines3 reads.
+
+    Raises:
+        ValueError: for a part of a Dict that it does not.
+    """
+    space = env.observation_space
+    if isinstance(space, spaces.Dict):
+        for name, part in space.items():
+            if not isinstance(part, READ):
+                env.close()
+                raise ValueError(
+                    f"stable-baselines3 reads no {type(part).__name__}, which observation {name!r} "
+                    "is; leave it out by a wrapper (--wrap)"
+                )
+    # NumPy's sizes are none to torch, and it reads no Tuple
+    elif isinstance(space, spaces.Discrete | spaces.MultiDiscrete | spaces.Tuple):
+        size = int(spaces.flatdim(space))
+        flat = spaces.Box(0, 1, (size,), np.float32)
+        return TransformObservation(env, partial(_flattened, space), flat)
+    return env
+
+
+def _flattened(space: spaces.Space, observation: object) -> np.ndarray:
+    return np.asarray(spaces.flatten(space, observation), np.float32)
 
 
 def play(model: object, env: gymnasium.Env, seed: int) -> float:
