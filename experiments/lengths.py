@@ -121,7 +121,7 @@ def _play(
             rates[_key(env_id, what)] = evaluation.mean_return if rate is None else rate
         except InterventionError:
             rates[_key(env_id, what)] = None
-        print(f"{run.path.name}  {env_id}  memory {what}: {rates[_key(env_id, what)]}")
+        print(f"{run.path.name}  {env_id}  memory {what}: {rates[_key(env_id, what)]}", flush=True)
         rates = _written(path, setting) | rates  # another process may play here, too
         write_json(path, {"setting": setting, "success_rates": rates})
     return rates
