@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from hashlib import blake2b
+
+import numpy as np
 from gymnasium import spaces
 
 
@@ -15,6 +19,19 @@ def space_words(space: spaces.Space) -> str:
     if isinstance(space, spaces.Box) and space.low.size:
         return f"Box {space.shape} {space.dtype} from {space.low.min()} to {space.high.max()}"
     return " ".join(str(space).split())
+
+
+def signatures(named: Mapping[str, spaces.Space]) -> dict[str, str]:
+    """Return words for each space, which differ where spaces do: at their end is a digest."""
+    return {name: f"{space_words(space)} ({_digest(space)})" for name, space in named.items()}
+
+
+def _digest(space: spaces.Space) -> str:
+    """Return some letters of what a Box, Discrete or MultiDiscrete is, whole."""
+    names = ("low", "high", "nvec", "start", "n")
+    numbers = [np.asarray(getattr(space, name)) for name in names if hasattr(space, name)]
+    whole = [str((array.dtype, array.shape)).encode() + array.tobytes() for array in numbers]
+    return blake2b(b"|".join(whole), digest_size=4).hexdigest()
 
 
 def space_differences(

@@ -32,6 +32,7 @@ from envs.vector_env import TensorVectorEnv
 from envs.vectorized.own_tensors import make_own
 from envs.vectorized.vectorized_env import VectorizedEnv
 from envs.wrapped.gymnasium_adapter import GymnasiumEnv, Vectorize
+from envs.wrapped.own_numbers import OwnNumbers
 
 Backend = Literal["auto", "tensor", "gymnasium", "vector"]
 
@@ -110,9 +111,10 @@ def make(
             env_id, num_envs, device, seed, level_seeds, chosen.env_kwargs, render_mode, part
         )
     others = (render_mode, level_seeds, timeout, chosen.env_kwargs)
-    if chosen.backend == "vector":
-        return VectorizedEnv(env_id, num_envs, device, seed_of_part(seed, part), *others)
-    return GymnasiumEnv(env_id, num_envs, device, seed, *others, chosen.wraps, vectorize, part)
+    with OwnNumbers(0):  # to make and to try them must not change what the agent draws
+        if chosen.backend == "vector":
+            return VectorizedEnv(env_id, num_envs, device, seed_of_part(seed, part), *others)
+        return GymnasiumEnv(env_id, num_envs, device, seed, *others, chosen.wraps, vectorize, part)
 
 
 def register(env_id: str, factory: TensorFactory) -> None:

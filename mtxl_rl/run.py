@@ -21,6 +21,7 @@ from agents.actor_critic import ActorCritic
 from agents.learning.acceleration import Trainer, accelerate
 from agents.learning.ppo import PPO, RatioError
 from agents.learning.rollout import Rollout, SplitEnv, start
+from agents.spaces import signatures
 from envs import BatchedEnv
 from envs.wrapped.guarded_env import EnvError
 from mtxl_rl.command import RunFailed
@@ -56,6 +57,7 @@ from mtxl_rl.runs.training_state import (
     training_tensors,
 )
 from mtxl_rl.signals import Stopped, StopSignals
+from mtxl_rl.torch_settings import check_torch
 
 MAY_CHANGE = (
     "total_frames", "stop_at_success", "stop_at_return", "device", "compile", "strict",
@@ -127,7 +129,8 @@ class Run:
         config = self.config
         if config.resume and of_run(config) != load_config(self.run_dir):
             write_config(self.run_dir, of_run(config))
-        begin_session(self.run_dir, self.trainer.agent.device)
+        agent = self.trainer.agent
+        begin_session(self.run_dir, agent.device, signatures(agent.all_spaces))
 
     def learn(self) -> None:
         """Run the training loop and save the last checkpoint.
@@ -207,7 +210,9 @@ class Run:
 
     def _collect(self) -> Rollout:
         try:
-            return self.trainer.collect()
+            rollout = self.trainer.collect()
+            check_torch()  # which a step of an environment may have changed
+            return rollout
         except ValueError as error:  # not one of an update, which it may have torn: this is saved
             raise RunFailed(f"failed to act after {self.frames:,} frames: {error}") from error
         except EnvError as error:
@@ -304,6 +309,7 @@ class Run:
         """Put everything back that the last checkpoint holds."""
         run_dir, config = self.run_dir, self.config
         check_changes(config)
+        self._check_spaces(trainer.agent)
         newest = ranks.from_first(self._newest_checkpoint)
         if newest is None:
             say("Resumed:      from the start: it had no checkpoint yet")
@@ -347,6 +353,19 @@ class Run:
             exactly += f"; ranks: {ranks.size()} now, {before} before, the same run to rounding"
         say(f"Resumed:      from {self.frames:,} frames{exactly}")
         self._say_changes(saved)
+
+    def _check_spaces(self, agent: ActorCritic) -> None:
+        """Raise ValueError where the environment has other spaces than when the run was trained."""
+        before = last_session(self.run_dir).get("spaces")
+        now = signatures(agent.all_spaces)
+        for name in {**(before or {}), **now}:
+            was, is_ = (each.get(name, "none") for each in (before or now, now))
+            if was != is_:
+                raise ValueError(
+                    f"resume={self.run_dir} was trained with {name}: {was}, and its environment "
+                    f"now has {is_}: what was learned would mean something else. Undo the change "
+                    "of the environment, or train anew"
+                )
 
     def _newest_checkpoint(self) -> Path | None:
         if not checkpoint.list_checkpoints(self.run_dir):

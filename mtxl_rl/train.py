@@ -51,13 +51,14 @@ from mtxl_rl.evaluations.evaluation import (
 )
 from mtxl_rl.evaluations.interventions import RECEIVERS, fitting_interventions
 from mtxl_rl.options import given, read
-from mtxl_rl.run import Run, check_changes
+from mtxl_rl.run import Run, check_changes, default_run_dir
 from mtxl_rl.runs import checkpoint
 from mtxl_rl.runs.made_by import last_session, launch
 from mtxl_rl.runs.metrics import Evaluation
 from mtxl_rl.runs.progress import say
 from mtxl_rl.runs.run_directory import load_config, write_json
 from mtxl_rl.signals import Stopped
+from mtxl_rl.torch_settings import check_torch
 
 PROGRAM = "python -m mtxl_rl.train"
 BEFORE_THE_RUN = "the run had not begun, and nothing was written"
@@ -104,7 +105,10 @@ def _train(config: TrainConfig, device: torch.device) -> Evaluation:
         lambda: checkpoint.newest_frames(config.resume) if config.resume else 0
     )
     seeds = level_seeds(config.seed, TRAINING_STREAM, frames)
+    here = Path.cwd()
     env = ranks.together(lambda: _make_env(config, device, seeds))
+    if here != Path.cwd():  # some go to a folder of their own
+        config = _absolute(config, here)
     try:
         run = Run(config, ranks.together(lambda: _make_agent(config, env)), env)
     except BaseException:
@@ -137,6 +141,14 @@ def _train(config: TrainConfig, device: torch.device) -> Evaluation:
     return evaluation
 
 
+def _absolute(config: TrainConfig, here: Path) -> TrainConfig:
+    """Return the configuration with paths that mean the same in any folder."""
+    paths = {name: getattr(config, name) for name in ("run_dir", "resume", "init_from")}
+    if config.run_dir is None and config.resume is None:
+        paths["run_dir"] = default_run_dir(config)
+    return dataclasses.replace(config, **{k: here / p for k, p in paths.items() if p is not None})
+
+
 def _make_env(
     config: TrainConfig, device: torch.device, seeds: np.random.SeedSequence
 ) -> BatchedEnv:
@@ -151,7 +163,7 @@ def _make_env(
 
 def _make_agent(config: TrainConfig, env: BatchedEnv) -> ActorCritic:
     """Make the agent, the same on every rank."""
-    _check_torch()
+    check_torch()
     if config.eval_max_steps is not None:
         check_bound(config.eval_max_steps, env)
     agent = ActorCritic(env.observation_space, env.action_space, config.core).to(env.device)
@@ -159,22 +171,6 @@ def _make_agent(config: TrainConfig, env: BatchedEnv) -> ActorCritic:
         checkpoint.load_start(config.init_from, config, agent)
     agent.precision = pick_precision(config.precision, env.device, config.core, agent.action_space)
     return agent
-
-
-def _check_torch() -> None:
-    """Raise ValueError where a module of a user's has changed what torch makes by default."""
-    found = {
-        "default dtype": (str(torch.get_default_dtype()), "torch.float32"),
-        "default device": (torch.get_default_device().type, "cpu"),
-        "grad mode": ("on" if torch.is_grad_enabled() else "off", "on"),
-    }
-    for name, (value, expected) in found.items():
-        if value != expected:
-            raise ValueError(
-                f"torch's {name} is {value}: a module that was imported, such as one of --env, "
-                f"--wrap or --core.kind, has set it. It must be {expected} to train; take that out "
-                "of the module"
-            )
 
 
 def check_ranks(config: TrainConfig) -> None:
@@ -282,10 +278,17 @@ def _evaluate(run: Run) -> Evaluation:
     num_kinds = 1 + len(fitting_interventions(agent))
     few = num_intervened(config.eval_episodes, run.frames, num_kinds, evaluation.mean_length)
     options = dataclasses.replace(options, episodes=few)
-    intervened = evaluate_interventions(agent, config.env, options, config.backend, longest)
-    kept = evaluation
-    if intervened and few < config.eval_episodes:  # in the episodes that they have played
-        kept = evaluate_agent(agent, config.env, options, config.backend, longest)
+    kept, intervened = evaluation, {}
+    try:
+        intervened = evaluate_interventions(agent, config.env, options, config.backend, longest)
+        if intervened and few < config.eval_episodes:  # in the episodes that they have played
+            kept = evaluate_agent(agent, config.env, options, config.backend, longest)
+    except EnvError as error:
+        intervened = {}
+        warnings.warn(
+            f"what becomes of the agent without its memory is not known: {error}", RuntimeWarning,
+            stacklevel=2,
+        )  # fmt: skip
     for line in _memory_table(kept, intervened, few):
         say(line)
     run.logger.close(evaluation, intervened, run.frames)

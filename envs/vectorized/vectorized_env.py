@@ -49,6 +49,7 @@ from envs.wrapped.gymnasium_form import (
     to_gymnasium,
     to_tensors,
 )
+from envs.wrapped.own_numbers import OwnNumbers
 from envs.wrapped.watchdog import Watchdog
 
 T = TypeVar("T")
@@ -110,6 +111,7 @@ class VectorizedEnv(BatchedEnv):
         number = int(seeds.generate_state(1)[0] >> 1)  # EnvPool's have 31 bits
         self._env_id, self.num_envs, self.device = env_id, num_envs, torch.device(device)
         self._watchdog = Watchdog(timeout)
+        self._numbers = OwnNumbers(number)
         self._num_steps = 0
         self._bound: int | None = None
         self._lengths = np.zeros(num_envs, np.int64)
@@ -308,7 +310,7 @@ class VectorizedEnv(BatchedEnv):
 
     def _call(self, what: str, call: Callable[[], T]) -> T:
         self._watchdog.what = self._where(what)
-        with self._watchdog.handler():
+        with self._watchdog.handler(), self._numbers:
             self._watchdog.begin()
             try:
                 return call()

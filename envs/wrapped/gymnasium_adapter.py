@@ -37,6 +37,7 @@ from envs.wrapped.gymnasium_form import (
     to_gymnasium,
     to_tensors,
 )
+from envs.wrapped.own_numbers import OwnNumbers
 from envs.wrapped.processes import ProcessVectorEnv, num_cores
 from envs.wrapped.single_env import SinglePlan, make_in_process
 from envs.wrapped.watchdog import Watchdog
@@ -100,6 +101,7 @@ class GymnasiumEnv(BatchedEnv):
         self.device = torch.device(device)
         self._watchdog = Watchdog(timeout)
         seeds = sequence_of(seed)
+        self._numbers = OwnNumbers(int(seeds.generate_state(1)[0]))
         self._has_started = False
         index, num_parts = part
         values = seeds.generate_state(num_parts * num_envs)[index * num_envs :][:num_envs]
@@ -192,7 +194,7 @@ class GymnasiumEnv(BatchedEnv):
 
     def reset(self) -> Observation:
         # the seeds are for the first time: a second reset goes on with the next levels
-        with self._watchdog.handler():
+        with self._watchdog.handler(), self._numbers:
             observation, info = self._vector_env.reset(
                 seed=None if self._has_started else list(self._seeds)
             )
@@ -202,7 +204,7 @@ class GymnasiumEnv(BatchedEnv):
 
     def step(self, actions: Shaped[Tensor, "B ..."]) -> EnvStep:
         cue = self._cue
-        with self._watchdog.handler():
+        with self._watchdog.handler(), self._numbers:
             observation, reward, terminated, truncated, info = self._vector_env.step(
                 to_gymnasium(actions, self.action_space)
             )

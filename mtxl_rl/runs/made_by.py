@@ -2,8 +2,8 @@
 
 An entry has version, commit, is_clean (null where the code is in no clone), python, torch, device,
 num_threads, processor, ranks (processes that trained together; the others are like the first),
-launch (torchrun's name of it, or null), command, started and ended (null where it was killed, or
-still runs).
+launch (torchrun's name of it, or null), spaces (of its environment), command, started and ended
+(null where it was killed, or still runs).
 """
 
 from __future__ import annotations
@@ -30,9 +30,15 @@ _NAME = "made_by.json"
 _GIT_SECONDS = 10.0
 
 
-def begin_session(run_dir: Path, device: torch.device) -> None:
-    """Write what this process is, below those that trained the run before it."""
-    sessions = [*_sessions(run_dir), _this_process(device)]
+def begin_session(run_dir: Path, device: torch.device, spaces: dict[str, str]) -> None:
+    """Write what this process is, below those that trained the run before it.
+
+    Args:
+        run_dir: of the run.
+        device: that trains it.
+        spaces: of its environment, in words (`agents.spaces.signatures`).
+    """
+    sessions = [*_sessions(run_dir), _this_process(device) | {"spaces": spaces}]
     write_json(run_dir / _NAME, {"sessions": sessions})
 
 

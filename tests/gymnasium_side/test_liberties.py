@@ -18,6 +18,7 @@ from liberties_env import LENGTH, ReusingEnv
 import envs
 from envs.wrapped.guarded_env import EnvError
 from mtxl_rl import train
+from mtxl_rl.command import RunFailed
 
 WAYS = ("sync", "async")
 NUM_ENVS = 2
@@ -330,3 +331,79 @@ def test_an_environment_that_fails_in_the_evaluation_loses_nothing(
             train.train(config)
     resumed = replace(config, run_dir=None, resume=tmp_path / "run")
     assert train.train(resumed).episodes == config.eval_episodes
+
+
+@pytest.mark.parametrize("changes", ["seed", ""])
+def test_what_an_environment_draws_from_torch_is_its_own(changes: str) -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    seen = []
+    for _ in range(2):
+        env = envs.make(
+            "liberties_env:Torch-v0", NUM_ENVS, vectorize="sync", env_kwargs={"changes": changes}
+        )
+        seen.append([env.reset()["observation"]])
+        for _ in range(LENGTH - 1):
+            seen[-1].append(env.step(torch.zeros(NUM_ENVS, 1)).observation["observation"])
+        env.close()
+    assert torch.equal(torch.rand(3), expected)
+    for first, second in zip(*seen, strict=True):
+        assert torch.equal(first, second)  # by the seed
+    assert len({tuple(each.flatten().tolist()) for each in seen[0]}) == LENGTH
+
+
+def test_a_step_that_changes_torch_ends_the_run_and_says_so(tmp_path: Path) -> None:
+    config = make_config(
+        tmp_path / "run", env="liberties_env:Torch-v0", env_kwargs={"changes": "dtype"},
+        vectorize="sync",
+    )  # fmt: skip
+    try:
+        with pytest.raises(RunFailed, match="failed to act after 0 frames: torch's default dtype"):
+            train.train(config)
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_an_environment_may_go_to_a_folder_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "other").mkdir()
+    kwargs = {"changes": "folder", "folder": str(tmp_path / "other")}
+    config = make_config(
+        Path("runs/A"), env="liberties_env:Torch-v0", env_kwargs=kwargs, vectorize="sync"
+    )
+    train.train(config)
+    assert (tmp_path / "runs" / "A" / "evaluation.json").exists()
+    assert not list((tmp_path / "other").iterdir())
+
+
+def test_a_run_does_not_go_on_in_an_environment_with_other_spaces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the same shapes: the weights would fit."""
+    config = make_config(tmp_path / "run", env="liberties_env:Torch-v0", vectorize="sync")
+    train.train(config)
+    monkeypatch.setattr("liberties_env.TorchEnv.__init__.__defaults__", ("", "", 100.0))
+    resumed = replace(config, run_dir=None, resume=tmp_path / "run", total_frames=256)
+    with pytest.raises(
+        ValueError,
+        match=r"trained with actions: Box .* from -1.0 to 1.0 .*, and "
+        r"its environment now has Box .* from -100.0 to 100.0 .*: what was learned",
+    ):
+        train.train(resumed)
+    monkeypatch.undo()
+    train.train(resumed)
+
+
+def test_interventions_that_fail_leave_the_evaluation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise EnvError("CartPole-v1, env 0 of 5: step 13 failed")
+
+    monkeypatch.setattr("mtxl_rl.train.evaluate_interventions", fail)
+    with pytest.warns(RuntimeWarning, match="without its memory is not known: CartPole-v1, env 0"):
+        train.train(make_config(tmp_path / "run", env="CartPole-v1"))
+    assert (tmp_path / "run" / "evaluation.json").exists()

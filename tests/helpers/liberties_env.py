@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import threading
 import time
 from typing import Any
 
 import gymnasium
 import numpy as np
+import torch
 from gymnasium import spaces
 
 LENGTH = 5
@@ -72,6 +74,38 @@ class TalkingEnv(gymnasium.Env):
         return {"says": words, "box": np.zeros(1, np.float32)}
 
 
+class TorchEnv(gymnasium.Env):
+    """Uses torch as if it were alone.
+
+    Args:
+        changes: "seed" seeds its generator at each reset, "dtype" sets the default at the second
+            step, "folder" goes to another folder when it is made.
+        folder: to go to.
+        high: of its actions.
+    """
+
+    observation_space = spaces.Box(0, 1, (2,))
+
+    def __init__(self, changes: str = "", folder: str = "", high: float = 1.0):
+        self.changes = changes
+        self.action_space = spaces.Box(-high, high, (1,))
+        if changes == "folder":
+            os.chdir(folder)
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        if self.changes == "seed":
+            torch.manual_seed(0)
+        self.time = 0
+        return torch.rand(2).numpy(), {}
+
+    def step(self, action: Any) -> Any:
+        self.time += 1
+        if self.changes == "dtype" and self.time == 2:
+            torch.set_default_dtype(torch.float64)
+        return torch.rand(2).float().numpy(), 1.0, False, self.time == LENGTH, {}
+
+
 class OwnProcessEnv(TalkingEnv):
     """Has a process of its own, and slow steps."""
 
@@ -93,3 +127,4 @@ class OwnProcessEnv(TalkingEnv):
 gymnasium.register("Reusing-v0", f"{__name__}:ReusingEnv")
 gymnasium.register("Talking-v0", f"{__name__}:TalkingEnv")
 gymnasium.register("OwnProcess-v0", f"{__name__}:OwnProcessEnv")
+gymnasium.register("Torch-v0", f"{__name__}:TorchEnv")

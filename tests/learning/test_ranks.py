@@ -161,7 +161,7 @@ def test_only_the_launch_that_made_a_run_goes_on_with_it_unasked(
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     assert train.as_started_again(config).resume is None  # it died before there was a run
     create_run(tmp_path / "run", config)
-    begin_session(tmp_path / "run", torch.device("cpu"))
+    begin_session(tmp_path / "run", torch.device("cpu"), {})
     assert train.as_started_again(config).resume == tmp_path / "run"
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "another")
     assert train.as_started_again(config).resume is None

@@ -120,7 +120,7 @@ def test_a_run_says_what_made_it(trained: Path, monkeypatch: pytest.MonkeyPatch)
         assert len(session["commit"]) == 40
         assert session["is_clean"] in (True, False)
     monkeypatch.setattr(made_by, "ROOT", trained)
-    made_by.begin_session(trained, torch.device("cpu"))
+    made_by.begin_session(trained, torch.device("cpu"), {})
     _, second = json.loads((trained / "made_by.json").read_text())["sessions"]
     assert (second["commit"], second["is_clean"], second["ended"]) == (None, None, None)
 
