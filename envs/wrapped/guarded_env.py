@@ -28,6 +28,10 @@ SUCCESS_INFO_KEYS = ("is_success", "success")
 """Of an info at the end of an episode; the first that is there counts."""
 
 
+MAX_SAID = 1000
+"""Characters of an error that are printed."""
+
+
 class EnvError(Exception):
     """An environment has raised, hung, or returned what its spaces forbid."""
 
@@ -101,8 +105,7 @@ class GuardedEnv(gymnasium.Wrapper):
         except (KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:  # some libraries' errors are no Exceptions
-            reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            raise EnvError(f"{self._where(what)} failed: {reason}") from error
+            raise EnvError(f"{self._where(what)} failed: {_said(error)}") from error
         finally:
             self._watchdog.end()
 
@@ -296,3 +299,13 @@ def shown(value: Any) -> str:
         return f"an array of shape {value.shape} and dtype {value.dtype}"
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _said(error: BaseException) -> str:
+    """Return what was raised in words, of which some say megabytes, and some fail at it."""
+    said = ""
+    with suppress(Exception):
+        said = str(error)
+    if len(said) > MAX_SAID:
+        said = f"{said[:MAX_SAID]}..."
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__

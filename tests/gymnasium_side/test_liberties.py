@@ -407,3 +407,28 @@ def test_interventions_that_fail_leave_the_evaluation(
     with pytest.warns(RuntimeWarning, match="without its memory is not known: CartPole-v1, env 0"):
         train.train(make_config(tmp_path / "run", env="CartPole-v1"))
     assert (tmp_path / "run" / "evaluation.json").exists()
+
+
+class WordlessError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [(WordlessError(), "step 1 failed: WordlessError$"),
+     (ValueError("x" * 10**6), r"step 1 failed: ValueError: x{1000}\.\.\.$")],
+)  # fmt: skip
+def test_whatever_is_raised_is_said_in_short(
+    error: Exception, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    env = envs.make("liberties_env:Talking-v0", NUM_ENVS, vectorize="sync")
+    env.reset()
+
+    def fail(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("liberties_env.TalkingEnv.step", fail)
+    with pytest.raises(EnvError, match=words):
+        env.step(zeros())
+    env.close()
