@@ -422,13 +422,13 @@ class WordlessError(Exception):
 def test_whatever_is_raised_is_said_in_short(
     error: Exception, words: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    env = envs.make("liberties_env:Talking-v0", NUM_ENVS, vectorize="sync")
+    env = envs.make("liberties_env:Torch-v0", NUM_ENVS, vectorize="sync")
     env.reset()
 
     def fail(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr("liberties_env.TalkingEnv.step", fail)
+    monkeypatch.setattr("liberties_env.TorchEnv.step", fail)
     with pytest.raises(EnvError, match=words):
-        env.step(zeros())
+        env.step(torch.zeros(NUM_ENVS, 1))
     env.close()
