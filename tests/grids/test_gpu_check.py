@@ -82,7 +82,10 @@ def test_ended_in_the_middle_it_leaves_what_it_has_and_no_process(
             assert process.poll() is None
             time.sleep(0.05)
         process.send_signal(number)
-        assert process.wait(30) == 130
+        try:
+            assert process.wait(30) == 130
+        finally:
+            process.kill()
     time.sleep(0.2)
     number_of_it = int((tmp_path / "begun").read_text())
     state = Path(f"/proc/{number_of_it}/stat")

@@ -1,5 +1,6 @@
 """A check of a GPU whose second step starts a process and waits for it, until it is killed."""
 
+import signal
 import sys
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from experiments.gpu_check import Step, last_line
 
 
 def main() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run under nohup
     folder, is_test = Path(sys.argv[1]), sys.argv[2] == "True"
     begun = str(folder / "begun")
     waits = f"import os, time; print(os.getpid(), file=open({begun!r}, 'w')); time.sleep(300)"
