@@ -84,11 +84,6 @@ class ActorCritic(nn.Module):
         num_parameters = sum(parameter.numel() for parameter in self.parameters())
         return {"parameters": num_parameters, "state_floats": state_size(self.core)}
 
-    @property
-    def all_spaces(self) -> dict[str, spaces.Space]:
-        """The parts of its observation by their names, and its actions."""
-        return {**self.observation_space.spaces, "actions": self.action_space}
-
     def initial_state(self, batch_size: int) -> Any:
         """Return the core's state of `batch_size` envs that have seen nothing."""
         return self.core.initial_state(batch_size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from hashlib import blake2b
 
 import numpy as np
@@ -21,9 +20,17 @@ def space_words(space: spaces.Space) -> str:
     return " ".join(str(space).split())
 
 
-def signatures(named: Mapping[str, spaces.Space]) -> dict[str, str]:
-    """Return words for each space, which differ where spaces do: at their end is a digest."""
-    return {name: f"{space_words(space)} ({_digest(space)})" for name, space in named.items()}
+def signatures(pair: tuple[spaces.Dict, spaces.Space]) -> dict[str, str]:
+    """Return words for each part of an observation and action space, which differ where they do.
+
+    At their end is a digest.
+    """
+    parts = _parts(pair).items()
+    return {name: f"{space_words(space)} ({_digest(space)})" for name, space in parts}
+
+
+def _parts(pair: tuple[spaces.Dict, spaces.Space]) -> dict[str, spaces.Space]:
+    return {**pair[0].spaces, "actions": pair[1]}
 
 
 def _digest(space: spaces.Space) -> str:
@@ -41,7 +48,7 @@ def space_differences(
 
     The first text has what differs here, the second the same parts there.
     """
-    ours, theirs = (dict(pair[0].spaces) | {"actions": pair[1]} for pair in (here, there))
+    ours, theirs = _parts(here), _parts(there)
     words = []
     for name in {**ours, **theirs}:
         if ours.get(name) != theirs.get(name):

@@ -33,6 +33,9 @@ _UNSAVED = {
 }
 """Wrappers of Gymnasium's whose state would be lost, and what to use."""
 
+MAX_SAID = 1000
+"""Characters of an error that are printed."""
+
 
 def make_single(
     env_id: str,
@@ -247,9 +250,17 @@ def one_line_of(text: str) -> str:
     return " ".join(text.split())
 
 
+def text_of(error: BaseException) -> str:
+    """Return what an error says: some say megabytes, and some fail at it."""
+    said = ""
+    with suppress(Exception):
+        said = str(error)
+    return said if len(said) <= MAX_SAID else f"{said[:MAX_SAID]}..."
+
+
 def words_of(error: BaseException) -> str:
     """Return what was raised in one line, without what Gymnasium adds to it."""
-    said = one_line_of(str(error))
+    said = one_line_of(text_of(error))
     if not said and (frames := traceback.extract_tb(error.__traceback__)):
         line = frames[-1].line or ""  # of an assertion that says nothing
         said = re.sub(rf"^raise {type(error).__name__}(\(\))?$", "", line)

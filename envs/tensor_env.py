@@ -86,7 +86,7 @@ class TensorEnv(BatchedEnv, Generic[GymEnv]):
             self.prototype = prototype = self._make_prototype(*source)
             if options:
                 prototype.reset(seed=0)  # a size that cannot be is found here
-        self.env_id, self.num_envs = env_id, num_envs
+        self._env_id, self.num_envs = env_id, num_envs
         self.device = torch.device(device)
         grids = ["image"] if isinstance(prototype, MiniGridEnv) else []
         self.observation_space = flat_space(prototype.observation_space, grids)
@@ -198,7 +198,7 @@ class TensorEnv(BatchedEnv, Generic[GymEnv]):
 
     def render(self, index: int) -> np.ndarray:
         raise ValueError(
-            f"index={index}: {self.env_id} draws no pictures; use an environment that does, such "
+            f"index={index}: {self._env_id} draws no pictures; use an environment that does, such "
             "as mtxl/TMaze10-v0"
         )
 

@@ -406,15 +406,12 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and any(features.get(name) for name in names)
 
 
-def pick_compile(config: TrainConfig, device: torch.device, has_tensors: bool) -> bool:
-    """Return whether to compile, or to capture graphs, of environments that are tensors or not."""
+def pick_compile(config: TrainConfig, device: torch.device, can_capture: bool) -> bool:
+    """Return whether to compile, or to capture graphs where that can be."""
     if config.compile != "auto":
         return config.compile == "on"
-    if device.type == "cuda":
-        is_ours = ":" not in "".join((config.core.kind, *config.core.encoder))
-        return config.core.has_attention or (has_tensors and is_ours)
     is_long = device.type == "cpu" and config.total_frames >= COMPILE_FRAMES
-    return is_long and config.core.has_attention
+    return can_capture or ((is_long or device.type == "cuda") and config.core.has_attention)
 
 
 def check_threads(num_threads: int | None) -> None:

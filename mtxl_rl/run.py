@@ -18,9 +18,9 @@ from torch import Tensor
 
 from agents import ranks
 from agents.actor_critic import ActorCritic
-from agents.learning.acceleration import Trainer, accelerate
+from agents.learning.acceleration import Trainer, accelerate, can_be_captured
 from agents.learning.ppo import PPO, RatioError
-from agents.learning.rollout import Rollout, SplitEnv, start
+from agents.learning.rollout import Rollout, start
 from agents.spaces import signatures
 from envs import BatchedEnv
 from envs.wrapped.guarded_env import EnvError
@@ -130,7 +130,8 @@ class Run:
         if config.resume and of_run(config) != load_config(self.run_dir):
             write_config(self.run_dir, of_run(config))
         agent = self.trainer.agent
-        begin_session(self.run_dir, agent.device, signatures(agent.all_spaces))
+        spaces = signatures((agent.observation_space, agent.action_space))
+        begin_session(self.run_dir, agent.device, spaces)
 
     def learn(self) -> None:
         """Run the training loop and save the last checkpoint.
@@ -357,9 +358,11 @@ class Run:
     def _check_spaces(self, agent: ActorCritic) -> None:
         """Raise ValueError where the environment has other spaces than when the run was trained."""
         before = last_session(self.run_dir).get("spaces")
-        now = signatures(agent.all_spaces)
-        for name in {**(before or {}), **now}:
-            was, is_ = (each.get(name, "none") for each in (before or now, now))
+        if before is None:  # runs of before did not say
+            return
+        now = signatures((agent.observation_space, agent.action_space))
+        for name in {**before, **now}:
+            was, is_ = (each.get(name, "none") for each in (before, now))
             if was != is_:
                 raise ValueError(
                     f"resume={self.run_dir} was trained with {name}: {was}, and its environment "
@@ -423,7 +426,7 @@ def make_trainer(config: TrainConfig, trainer: Trainer) -> Trainer:
     Raises:
         ValueError: with `config.strict`, where that form does not run here.
     """
-    if not pick_compile(config, trainer.agent.device, isinstance(trainer.env, SplitEnv)):
+    if not pick_compile(config, trainer.agent.device, can_be_captured(trainer)):
         return trainer
     say("Compiling:    takes a minute or two, less the next time")
     return accelerate(trainer, config.strict)

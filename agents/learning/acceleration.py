@@ -67,6 +67,15 @@ class Trainer:
         )
 
 
+def can_be_captured(trainer: Trainer) -> bool:
+    """Return whether it runs as CUDA graphs: on a GPU, with environments that are tensors.
+
+    Not with a core or an encoder of a user's, which may keep in Python what a graph would not see.
+    """
+    agent = trainer.agent
+    return agent.device.type == "cuda" and isinstance(trainer.env, SplitEnv) and not agent.own
+
+
 def accelerate(trainer: Trainer, is_strict: bool = False) -> Trainer:
     """Return the fastest form of `trainer` that runs here; the agent is as it was.
 
@@ -75,12 +84,10 @@ def accelerate(trainer: Trainer, is_strict: bool = False) -> Trainer:
     Raises:
         ValueError: with `is_strict`, instead of the warning.
     """
-    agent = trainer.agent
     forms: list[Callable[[Trainer], Trainer]] = [compile_]
-    # what is a user's may keep in Python what a graph would not see change
-    if agent.device.type == "cuda" and isinstance(trainer.env, SplitEnv) and not agent.own:
+    if can_be_captured(trainer):
         captured = CapturedTrainer.of
-        forms = [compile_, captured] if agent.core.Config.has_attention else [captured]
+        forms = [compile_, captured] if trainer.agent.core.Config.has_attention else [captured]
     reasons = []
     for form in forms:
         try:

@@ -13,6 +13,7 @@ from gymnasium import spaces
 from minigrid.core.mission import MissionSpace
 from minigrid.minigrid_env import MiniGridEnv
 
+from envs.construction import text_of
 from envs.memory_tasks.cues import cue_in_view, has_cue
 from envs.observation_fields import Fields, Path, leaves, name_of, pick
 from envs.wrapped.watchdog import Watchdog
@@ -26,10 +27,6 @@ CAST = "same_kind"
 
 SUCCESS_INFO_KEYS = ("is_success", "success")
 """Of an info at the end of an episode; the first that is there counts."""
-
-
-MAX_SAID = 1000
-"""Characters of an error that are printed."""
 
 
 class EnvError(Exception):
@@ -105,7 +102,9 @@ class GuardedEnv(gymnasium.Wrapper):
         except (KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as error:  # some libraries' errors are no Exceptions
-            raise EnvError(f"{self._where(what)} failed: {_said(error)}") from error
+            said = text_of(error)
+            reason = f"{type(error).__name__}: {said}" if said else type(error).__name__
+            raise EnvError(f"{self._where(what)} failed: {reason}") from error
         finally:
             self._watchdog.end()
 
@@ -299,13 +298,3 @@ def shown(value: Any) -> str:
         return f"an array of shape {value.shape} and dtype {value.dtype}"
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _said(error: BaseException) -> str:
-    """Return what was raised in words, of which some say megabytes, and some fail at it."""
-    said = ""
-    with suppress(Exception):
-        said = str(error)
-    if len(said) > MAX_SAID:
-        said = f"{said[:MAX_SAID]}..."
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__

@@ -85,25 +85,22 @@ def test_apples_gpu_is_taken_where_it_is_asked_for(monkeypatch: pytest.MonkeyPat
     device = pick_device("mps")
     wide, long = core_config(dim=256), TrainConfig(total_frames=10**8)
     assert pick_precision("auto", device, wide, Discrete(2)) == torch.float32
-    assert not run_module.pick_compile(long, device, has_tensors=True)
+    assert not run_module.pick_compile(long, device, can_capture=False)
 
 
 @pytest.mark.parametrize(
-    ("kind", "has_tensors", "expected"),
+    ("kind", "can_capture", "expected"),
     [("mtxl", True, True), ("mtxl", False, True), ("gru", True, True), ("gru", False, False)],
 )
 def test_on_a_gpu_cores_without_attention_are_captured_too(
-    kind: CoreKind, has_tensors: bool, expected: bool
+    kind: CoreKind, can_capture: bool, expected: bool
 ) -> None:
     config = TrainConfig(core=core_config(kind=kind))
-    assert run_module.pick_compile(config, torch.device("cuda"), has_tensors) is expected
-    on_cpu = run_module.pick_compile(config, torch.device("cpu"), has_tensors)
+    assert run_module.pick_compile(config, torch.device("cuda"), can_capture) is expected
+    on_cpu = run_module.pick_compile(config, torch.device("cpu"), can_capture=False)
     assert on_cpu is (kind == "mtxl")  # ten million frames
-    own = replace(config, core=core_config(kind=kind, encoder=("image=mine:Encoder",)))
-    captured = run_module.pick_compile(own, torch.device("cuda"), has_tensors)
-    assert captured is (kind == "mtxl")  # as it was asked for by has_attention
     never = replace(config, compile="off")
-    assert not run_module.pick_compile(never, torch.device("cuda"), has_tensors)
+    assert not run_module.pick_compile(never, torch.device("cuda"), can_capture)
 
 
 def test_an_id_that_stands_alone_gets_a_hint(

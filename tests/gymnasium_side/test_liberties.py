@@ -16,6 +16,7 @@ from gymnasium import spaces
 from liberties_env import LENGTH, ReusingEnv
 
 import envs
+from envs.construction import words_of
 from envs.wrapped.guarded_env import EnvError
 from mtxl_rl import train
 from mtxl_rl.command import RunFailed
@@ -432,3 +433,4 @@ def test_whatever_is_raised_is_said_in_short(
     with pytest.raises(EnvError, match=words):
         env.step(torch.zeros(NUM_ENVS, 1))
     env.close()
+    assert len(words_of(error)) < 1100  # as vector environments and constructors say it

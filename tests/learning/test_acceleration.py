@@ -15,9 +15,15 @@ import envs
 from agents.actor_critic import ActorCritic, Player
 from agents.cores.core import CORES, CoreKind, core_config
 from agents.cores.memory_core import MemoryCore
-from agents.learning.acceleration import CapturedTrainer, Trainer, accelerate
+from agents.learning.acceleration import (
+    CapturedTrainer,
+    Trainer,
+    accelerate,
+    can_be_captured,
+)
 from agents.learning.ppo import PPO, PPOConfig
 from agents.learning.rollout import start
+from mtxl_rl.config import TrainConfig, pick_compile
 from mtxl_rl.runs.training_state import restore_training_, training_tensors
 
 
@@ -146,6 +152,11 @@ def test_on_a_gpu_what_is_a_users_is_not_captured(
     monkeypatch.setattr(CapturedTrainer, "of", form("captured"))
     accelerate(trainer, is_strict=True)
     assert tried == expected
+    assert can_be_captured(trainer) is ("captured" in expected)
+    config = TrainConfig(core=core_config(kind=kind))
+    assert pick_compile(config, trainer.agent.device, can_be_captured(trainer)) is (
+        kind == "mtxl" or not own
+    )
 
 
 def test_says_what_has_no_fixed_shapes() -> None:
