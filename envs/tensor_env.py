@@ -132,6 +132,13 @@ class TensorEnv(BatchedEnv, Generic[GymEnv]):
         self._start_(self._every_row)
         return self._observe()
 
+    def restart(self, rows: Bool[Tensor, " B"]) -> Observation:
+        self._check_started()
+        numbers = rows.nonzero().squeeze(1)
+        self._buffers["episode"][numbers] += 1
+        self._start_(numbers)
+        return self._observe()
+
     def step(self, actions: Tensor) -> EnvStep:
         self._check_actions(actions)
         self.host_step()

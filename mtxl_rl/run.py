@@ -21,6 +21,7 @@ from agents.actor_critic import ActorCritic
 from agents.learning.acceleration import Trainer, accelerate, can_be_captured
 from agents.learning.ppo import PPO, RatioError
 from agents.learning.rollout import Rollout, start
+from agents.learning.staggering import Staggering
 from agents.spaces import signatures
 from envs import BatchedEnv
 from envs.wrapped.guarded_env import EnvError
@@ -90,6 +91,7 @@ class Run:
         self._lock: IO[str] | None = None
         self.run_dir = ranks.from_first(self._take_directory)
         self._guard = NonFiniteGuard(self.run_dir)
+        self._staggering = Staggering()
         self._gradients = GradientWatch(config.ppo.max_grad_norm)
         try:
             ppo = PPO(agent, config.ppo)
@@ -192,6 +194,7 @@ class Run:
         progress.show(self.frames, speed, self.window.success_rate, self.window.mean_return)
         self._guard.check(scalars, rollout, self.frames)
         self._gradients.look(scalars["losses/grad_norm"])
+        ranks.together(lambda: self._set_apart(rollout))
         if self._is_at_target and not self.schedule.is_winding_down:
             self.schedule.wind_down(self.frames)
             progress.end_at(self.schedule.end_frames)
@@ -199,6 +202,14 @@ class Run:
         if self.frames >= self._next_save or ranks.on_any(is_late):
             self._check_alike()
             self.save()
+
+    def _set_apart(self, rollout: Rollout) -> None:
+        """Start new episodes where envs are at the same step of theirs: see `staggering`."""
+        rows = self._staggering.rows(rollout)
+        if rows is not None and rows.any():
+            observation = self.env.restart(rows)
+            if observation is not None:
+                self.trainer.begin_(rows, observation)
 
     def _check_alike(self) -> None:
         """Raise RunFailed where ranks do not go on with the same agent and random numbers."""
@@ -231,7 +242,8 @@ class Run:
     @property
     def _parts(self) -> dict[str, Stateful]:
         """What a checkpoint holds beside weights, optimizer, memories and environments."""
-        return {"window": self.window, "schedule": self.schedule, "guard": self._guard}
+        return {"window": self.window, "schedule": self.schedule, "guard": self._guard,
+                "staggering": self._staggering}  # fmt: skip
 
     def _save_last(self) -> None:
         if self.frames > self._saved_frames:
@@ -334,6 +346,8 @@ class Run:
             restore_training_(trainer, self._parts, tensors, has_same_episodes)
         except ValueError as error:
             raise ValueError(f"{newest} does not fit this run: {error}") from None
+        if not has_same_episodes:
+            self._staggering = Staggering()
         if self._is_done and self._is_evaluated:
             remedy = "raise --total-frames to go on"
             if self.schedule.is_winding_down:

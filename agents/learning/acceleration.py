@@ -15,10 +15,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 from agents import ranks
 from agents.actor_critic import ActorCritic
+from agents.learning.episodes import clear
 from agents.learning.ppo import DEALT_ENVS, PPO, SKIPPED_TAG
 from agents.learning.rollout import Carry, Env, Rollout, SplitEnv, collect, collect_on_device
 from agents.trees import map_tensors
@@ -60,11 +62,27 @@ class Trainer:
     def forget_(self) -> None:
         """Clear every env's memory, as at the start of an episode; the episodes go on."""
         num_envs = len(self.carry.inputs.reset)
-        self.carry = replace(
-            self.carry,
-            inputs=self.agent.first_inputs(self.carry.inputs.observation, num_envs),
-            state=self.agent.initial_state(num_envs).detach(),
+        self._go_on_from_(
+            replace(
+                self.carry,
+                inputs=self.agent.first_inputs(self.carry.inputs.observation, num_envs),
+                state=self.agent.initial_state(num_envs).detach(),
+            )
         )
+
+    def begin_(self, rows: Bool[Tensor, " B"], observation: dict[str, Tensor]) -> None:
+        """Go on with new episodes in some envs, which `observation` shows."""
+        seen = self.agent.see(observation)
+        first = self.agent.first_inputs(seen, len(rows))
+        inputs = map_tensors(
+            lambda new, old: torch.where(rows.view(-1, *[1] * (new.dim() - 1)), new, old),
+            first,
+            self.carry.inputs,
+        )
+        self._go_on_from_(replace(clear(self.carry, rows), inputs=inputs))
+
+    def _go_on_from_(self, carry: Carry) -> None:
+        self.carry = carry
 
 
 def can_be_captured(trainer: Trainer) -> bool:
@@ -236,11 +254,8 @@ class CapturedTrainer(Trainer):
             self.env.host_step()
         return self._record_rollout()
 
-    def forget_(self) -> None:
-        buffers = self.carry
-        super().forget_()
-        map_tensors(Tensor.copy_, buffers, self.carry)
-        self.carry = buffers
+    def _go_on_from_(self, carry: Carry) -> None:
+        map_tensors(Tensor.copy_, self.carry, carry)
 
     def _collect_(self) -> Rollout:
         """Collect in the buffers of `carry`."""
