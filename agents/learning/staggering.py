@@ -6,15 +6,17 @@ instead of learning it, and what the policy learns is lost in their error. With 
 is learned of POPGym's RepeatPreviousMedium in a million frames so, and all of it in 400,000 where
 envs are set apart (experiments/LOG.md, 2026-11-30).
 
-So the first time that half of the envs end their episodes at one and the same step, a sixteenth of
-them starts a new episode after each of the next fifteen rollouts. The episodes that are left then
-are not counted; values of their last steps take the place of their ends.
+So the first time that half of the envs end their episodes at one and the same step, they are dealt
+into groups, four for each rollout that such an episode takes, and one group after the other starts
+a new episode after each of the next rollouts. The episodes that are left then are not counted;
+values of their last steps take the place of their ends.
 
 Shapes: T steps, B envs.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -24,8 +26,10 @@ from torch import Tensor
 from agents import ranks
 from agents.learning.rollout import Rollout
 
-NUM_GROUPS = 16
-"""Of the envs, each of which starts an episode after another rollout."""
+MAX_GROUPS = 16
+"""Of envs, however long episodes are; one starts anew after each rollout, but for the first."""
+GROUPS_PER_ROLLOUT = 4
+"""Of the length of an episode: with one, each rollout would just have all parts of it."""
 SHARE_IN_STEP = 0.5
 """Of the envs that end their episodes at the same step: from so many on they are set apart."""
 
@@ -34,30 +38,38 @@ class Staggering:
     """Says which envs start a new episode after a rollout, once in a run."""
 
     def __init__(self) -> None:
-        self._next_group = 0  # 0: they have not been seen in step; NUM_GROUPS: all is done
+        # none until they are seen in step; all is done when the next one is as high as there are
+        self._num_groups, self._next_group = 0, 0
 
     def rows(self, rollout: Rollout) -> Bool[Tensor, " B"] | None:
         """Return which envs have to start a new episode before the next rollout; None: none."""
-        if self._next_group == NUM_GROUPS or (not self._next_group and not _is_in_step(rollout)):
+        num_steps, num_envs = rollout.terminated.shape
+        if not self._num_groups and (length := _length_in_step(rollout)):
+            num_groups = math.ceil(GROUPS_PER_ROLLOUT * length / num_steps)
+            self._num_groups = min(max(num_groups, 2), MAX_GROUPS)
+            self._next_group = 1  # the first goes on as it is
+        if self._next_group == self._num_groups:
             return None
-        self._next_group = max(self._next_group, 1)  # the first goes on as it is
-        done = rollout.terminated
-        num_envs = done.shape[1]
-        numbers = torch.arange(num_envs, device=done.device) + ranks.share().rank * num_envs
         group, self._next_group = self._next_group, self._next_group + 1
-        return numbers % NUM_GROUPS == group
+        numbers = torch.arange(num_envs, device=rollout.terminated.device)
+        return (numbers + ranks.share().rank * num_envs) % self._num_groups == group
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return how far it is."""
-        return {"next_group": torch.tensor(self._next_group)}
+        return {"groups": torch.tensor([self._num_groups, self._next_group])}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Go on from there; runs of before have nothing of it."""
-        self._next_group = int(state.get("next_group", 0))
+        if "groups" in state:
+            self._num_groups, self._next_group = state["groups"].tolist()
 
 
-def _is_in_step(rollout: Rollout) -> bool:
-    """Return whether so many envs of all ranks ended an episode at the same step."""
-    ends = (rollout.terminated | rollout.truncated).sum(1).float()
-    num_envs = rollout.terminated.shape[1] * ranks.size()
-    return num_envs > 1 and int(ranks.total(ends).max()) >= SHARE_IN_STEP * num_envs
+def _length_in_step(rollout: Rollout) -> int:
+    """Return the length of the episodes that so many envs ended at the same step; 0: of none."""
+    done = rollout.terminated | rollout.truncated
+    ends = ranks.total(done.sum(1).float())
+    if ends.max() < max(2, SHARE_IN_STEP * done.shape[1] * ranks.size()):
+        return 0
+    step = int(ends.argmax())
+    lengths = rollout.episode_length[step] * done[step]
+    return int(ranks.total(lengths.sum().float()) / ends[step])
