@@ -43,6 +43,7 @@ from agents.learning.rollout import start
 from agents.ranks import ALONE, Share
 from experiments.benchmarks.kills import curves
 from mtxl_rl import train
+from mtxl_rl.config import TrainConfig
 from mtxl_rl.runs import checkpoint
 from mtxl_rl.runs.made_by import begin_session, launch
 from mtxl_rl.runs.run_directory import create_run, read_json
@@ -53,6 +54,8 @@ ENVS = [
     "mtxl/Recall1to4x2-v0",
     "mtxl/popgym-PositionOnlyPendulumEasy-v0",  # actions that are numbers
 ]
+IN_STEP = "mtxl/Recall20-v0"
+"""Its episodes are equally long."""
 EXACT = ("inputs", "action", "reward", "terminated", "truncated", "success", "episode", "cue_age")
 
 
@@ -134,6 +137,19 @@ def test_a_signal_to_one_stops_both_and_one_process_goes_on(
         assert [x for _, x in theirs[name]] == pytest.approx([x for _, x in ours[name]], abs=1e-3)
     sessions = read_json(tmp_path / "stopped" / "made_by.json")["sessions"]
     assert [session["ranks"] for session in sessions] == [2, 1]
+
+
+def test_two_ranks_set_the_same_envs_apart(tmp_path: Path, without_interventions: None) -> None:
+    def config(name: str) -> TrainConfig:
+        return dataclasses.replace(small_config(tmp_path / name), env=IN_STEP, env_kwargs={})
+
+    codes, said = run_on_ranks(tmp_path / "said", train_until, config("ranks"), {})
+    assert codes == [0, 0], said
+    train.train(config("whole"))
+    theirs, ours = curves(tmp_path / "ranks"), curves(tmp_path / "whole")
+    for name in ("losses/entropy", "losses/loss", "charts/episodic_return"):
+        assert [step for step, _ in theirs[name]] == [step for step, _ in ours[name]]
+        assert [x for _, x in theirs[name]] == pytest.approx([x for _, x in ours[name]], abs=1e-3)
 
 
 def test_a_killed_rank_ends_the_other_and_torchrun_goes_on_from_the_last_checkpoint(

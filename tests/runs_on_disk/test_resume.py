@@ -73,7 +73,9 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, num_updates: int) -> None:
     ("env_id", "kind"),
     [("MiniGrid-MemoryS7-v0", kind) for kind in CORES]
     + [
-        (env_id, "mtxl") for env_id in ("MiniGrid-DoorKey-5x5-v0", "mtxl/Recall1to8x3gap2shows2-v0")
+        ("MiniGrid-DoorKey-5x5-v0", "mtxl"),
+        ("mtxl/Recall1to8x3gap2shows2-v0", "mtxl"),
+        ("mtxl/Recall40-v0", "mtxl"),  # stopped while its envs are being set apart
     ],
 )
 def test_a_resumed_run_is_the_run_that_was_never_stopped(
