@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import gymnasium
 import pytest
 import torch
+from gymnasium import spaces
+from torch import Tensor
 
 import envs
+from envs.wrapped.guarded_env import EnvError
 
 NUM_ENVS = 6
 ROWS = torch.tensor([False, True, True, False, False, True])
@@ -75,3 +79,61 @@ def test_what_resets_itself_cannot_be_asked_and_nothing_changes() -> None:
     for _ in range(9):
         one, other = ours.step(actions), twin.step(actions)
         assert torch.equal(one.observation["time"], other.observation["time"])
+
+
+class ClockEnv(envs.BatchedEnv):
+    """Tensors of one's own, which show the time and start anew where they are asked to."""
+
+    observation_space = spaces.Dict({"time": spaces.Box(0, 99, (1,))})
+    action_space = spaces.Discrete(2)
+    has_success = False
+    answer = "right"
+
+    def __init__(self, num_envs: int, device: torch.device, seed: int):
+        self.num_envs, self.device = num_envs, device
+
+    def reset(self) -> dict[str, Tensor]:
+        self.time = torch.zeros(self.num_envs, 1)
+        return {"time": self.time}
+
+    def restart(self, rows: Tensor) -> Any:
+        self.time[rows] = 0
+        rows.fill_(False)  # they are a copy
+        if self.answer == "fails":
+            raise KeyError("rows")
+        return {"time": self.time if self.answer == "right" else self.time[:2]}
+
+    def step(self, actions: Tensor) -> envs.EnvStep:
+        self.time += 1
+        no = torch.zeros(self.num_envs, dtype=torch.bool)
+        return envs.EnvStep({"time": self.time}, no.float(), no, no, no, None)
+
+    def render(self, index: int) -> Any: ...
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [("right", ""), ("fails", "restart after 1 failed: KeyError"), ("short", "restart after 1")],
+)
+def test_tensors_of_ones_own_may_start_anew(
+    answer: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ClockEnv, "answer", answer)
+    monkeypatch.delitem(gymnasium.registry, "Clock-v0", raising=False)
+    envs.register("Clock-v0", ClockEnv)
+    env = envs.make("Clock-v0", NUM_ENVS)
+    env.reset()
+    env.step(torch.zeros(NUM_ENVS, dtype=torch.int64))
+    rows = ROWS.clone()
+    if said:
+        with pytest.raises(EnvError, match=said):
+            env.restart(rows)
+        return
+    begun = env.restart(rows)
+    assert begun is not None
+    assert begun["time"][:, 0].tolist() == [1, 0, 0, 1, 1, 0]
+    assert torch.equal(rows, ROWS)
+    env.step(torch.zeros(NUM_ENVS, dtype=torch.int64))
+    assert begun["time"][:, 0].tolist() == [1, 0, 0, 1, 1, 0]  # the env's own tensor has gone on
