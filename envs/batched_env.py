@@ -75,17 +75,6 @@ class BatchedEnv(ABC):
     def reset(self) -> Observation:
         """Start the next episode in every env and return the first observations."""
 
-    def restart(self, rows: Bool[Tensor, " B"]) -> Observation | None:
-        """Start the next episode in some envs, though theirs have not ended.
-
-        Args:
-            rows: True for one or more of them.
-
-        Returns:
-            What all see then. None where that cannot be asked for: nothing has changed.
-        """
-        return None
-
     @abstractmethod
     def step(self, actions: Shaped[Tensor, "B ..."]) -> EnvStep:
         """Take one action in every env: (B,) of Discrete, (B, n) of the other spaces."""

@@ -133,10 +133,19 @@ class TensorEnv(BatchedEnv, Generic[GymEnv]):
         return self._observe()
 
     def restart(self, rows: Bool[Tensor, " B"]) -> Observation:
+        """Start the next episode in some envs, though theirs have not ended.
+
+        Args:
+            rows: which.
+
+        Returns:
+            What all envs see then.
+        """
         self._check_started()
         numbers = rows.nonzero().squeeze(1)
         self._buffers["episode"][numbers] += 1
         self._start_(numbers)
+        self._prepare_episodes()
         return self._observe()
 
     def step(self, actions: Tensor) -> EnvStep:

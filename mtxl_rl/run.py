@@ -24,6 +24,7 @@ from agents.learning.rollout import Rollout, start
 from agents.learning.staggering import Staggering
 from agents.spaces import signatures
 from envs import BatchedEnv
+from envs.tensor_env import TensorEnv
 from envs.wrapped.guarded_env import EnvError
 from mtxl_rl.command import RunFailed
 from mtxl_rl.config import TrainConfig, differences, flat, from_json, pick_compile
@@ -194,7 +195,10 @@ class Run:
         progress.show(self.frames, speed, self.window.success_rate, self.window.mean_return)
         self._guard.check(scalars, rollout, self.frames)
         self._gradients.look(scalars["losses/grad_norm"])
-        ranks.together(lambda: self._set_apart(rollout))
+        if isinstance(self.env, TensorEnv):
+            rows = self._staggering.rows(rollout)
+            if rows is not None and rows.any():
+                self.trainer.begin_(rows, self.env.restart(rows))
         if self._is_at_target and not self.schedule.is_winding_down:
             self.schedule.wind_down(self.frames)
             progress.end_at(self.schedule.end_frames)
@@ -202,14 +206,6 @@ class Run:
         if self.frames >= self._next_save or ranks.on_any(is_late):
             self._check_alike()
             self.save()
-
-    def _set_apart(self, rollout: Rollout) -> None:
-        """Start new episodes where envs are at the same step of theirs: see `staggering`."""
-        rows = self._staggering.rows(rollout)
-        if rows is not None and rows.any():
-            observation = self.env.restart(rows)
-            if observation is not None:
-                self.trainer.begin_(rows, observation)
 
     def _check_alike(self) -> None:
         """Raise RunFailed where ranks do not go on with the same agent and random numbers."""

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from gymnasium import spaces
-from jaxtyping import Bool
 from torch import Tensor
 from torch.utils._pytree import tree_map_only
 
@@ -105,7 +104,7 @@ def _is_flat(name: str, space: spaces.Space) -> bool:
 
 
 def _watch(env_id: str, env: Any) -> None:
-    """Let resets, `step` and its two parts raise EnvError for faults, and return copies.
+    """Let `reset`, `step` and the two parts of a step raise EnvError for faults, and return copies.
 
     An environment may fill the same tensors at each step, and write to the actions. On a GPU this
     does not synchronise, but for a look at what was noted, now and then.
@@ -115,21 +114,13 @@ def _watch(env_id: str, env: Any) -> None:
     is_split = hasattr(env, "host_step") and hasattr(env, "device_step")
     reset, step = env.reset, env.device_step if is_split else env.step
     host_step = env.host_step if is_split else lambda: None
-    restart = env.restart
     num_begun = num_steps = 0
-
-    def checked_copy(where: str, observation: Any) -> Observation:
-        _check_observation(where, observation, env)
-        return tree_map_only(Tensor, torch.clone, categories.checked(where, observation))
 
     def watched_reset() -> Observation:
         where = f"{env_id}: reset after {num_steps}"
-        return checked_copy(where, _call(where, reset))
-
-    def watched_restart(rows: Bool[Tensor, " B"]) -> Observation | None:
-        where = f"{env_id}: restart after {num_steps}"
-        observation = _call(where, restart, rows.clone())
-        return None if observation is None else checked_copy(where, observation)
+        observation = _call(where, reset)
+        _check_observation(where, observation, env)
+        return tree_map_only(Tensor, torch.clone, categories.checked(where, observation))
 
     def watched_host_step() -> None:
         nonlocal num_begun
@@ -162,7 +153,7 @@ def _watch(env_id: str, env: Any) -> None:
         watched_host_step()
         return watched_device_step(actions)
 
-    env.reset, env.restart, env.step = watched_reset, watched_restart, watched_step
+    env.reset, env.step = watched_reset, watched_step
     if is_split:
         env.host_step, env.device_step = watched_host_step, watched_device_step
 

@@ -170,15 +170,6 @@ class VectorizedEnv(BatchedEnv):
         check_mask(fields, self.action_space, self._env_id)
         return to_tensors(fields, self.device)
 
-    def restart(self, rows: Bool[Tensor, " B"]) -> Observation | None:
-        if self._resets_by is None:
-            return None
-        done = rows.cpu().numpy()
-        self._seen = self._renewed(self._seen, done)
-        self._lengths[done] = 0
-        check_mask(self._seen, self.action_space, self._env_id)
-        return to_tensors(self._seen, self.device)
-
     def step(self, actions: Shaped[Tensor, "B ..."]) -> EnvStep:
         self._num_steps += 1
         array = to_gymnasium(actions, self.action_space)

@@ -15,7 +15,7 @@ import torch
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from gymnasium.wrappers import TimeLimit
-from jaxtyping import Bool, Shaped
+from jaxtyping import Shaped
 from minigrid.minigrid_env import MiniGridEnv
 from torch import Tensor
 
@@ -200,16 +200,6 @@ class GymnasiumEnv(BatchedEnv):
             )
         self._has_started = True
         self._note_cues(info)
-        return to_tensors(self._flat(observation), self.device)
-
-    def restart(self, rows: Bool[Tensor, " B"]) -> Observation:
-        options = {"reset_mask": rows.cpu().numpy()}
-        with self._watchdog.handler(), self._numbers:
-            observation, info = self._vector_env.reset(options=options)
-        before = self._cue
-        self._note_cues(info)
-        if before is not None and self._cue is not None:
-            self._cue = torch.where(rows, self._cue, before)
         return to_tensors(self._flat(observation), self.device)
 
     def step(self, actions: Shaped[Tensor, "B ..."]) -> EnvStep:
