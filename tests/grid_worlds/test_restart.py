@@ -68,6 +68,23 @@ def test_each_episode_is_that_of_its_number_and_the_others_do_not_notice(
     assert num_ends
 
 
+@pytest.mark.unchecked
+@pytest.mark.parametrize("kind", list(BATCHES))
+def test_without_looking_as_on_a_gpu_episodes_are_the_same(kind: str) -> None:
+    ours, looking = make(kind), make(kind)
+    ours._on_host = False
+    generator = torch.Generator().manual_seed(0)
+    for env in (ours, looking):
+        env.reset()
+    for number in range(120):
+        actions = torch.randint(len(ours.action_names), (NUM_ENVS,), generator=generator)
+        one, other = ours.step(actions).observation, looking.step(actions).observation
+        if number % 40 == 20:
+            one, other = ours.restart(ROWS), looking.restart(ROWS)
+        for name, seen in one.items():
+            assert torch.equal(seen, other[name]), (number, name)
+
+
 def test_nothing_starts_anew_before_it_has_started() -> None:
     with pytest.raises(ValueError, match="no episode has started"):
         make("table").restart(ROWS)
