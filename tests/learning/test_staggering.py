@@ -124,11 +124,11 @@ def test_a_recorded_form_goes_on_in_the_same_tensors() -> None:
 
 
 @pytest.mark.unchecked
+@pytest.mark.usefixtures("without_interventions")
 @pytest.mark.parametrize(("backend", "most"), [("tensor", 6), ("gymnasium", 16)])
 def test_a_run_sets_tensors_apart_and_leaves_others_alone(
     backend: Any, most: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train, "evaluate_interventions", lambda *_: {})
     collect, at_once = Trainer.collect, []
 
     def collect_and_look(trainer: Trainer) -> Rollout:
