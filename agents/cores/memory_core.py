@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from agents.cores.core_config import LayeredConfig
 from agents.cores.tensor_step import first_tensors, step_tensors
 from mtxl_rl import Acting, MemoryState, MemoryTransformerXL
+from mtxl_rl.core.checks import check_timesteps
 from mtxl_rl.core.parts.gating import Gate
 from mtxl_rl.core.parts.long_memory import GatedWrite
 from mtxl_rl.core.transformer import MemWrite
@@ -48,6 +49,13 @@ class GTrXLConfig(LayeredConfig):
     """Use gated feed-forward layers."""
     one_kv_head: bool = False
     """Share one head of keys and values among all heads."""
+    timesteps: bool = False
+    """Tell each step how many came before it in its episode, as far as the short memory reaches (0
+    to mem_len): for what is counted, or due at a certain step."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_timesteps(self.timesteps, self.mem_len)
 
     @property
     def resolved(self) -> GTrXLConfig:

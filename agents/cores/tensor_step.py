@@ -54,7 +54,7 @@ def step_tensors(
     full_mask = torch.cat((persistent, slots, short_valid, earlier, is_step), dim=1)[:, None]
     local_mask = torch.cat((persistent, earlier, is_step), dim=1)[:, None]
 
-    y = core.input_proj(x)[:, None]
+    y = core.embed(x[:, None], full_mask)
     inputs = []
     for place, layer in enumerate(core.layers):
         inputs.append(y)

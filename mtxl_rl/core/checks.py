@@ -108,6 +108,15 @@ def check_sizes(at_least_1: dict[str, int], at_least_0: dict[str, int]) -> None:
                 raise ValueError(f"{name}={size} must be {least} or more; raise {name}")
 
 
+def check_timesteps(timesteps: bool, mem_len: int) -> None:
+    """Raise ValueError for timesteps without the short memory that counts them."""
+    if timesteps and not mem_len:
+        raise ValueError(
+            "timesteps=True has no effect without a short memory, which counts them; leave it out, "
+            "or set mem_len"
+        )
+
+
 def check_heads(dim: int, heads: int) -> None:
     """Raise ValueError for a number of heads that does not divide the width."""
     if dim % heads:

@@ -24,6 +24,7 @@ from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from mtxl_rl.core.checks import (
     check_heads,
@@ -32,6 +33,7 @@ from mtxl_rl.core.checks import (
     check_sizes,
     check_state,
     check_tensor,
+    check_timesteps,
 )
 from mtxl_rl.core.parts.attention import RelativeAttention
 from mtxl_rl.core.parts.feed_forward import FeedForward
@@ -51,6 +53,9 @@ MemWrite = Literal["gated", "first", "parts", "seed"]
 POSITION_STD = 0.3
 """Size of the vectors of positions at the start. From 0, as in Memory Transformer-XL, attention
 cannot tell distances apart until they have grown: recall is learned three times as slowly."""
+
+TIMESTEP_STD = 0.4
+"""Size of the vectors of timesteps at the start, beside inputs of size 1."""
 
 
 class MemoryTransformerXL(Pretrained):
@@ -78,6 +83,9 @@ class MemoryTransformerXL(Pretrained):
         mogrify: whether the gate's inputs scale each other first.
         ff_glu: whether the feed-forward layer is gated.
         one_kv_head: whether all heads share one head of keys and values.
+        timesteps: whether a learned vector for how many steps old the episode is, as far as the
+            short memory reaches (0 to M), is added to the inputs of the first layer. Attention is a
+            mean, and does not tell one step from ten alike: by this it can count.
         attn_dropout, ff_dropout, attn_layer_dropout: dropout of attention weights, inside the
             feed-forward layer, and of the attention layer's output.
         input_dim: width of the inputs; None for `dim`, without a projection.
@@ -103,6 +111,7 @@ class MemoryTransformerXL(Pretrained):
         mogrify: bool = False,
         ff_glu: bool = False,
         one_kv_head: bool = False,
+        timesteps: bool = False,
         attn_dropout: float = 0.0,
         ff_dropout: float = 0.0,
         attn_layer_dropout: float = 0.0,
@@ -129,6 +138,7 @@ class MemoryTransformerXL(Pretrained):
             )
         if mem_write_gain is not None and not mem_write_gain > 0:
             raise ValueError(f"mem_write_gain={mem_write_gain} must be above 0, or None")
+        check_timesteps(timesteps, mem_len)
         self.dim = dim
         self.input_dim = input_dim
         self.seq_len = seq_len
@@ -140,6 +150,11 @@ class MemoryTransformerXL(Pretrained):
         self.input_proj = nn.Identity() if input_dim == dim else nn.Linear(input_dim, dim)
         self.positions = nn.Parameter(
             torch.empty(heads, lmem_len + mem_len + seq_len, dim // heads).normal_(std=POSITION_STD)
+        )
+        self.timesteps = (
+            nn.Parameter(torch.empty(mem_len + 1, dim).normal_(std=TIMESTEP_STD))
+            if timesteps
+            else None
         )
         layers = [
             Layer(
@@ -259,7 +274,7 @@ class MemoryTransformerXL(Pretrained):
         distances = torch.arange(last + 1, device=x.device) + (self.seq_len - 1 - clock)
         table = self.positions.index_select(1, distances.clamp_max(last))
 
-        x = self.input_proj(x)[:, None]  # (B, 1, D)
+        x = self.embed(x[:, None], mask[:, None])  # (B, 1, D)
         inputs = []
         for index, (layer, key_value) in enumerate(zip(self.layers, buffers.pairs, strict=True)):
             inputs.append(x)
@@ -321,6 +336,21 @@ class MemoryTransformerXL(Pretrained):
         for part in self._parts:
             part._compiled_call_impl = None  # what nn.Module.compile sets, and has no way back
         self.__dict__.pop("advance_", None)
+
+    def embed(
+        self, x: Float[Tensor, "R T input_dim"], mask: Bool[Tensor, "R T J"]
+    ) -> Float[Tensor, "R T D"]:
+        """Return the inputs of the first layer.
+
+        Args:
+            x: steps.
+            mask: which keys they may see, in layers with memories.
+        """
+        x = self.input_proj(x)
+        if self.timesteps is None:
+            return x
+        earlier = mask[..., self.num_mem_kv + self.lmem_len :].sum(dim=-1) - 1
+        return x + F.embedding(earlier.clamp(0, self.mem_len), self.timesteps)
 
     def has_memory(self, index: int) -> bool:
         """Return whether a layer, from 0, sees the memories."""

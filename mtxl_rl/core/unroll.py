@@ -92,7 +92,7 @@ class Unroll:
         core = self._core
         sight = Sight.of(state, reset, None)
         masks = sight.masks(core.num_mem_kv, core.lmem_len, core.mem_len, 0)
-        x = core.input_proj(x).unflatten(1, (-1, core.seq_len)).flatten(0, 1)
+        x = core.embed(x.unflatten(1, (-1, core.seq_len)).flatten(0, 1), masks[0])
         run_first = self._all_at_once if core.is_scanned else self._one_by_one
         inputs, slots, long = run_first(x, state, sight, masks)
         for index in range(len(inputs) - 1, len(core.layers)):
@@ -152,7 +152,7 @@ class Unroll:
         table = piece.positions(core.positions)
         # what is not seen may not be finite, and would spoil the gradient
         segment = torch.where(state.segment_valid[:, None, :, None], state.segment, 0.0)
-        x = core.input_proj(x)
+        x = core.embed(x, masks[0])
         inputs = []
         for index in range(len(core.layers)):
             inputs.append(x)

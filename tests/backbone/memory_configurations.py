@@ -28,6 +28,13 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "one_kv_head": {"one_kv_head": True},
     "memory_layers": {"memory_layers": [2]},
     "persistent slots": {"num_mem_kv": 2},
+    "timesteps": {"timesteps": True},
+    "timesteps, a short memory below seq_len": {"timesteps": True, "mem_len": 3, "num_mem_kv": 2},
+    "timesteps, no long memory, memory_layers": {
+        "timesteps": True,
+        "lmem_len": 0,
+        "memory_layers": [2],
+    },
     "the write that sees the first layer": {"mem_write": "first"},
     "the write that sees the first layer, a short memory above seq_len": {
         "mem_write": "first",

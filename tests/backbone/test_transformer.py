@@ -295,6 +295,7 @@ def test_write_statistics_measure_the_writes() -> None:
         ({"memory_layers": [1.5]}, r"memory_layers=\[1.5\] must be a list of layers"),
         ({"memory_layers": iter([1])}, "memory_layers=.* must be a list of layers"),
         ({"mem_write": "seed", "mem_write_gain": math.nan}, "mem_write_gain=nan must be above 0"),
+        ({"timesteps": True, "mem_len": 0}, "timesteps=True has no effect without a short memory"),
     ],
 )
 def test_rejects_what_cannot_be_built(
@@ -303,6 +304,29 @@ def test_rejects_what_cannot_be_built(
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # which refuses types first
     with pytest.raises(ValueError, match=message):
         MemoryTransformerXL(**(BASE | options))
+
+
+@pytest.mark.parametrize("num_before", [0, 4, 9])
+def test_timesteps_tell_how_old_an_episode_is(num_before: int) -> None:
+    """As far as the short memory reaches; without them a mean of what is alike is always the same.
+
+    Wherever in a segment the episode starts.
+    """
+    outputs = {}
+    for timesteps in (False, True):
+        core = MemoryTransformerXL(
+            12, depth=1, seq_len=5, mem_len=7, lmem_len=0, heads=2, timesteps=timesteps
+        )
+        x = torch.randn(12).expand(1, num_before + 40, 12)
+        reset = torch.arange(num_before + 40)[None] == num_before
+        outputs[timesteps] = core(x, None, reset)[0][0, num_before:]
+        assert_close(outputs[timesteps][:8], core(x[:, :8])[0][0], **TOLERANCE)
+    plain, told = outputs[False], outputs[True]
+    assert_close(plain, plain[:1].expand_as(plain), **TOLERANCE)
+    changes = (told[1:] - told[:-1]).abs().amax(dim=1)
+    assert (changes[:7] > 1e-3).all()
+    last_of_others = 7 - 1 + 7 + 5 - 1  # the youngest step that is told apart, as far as it is seen
+    assert (changes[last_of_others:] < 1e-6).all()
 
 
 def test_every_option_changes_the_function() -> None:

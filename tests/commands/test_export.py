@@ -41,7 +41,7 @@ def bytes_box(*shape: int) -> Box:
     ("env_id", "kind", "options"),
     [
         (MEMORY, "mtxl", MTXL),
-        ("mtxl/Recall6-v0", "mtxl", {**MTXL, "mem_write": "seed"}),
+        ("mtxl/Recall6-v0", "mtxl", {**MTXL, "mem_write": "seed", "timesteps": True}),
         ("Pendulum-v1", "mtxl", {**MTXL, "mem_len": 0, "memory_layers": (2,), "num_mem_kv": 1}),
         (MEMORY, "gtrxl", SMALL),
         ("CartPole-v1", "gru", {}),
