@@ -33,7 +33,7 @@ from experiments.benchmarks.against import measure_against
 from experiments.benchmarks.train_benchmark import make_stock, measure_train
 from experiments.tables.markdown import table_head, table_row
 from mtxl_rl.command import fail_with_one_line
-from mtxl_rl.config import pick_device
+from mtxl_rl.config import check_threads, pick_device
 
 DEFAULT_IDS = (
     "MiniGrid-MemoryS7-v0",
@@ -75,6 +75,13 @@ class EnvsConfig:
     """Of the tensors."""
     num_threads: int = 1
     """Threads of torch, and of envpool."""
+
+    def __post_init__(self) -> None:
+        if self.turns < 1:
+            raise ValueError(f"turns={self.turns} must be 1 or more")
+        if not self.num_envs or min(self.num_envs) < 1:
+            raise ValueError(f"num_envs={self.num_envs} must be sizes of 1 or more")
+        check_threads(self.num_threads)
 
 
 @dataclass

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -41,6 +41,9 @@ class AgainstConfig:
     def __post_init__(self) -> None:
         if self.turns < 1:
             raise ValueError(f"turns={self.turns} must be 1 or more")
+        from mtxl_rl.config import check_threads  # not above, as in `measure_against`
+
+        check_threads(self.num_threads)
 
 
 def measure_against(config: Annotated[AgainstConfig, tyro.conf.OmitArgPrefixes]) -> None:
@@ -124,7 +127,9 @@ def _serve(env_id: str, setting: dict[str, Any], num_threads: int) -> None:
 
     torch.set_num_threads(num_threads)
     device = torch.device("cpu")
-    trainer = benchmark.make_trainer(env_id, benchmark.Setting(**setting), device)
+    known = {option.name for option in fields(benchmark.Setting)}  # another one may lack some
+    row = benchmark.Setting(**{name: value for name, value in setting.items() if name in known})
+    trainer = benchmark.make_trainer(env_id, row, device)
     if setting["compile"] != "off":
         trainer = benchmark.accelerate(trainer)
     for _ in sys.stdin:

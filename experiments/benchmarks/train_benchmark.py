@@ -16,9 +16,11 @@ import resource
 import signal
 import statistics
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -39,11 +41,12 @@ import envs
 from agents import ranks
 from agents.actor_critic import ActorCritic
 from agents.cores.core import core_config
-from agents.learning.acceleration import Trainer, accelerate
+from agents.learning.acceleration import Trainer, accelerate, compile_
 from agents.learning.ppo import PPO, PPOConfig, ppo_loss, take_envs
 from agents.learning.rollout import collect, start
 from experiments.tables.markdown import table_head, table_row
 from experiments.tables.runs import SOLVED
+from mtxl_rl.command import RunFailed
 from mtxl_rl.config import (
     Compile,
     Precision,
@@ -56,6 +59,7 @@ from mtxl_rl.config import (
 from mtxl_rl.runs.metrics import EpisodeWindow, ended_episodes
 
 WARM_UP_ITERATIONS = 1
+MAX_ROW_MINUTES = 10_000
 SOLVE_ENV = "MiniGrid-MemoryS11-v0"
 SOLVE_FRAMES = 10_000_000
 """Over which the step size would fall to 0: that of `mtxl_rl.train`."""
@@ -78,6 +82,7 @@ class Setting:
     num_epochs: int = 3
     compile: Compile = "on"
     precision: Precision = "bfloat16"
+    is_captured: bool = True  # what is compiled on a GPU, where it can be
     num_ranks: int = 1
     num_threads: int | None = None  # of each rank; None: as the options say
 
@@ -119,6 +124,7 @@ GPU_SETTINGS = (
     dataclasses.replace(GPU, name="plain", compile="off", precision="float32"),
     dataclasses.replace(GPU, name="plain, bfloat16", compile="off"),
     GPU,
+    dataclasses.replace(GPU, name="compiled, not captured", is_captured=False),
     dataclasses.replace(GPU, name="16,384 envs", num_envs=16384, num_minibatches=32),
     dataclasses.replace(GPU, name="width 256", dim=256),
     dataclasses.replace(GPU, name="8 layers", depth=8),
@@ -153,8 +159,17 @@ class BenchmarkTrainConfig:
     def __post_init__(self) -> None:
         if self.iterations < 1:
             raise ValueError(f"iterations={self.iterations} must be 1 or more")
-        if not self.row_minutes > 0:
-            raise ValueError(f"row_minutes={self.row_minutes} must be above 0")
+        if not 0 < self.row_minutes <= MAX_ROW_MINUTES:
+            raise ValueError(
+                f"row_minutes={self.row_minutes} must be above 0 and at most {MAX_ROW_MINUTES:,}"
+            )
+        if self.profile is not None and self.profile.suffix == ".txt":
+            raise ValueError(
+                f"profile={self.profile} is where the operations by time are written; end it in "
+                ".json"
+            )
+        if self.profile is not None and not self.profile.parent.is_dir():
+            raise ValueError(f"profile={self.profile} is in no folder that there is; make it first")
         check_threads(self.num_threads)
 
 
@@ -185,6 +200,9 @@ def measure_train(config: Annotated[BenchmarkTrainConfig, tyro.conf.OmitArgPrefi
 
     Args:
         config: what to measure.
+
+    Raises:
+        RunFailed: where no row was measured.
     """
     device = pick_device(config.device)
     chosen = named_settings(config.rows, device)
@@ -193,6 +211,7 @@ def measure_train(config: Annotated[BenchmarkTrainConfig, tyro.conf.OmitArgPrefi
                "MFLOP/frame: acting", "update", "peak, GFLOP/s", "update's share of it",
                "memory, GB", "seconds to .95 on S11"]  # fmt: skip
     print(table_head(columns))
+    num_measured = 0
     for number, setting in enumerate(chosen):
         if setting.precision == "bfloat16" and not multiplies_bfloat16(device):
             say(f"{setting.name}: left out, this machine emulates bfloat16")
@@ -207,8 +226,11 @@ def measure_train(config: Annotated[BenchmarkTrainConfig, tyro.conf.OmitArgPrefi
             say(f"{setting.name}: {error}")
         else:
             print(row(setting, measured), flush=True)
+            num_measured += 1
     if config.peer:
         print_peer(config)
+    if not num_measured:
+        raise RunFailed(f"none of {len(chosen)} rows was measured; why is said above")
 
 
 def named_settings(rows: Sequence[str], device: torch.device) -> list[Setting]:
@@ -236,14 +258,18 @@ class RowError(Exception):
 def in_process(seconds: float, fn: Callable[..., Any], *arguments: Any) -> Any:
     """Call `fn` in a new process and return what it returns.
 
+    The process ends with this one, however this one ends, and its compilers with it.
+
     Raises:
         RowError: where it raises, dies, or takes longer than `seconds`.
     """
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_answer, args=(theirs, fn, arguments), daemon=True)
+    watched, held = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(theirs, watched, fn, arguments), daemon=True)
     process.start()
     theirs.close()
+    watched.close()
     try:
         if not ours.poll(seconds):
             raise RowError(f"ended after {seconds / 60:g} minutes; --row-minutes allows more")
@@ -252,8 +278,11 @@ def in_process(seconds: float, fn: Callable[..., Any], *arguments: Any) -> Any:
         process.join()
         raise RowError(f"its process died with exit code {process.exitcode}") from None
     finally:
+        with suppress(ProcessLookupError, PermissionError):  # it has no group yet, or is gone
+            os.killpg(process.pid or 0, signal.SIGKILL)
         process.kill()
         process.join()
+        held.close()
     if isinstance(answer, Exception):
         raise RowError(str(answer))
     return answer
@@ -283,12 +312,23 @@ def _measure_rank(
     return measured if os.environ["RANK"] == "0" else None
 
 
-def _answer(pipe: Connection, fn: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def _answer(
+    pipe: Connection, watched: Connection, fn: Callable[..., Any], arguments: tuple[Any, ...]
+) -> None:
+    os.setpgid(0, 0)
+    threading.Thread(target=_end_with, args=(watched,), daemon=True).start()
     try:
         answer = fn(*arguments)
     except Exception as error:
         answer = RuntimeError(f"{type(error).__name__}: {error}")  # any error can be sent so
     pipe.send(answer)
+
+
+def _end_with(watched: Connection) -> None:
+    """Kill this process and what it has started when the other end of the pipe is gone."""
+    with suppress(EOFError, OSError):
+        watched.recv()
+    os.killpg(0, signal.SIGKILL)
 
 
 def row(setting: Setting, measured: Measured) -> str:
@@ -328,12 +368,13 @@ def _measure(
     trainer = make_trainer(config.env, setting, device)
     peaks = [matmul_peak(trainer.agent.precision, device)]
     if setting.compile != "off":
-        trainer = accelerate(trainer)
+        trainer = accelerate(trainer) if setting.is_captured else compile_(trainer)
     times = [iterate(trainer, device) for _ in range(WARM_UP_ITERATIONS + config.iterations)]
     collecting, update, rest = (
         statistics.median(part) for part in zip(*times[WARM_UP_ITERATIONS:], strict=True)
     )
-    if trace is not None:
+    memory = peak_memory(device)
+    if trace is not None:  # which takes memory
         with profile() as profiler:
             iterate(trainer, device)
         if ranks.is_first():
@@ -357,7 +398,7 @@ def _measure(
         acting_flop=flop[0],
         update_flop=flop[1],
         peak=setting.num_ranks * max(peaks),
-        memory=peak_memory(device),
+        memory=memory,
         solved=seconds_to_solve(setting, device) if config.solve else None,
     )
 
@@ -395,7 +436,7 @@ def seconds_to_solve(setting: Setting, device: torch.device) -> float:
     """Return the seconds of training to .95 on `SOLVE_ENV`, without the first, compiled update."""
     trainer = make_trainer(SOLVE_ENV, setting, device)
     if setting.compile != "off":
-        trainer = accelerate(trainer)
+        trainer = accelerate(trainer) if setting.is_captured else compile_(trainer)
     window, frames, started = EpisodeWindow(), 0, 0.0
     while not window.reaches(SOLVED, None):
         rollout = trainer.collect()

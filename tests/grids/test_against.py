@@ -39,8 +39,11 @@ def test_the_other_one_is_really_measured(
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("")
     program = (
-        "Setting = dict\n"
-        "make_trainer = lambda env_id, setting, device: [env_id, setting['num_envs']]\n"
+        "from dataclasses import dataclass\n"
+        "@dataclass\n"
+        "class Setting:\n"
+        "    num_envs: int\n"  # not all that a row has today
+        "make_trainer = lambda env_id, setting, device: [env_id, setting.num_envs]\n"
         "def iterate(trainer, device):\n"
         "    assert trainer == ['MiniGrid-MemoryS9-v0', 2]\n"
         "    print('words' * 100_000)\n"  # more than a pipe holds

@@ -7,16 +7,21 @@ import math
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 import tyro
 from programs import started
+from small_grid import wait_until
 
 from experiments import benchmark, gpu_check, lengths
 from experiments.benchmarks import train_benchmark
+from experiments.benchmarks.against import AgainstConfig
 from experiments.benchmarks.train_benchmark import (
     BenchmarkTrainConfig,
     RowError,
@@ -25,6 +30,7 @@ from experiments.benchmarks.train_benchmark import (
 )
 from experiments.gpu_check import MAX_RESULT, CheckConfig, Part, Step, check, last_line
 from mtxl_rl import train
+from mtxl_rl.command import RunFailed
 
 
 def test_every_step_is_recorded_and_none_ends_the_check(
@@ -188,6 +194,70 @@ def test_a_row_of_the_benchmark_ends_in_its_own_process() -> None:
     assert time.monotonic() - started < 60
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL, None])
+def test_what_a_row_has_started_ends_with_it(tmp_path: Path, end: signal.Signals | None) -> None:
+    """By a signal to who measures, or by the time limit: a compiler would disturb the next row."""
+    own = tmp_path / "pid"
+    program = (
+        "import subprocess; from experiments.benchmarks.train_benchmark import in_process\n"
+        f"if __name__ == '__main__': in_process({600 if end else 20}, subprocess.run, "
+        f"['sh', '-c', 'echo $$ > {own}.new; mv {own}.new {own}; exec sleep 600'])"
+    )
+    (tmp_path / "measure.py").write_text(program)
+    measuring = subprocess.Popen(
+        [sys.executable, "measure.py"], cwd=tmp_path, stderr=subprocess.PIPE
+    )
+    try:
+        wait_until(own.exists)
+        pid = int(own.read_text())
+        os.kill(pid, 0)  # it runs
+        if end:
+            measuring.send_signal(end)
+        measuring.communicate(timeout=60)
+        wait_until(lambda: not is_alive(pid))
+    finally:
+        measuring.kill()
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    stat = Path(f"/proc/{pid}/stat")  # nobody may wait for an orphan in a container
+    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.parametrize(
+    ("command", "options", "message"),
+    [
+        ("envs", "--turns 0", "turns=0 must be 1 or more"),
+        ("envs", "--num-threads 0", "num_threads=0 must be from 1"),
+        ("envs", "--num-envs 0", r"num_envs=\(0,\) must be sizes of 1 or more"),
+        ("train", "--iterations 0", "iterations=0 must be 1 or more"),
+        ("train", "--num-threads 0", "num_threads=0 must be from 1"),
+        ("train", "--row-minutes 0", "row_minutes=0.0 must be above 0"),
+        ("train", "--row-minutes nan", "row_minutes=nan must be above 0"),
+        ("train", "--row-minutes inf", "row_minutes=inf must be above 0 and at most"),
+        ("train", "--row-minutes 1e300", r"row_minutes=1e\+300 must be above 0 and at most"),
+        ("train", "--profile no/such/t.json", "profile=no/such/t.json is in no folder"),
+        ("train", "--profile t.txt", "profile=t.txt is where the operations"),
+        ("against", ". --turns 0", "turns=0 must be 1 or more"),
+        ("against", ". --num-threads 0", "num_threads=0 must be from 1"),
+    ],
+)
+def test_the_benchmark_refuses_before_it_measures(
+    command: str, options: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kinds: dict[str, Any] = {"envs": benchmark.EnvsConfig, "train": BenchmarkTrainConfig,
+                             "against": AgainstConfig}  # fmt: skip
+    with pytest.raises(SystemExit):
+        tyro.cli(tyro.conf.OmitArgPrefixes[kinds[command]], args=options.split())
+    said = re.sub(r"[\s│]+", " ", capsys.readouterr().err)
+    assert re.search(message, said), said
+
+
 def test_rows_that_the_machine_would_emulate_are_left_out(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -200,7 +270,8 @@ def test_rows_that_the_machine_would_emulate_are_left_out(
     monkeypatch.setattr(train_benchmark, "multiplies_bfloat16", lambda _: False)
     for runs in ("in_process", "on_ranks"):
         monkeypatch.setattr(train_benchmark, runs, refuse)
-    train_benchmark.measure_train(BenchmarkTrainConfig(device="cpu", peer=False))
+    with pytest.raises(RunFailed, match="none of 21 rows was measured"):
+        train_benchmark.measure_train(BenchmarkTrainConfig(device="cpu", peer=False))
     said = capsys.readouterr().err
     assert {setting.precision for setting in asked} == {"float32", "auto"}
     assert "defaults of mtxl_rl.train: no time" in said
