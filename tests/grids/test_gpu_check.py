@@ -195,7 +195,7 @@ def test_a_row_of_the_benchmark_ends_in_its_own_process() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL, None])
+@pytest.mark.parametrize("end", [signal.SIGKILL, None])
 def test_what_a_row_has_started_ends_with_it(tmp_path: Path, end: signal.Signals | None) -> None:
     """By a signal to who measures, or by the time limit: a compiler would disturb the next row."""
     own = tmp_path / "pid"
