@@ -264,12 +264,11 @@ def in_process(seconds: float, fn: Callable[..., Any], *arguments: Any) -> Any:
         RowError: where it raises, dies, or takes longer than `seconds`.
     """
     context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    watched, held = context.Pipe(duplex=False)
-    process = context.Process(target=_answer, args=(theirs, watched, fn, arguments), daemon=True)
+    ours, theirs = context.Pipe()
+    process = context.Process(target=_answer, args=(theirs, fn, arguments), daemon=True)
     process.start()
+    assert process.pid is not None
     theirs.close()
-    watched.close()
     try:
         if not ours.poll(seconds):
             raise RowError(f"ended after {seconds / 60:g} minutes; --row-minutes allows more")
@@ -279,10 +278,9 @@ def in_process(seconds: float, fn: Callable[..., Any], *arguments: Any) -> Any:
         raise RowError(f"its process died with exit code {process.exitcode}") from None
     finally:
         with suppress(ProcessLookupError, PermissionError):  # it has no group yet, or is gone
-            os.killpg(process.pid or 0, signal.SIGKILL)
+            os.killpg(process.pid, signal.SIGKILL)
         process.kill()
         process.join()
-        held.close()
     if isinstance(answer, Exception):
         raise RowError(str(answer))
     return answer
@@ -312,11 +310,9 @@ def _measure_rank(
     return measured if os.environ["RANK"] == "0" else None
 
 
-def _answer(
-    pipe: Connection, watched: Connection, fn: Callable[..., Any], arguments: tuple[Any, ...]
-) -> None:
+def _answer(pipe: Connection, fn: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     os.setpgid(0, 0)
-    threading.Thread(target=_end_with, args=(watched,), daemon=True).start()
+    threading.Thread(target=_end_with, args=(pipe,), daemon=True).start()
     try:
         answer = fn(*arguments)
     except Exception as error:
@@ -324,10 +320,10 @@ def _answer(
     pipe.send(answer)
 
 
-def _end_with(watched: Connection) -> None:
+def _end_with(pipe: Connection) -> None:
     """Kill this process and what it has started when the other end of the pipe is gone."""
     with suppress(EOFError, OSError):
-        watched.recv()
+        pipe.recv()  # nothing is sent
     os.killpg(0, signal.SIGKILL)
 
 
@@ -367,8 +363,7 @@ def _measure(
 ) -> Measured:
     trainer = make_trainer(config.env, setting, device)
     peaks = [matmul_peak(trainer.agent.precision, device)]
-    if setting.compile != "off":
-        trainer = accelerate(trainer) if setting.is_captured else compile_(trainer)
+    trainer = accelerated(trainer, setting)
     times = [iterate(trainer, device) for _ in range(WARM_UP_ITERATIONS + config.iterations)]
     collecting, update, rest = (
         statistics.median(part) for part in zip(*times[WARM_UP_ITERATIONS:], strict=True)
@@ -421,6 +416,13 @@ def make_trainer(env_id: str, setting: Setting, device: torch.device) -> Trainer
     return Trainer(agent, ppo, env, start(agent, env), setting.rollout_len)
 
 
+def accelerated(trainer: Trainer, setting: Setting) -> Trainer:
+    """Return the form of `trainer` that a row asks for."""
+    if setting.compile == "off":
+        return trainer
+    return accelerate(trainer) if setting.is_captured else compile_(trainer)
+
+
 def iterate(trainer: Trainer, device: torch.device) -> tuple[float, float, float]:
     """Return the seconds of acting with environments, of the update, and of the rest."""
     started = now(device)
@@ -435,8 +437,7 @@ def iterate(trainer: Trainer, device: torch.device) -> tuple[float, float, float
 def seconds_to_solve(setting: Setting, device: torch.device) -> float:
     """Return the seconds of training to .95 on `SOLVE_ENV`, without the first, compiled update."""
     trainer = make_trainer(SOLVE_ENV, setting, device)
-    if setting.compile != "off":
-        trainer = accelerate(trainer) if setting.is_captured else compile_(trainer)
+    trainer = accelerated(trainer, setting)
     window, frames, started = EpisodeWindow(), 0, 0.0
     while not window.reaches(SOLVED, None):
         rollout = trainer.collect()

@@ -35,7 +35,7 @@ from mtxl_rl.core.checks import (
     check_tensor,
     check_timesteps,
 )
-from mtxl_rl.core.parts.attention import RelativeAttention
+from mtxl_rl.core.parts.attention import RelativeAttention, init_normal
 from mtxl_rl.core.parts.feed_forward import FeedForward
 from mtxl_rl.core.parts.gating import Gate, make_gate
 from mtxl_rl.core.parts.initialization import init_memory_network, init_orthogonal
@@ -148,14 +148,9 @@ class MemoryTransformerXL(Pretrained):
         self.memory_layers = check_memory_layers(memory_layers, depth)
 
         self.input_proj = nn.Identity() if input_dim == dim else nn.Linear(input_dim, dim)
-        self.positions = nn.Parameter(
-            torch.empty(heads, lmem_len + mem_len + seq_len, dim // heads).normal_(std=POSITION_STD)
-        )
-        self.timesteps = (
-            nn.Parameter(torch.empty(mem_len + 1, dim).normal_(std=TIMESTEP_STD))
-            if timesteps
-            else None
-        )
+        num_keys = lmem_len + mem_len + seq_len
+        self.positions = init_normal(heads, num_keys, dim // heads, std=POSITION_STD)
+        self.timesteps = init_normal(mem_len + 1, dim, std=TIMESTEP_STD) if timesteps else None
         layers = [
             Layer(
                 RelativeAttention(

@@ -17,7 +17,7 @@ import pytest
 import torch
 import tyro
 from programs import started
-from small_grid import wait_until
+from small_grid import processes_below, wait_until
 
 from experiments import benchmark, gpu_check, lengths
 from experiments.benchmarks import train_benchmark
@@ -163,6 +163,18 @@ def assert_parses(arguments: list[str]) -> None:
         tyro.cli(tyro.conf.OmitArgPrefixes[kind], args=words[1:])
 
 
+@pytest.mark.parametrize(
+    ("row", "form"),
+    [("plain", "plain"), ("compiled, not captured", "compiled"), ("16,384 envs", "fastest")],
+)
+def test_rows_name_their_form(row: str, form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_benchmark, "compile_", lambda _: "compiled")
+    monkeypatch.setattr(train_benchmark, "accelerate", lambda _: "fastest")
+    (setting,) = train_benchmark.named_settings([row], torch.device("cuda"))
+    plain: Any = "plain"
+    assert train_benchmark.accelerated(plain, setting) == form
+
+
 @pytest.mark.slow
 def test_the_rehearsal_runs_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What its training runs print; the benchmarks have tests of their own."""
@@ -198,35 +210,24 @@ def test_a_row_of_the_benchmark_ends_in_its_own_process() -> None:
 @pytest.mark.parametrize("end", [signal.SIGKILL, None])
 def test_what_a_row_has_started_ends_with_it(tmp_path: Path, end: signal.Signals | None) -> None:
     """By a signal to who measures, or by the time limit: a compiler would disturb the next row."""
-    own = tmp_path / "pid"
+    words = f"sleep 600.{os.getpid()}"
     program = (
         "import subprocess; from experiments.benchmarks.train_benchmark import in_process\n"
-        f"if __name__ == '__main__': in_process({600 if end else 20}, subprocess.run, "
-        f"['sh', '-c', 'echo $$ > {own}.new; mv {own}.new {own}; exec sleep 600'])"
+        "if __name__ == '__main__': "
+        f"in_process({600 if end else 20}, subprocess.run, {words.split()})"
     )
     (tmp_path / "measure.py").write_text(program)
     measuring = subprocess.Popen(
         [sys.executable, "measure.py"], cwd=tmp_path, stderr=subprocess.PIPE
     )
     try:
-        wait_until(own.exists)
-        pid = int(own.read_text())
-        os.kill(pid, 0)  # it runs
+        wait_until(lambda: processes_below(0, words) != [])
         if end:
             measuring.send_signal(end)
         measuring.communicate(timeout=60)
-        wait_until(lambda: not is_alive(pid))
+        wait_until(lambda: processes_below(0, words) == [], seconds=60)
     finally:
         measuring.kill()
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    stat = Path(f"/proc/{pid}/stat")  # nobody may wait for an orphan in a container
-    return not stat.exists() or stat.read_text().rpartition(")")[2].split()[0] != "Z"
 
 
 @pytest.mark.parametrize(

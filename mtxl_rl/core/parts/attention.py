@@ -23,6 +23,11 @@ def init_uniform(*shape: int, dim: int) -> nn.Parameter:
     return nn.Parameter(torch.empty(shape).uniform_(-bound, bound))
 
 
+def init_normal(*shape: int, std: float) -> nn.Parameter:
+    """Return a parameter drawn from normal(0, std^2)."""
+    return nn.Parameter(torch.empty(shape).normal_(std=std))
+
+
 def scores_by_position(
     query: Float[Tensor, "B H T K"], positions: Float[Tensor, "H C K"]
 ) -> Float[Tensor, "B H T C"]:

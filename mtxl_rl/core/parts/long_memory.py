@@ -38,7 +38,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mtxl_rl.core.parts.attention import init_uniform
+from mtxl_rl.core.parts.attention import init_normal, init_uniform
 from mtxl_rl.core.shapes import Bool, Float
 
 PLACE_STD = 0.4
@@ -123,7 +123,7 @@ class GatedWrite(nn.Module):
         self.num_layers, self.cost = num_layers, cost
         self.register_buffer("charged", torch.ones(()), persistent=False)
         self.initial_slot = init_uniform(lmem_len, dim, dim=dim)
-        self.place = nn.Parameter(torch.empty(num_positions, width).normal_(std=PLACE_STD))
+        self.place = init_normal(num_positions, width, std=PLACE_STD)
         self.value = nn.Linear(width, dim)
         self.gate = nn.Linear(width, lmem_len * self.num_parts)
         self.reset_parameters()
