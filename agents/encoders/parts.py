@@ -29,6 +29,9 @@ MAX_SCALE = 10.0
 MAX_INDICATORS = 2**15
 """A grid with more symbols, over all of its places, is read by convolutions."""
 
+MAX_VECTOR_INDICATORS = 2**13
+"""A vector with more symbols, over all of its places, is read as a sequence: a text has 22,624."""
+
 MIN_SIDE = 8
 """Shortest side of a picture of numbers other than bytes."""
 
@@ -53,7 +56,7 @@ class RepeatedEncoder(nn.Module):
     them stops a GPU.
     """
 
-    num_axes: ClassVar[int]
+    num_axes: int
     """Of one observation."""
     min_repeated: ClassVar[int] = 2
     """Fewer observations are encoded as they come."""
@@ -106,13 +109,14 @@ def distinct(rows: Shaped[Tensor, "n k"]) -> tuple[Int64[Tensor, " m"], Int64[Te
 class GridEncoder(RepeatedEncoder):
     """A grid of symbols (rows, columns, channels), as MiniGrid's: an embedding for each place.
 
+    A vector of symbols (n,) is a grid of one cell with n channels.
+
     The embedding is a linear layer on indicators (this symbol, at this place), standardised by
     their running mean and deviation (observation normalisation, arXiv 2006.05990): what is always
     the same says nothing, and a rare object in one cell of 49 changes more than a common wall. What
     has never been seen enters scaled by MAX_SCALE, with weights that nothing has trained.
     """
 
-    num_axes = 3
     min_repeated = 256  # for fewer, one product is as quick
     offsets: Tensor
     mean: Tensor
@@ -120,20 +124,22 @@ class GridEncoder(RepeatedEncoder):
 
     def __init__(self, space: spaces.MultiDiscrete, dim: int):
         super().__init__()
-        rows, columns, num_channels = space.shape
+        self.num_axes = len(space.shape)
+        *sides, num_channels = space.shape
         num_symbols = space.nvec.reshape(-1, num_channels).max(axis=0)
         sizes = torch.tensor(num_symbols)
         starts = F.pad(sizes.cumsum(0), (1, 0))  # of each channel's symbols, then their number
-        cell_starts = torch.arange(rows * columns)[:, None] * starts[-1]
+        num_cells = math.prod(sides)
+        cell_starts = torch.arange(num_cells)[:, None] * starts[-1]
         self.register_buffer("offsets", (cell_starts + starts[:-1]).flatten(), persistent=False)
         # before anything is observed, every symbol of a channel is as frequent
         frequency = (1 / sizes.float()).repeat_interleave(sizes, output_size=int(num_symbols.sum()))
-        self.register_buffer("mean", frequency.repeat(rows * columns))
+        self.register_buffer("mean", frequency.repeat(num_cells))
         self.register_buffer("num_observed", torch.ones(()))
         self.weight = nn.Parameter(torch.empty(dim, len(self.mean)))
         nn.init.orthogonal_(self.weight)
 
-    def encode(self, grid: Shaped[Tensor, "*N R C channels"]) -> Float[Tensor, "*N E"]:
+    def encode(self, grid: Shaped[Tensor, "*M"]) -> Float[Tensor, "*N E"]:
         symbols = self._symbols(grid)
         # a product with indicators: on a GPU and on a CPU its gradient is quicker than a look-up's
         indicators = torch.zeros(
@@ -144,8 +150,8 @@ class GridEncoder(RepeatedEncoder):
         return F.linear(indicators, weight, -(weight @ self.mean))
 
     @torch.no_grad()
-    def observe_(self, grid: Shaped[Tensor, "*N R C channels"]) -> None:
-        """Take grids into the running mean."""
+    def observe_(self, grid: Shaped[Tensor, "*M"]) -> None:
+        """Take grids (*N, R, C, channels), or vectors (*N, n), into the running mean."""
         symbols = self._symbols(grid)
         num_grids = symbols.numel() // symbols.shape[-1] * ranks.size()
         counts = torch.zeros_like(self.mean)
@@ -155,7 +161,7 @@ class GridEncoder(RepeatedEncoder):
         self.mean += (counts / num_grids - self.mean) * (num_grids / self.num_observed)
 
     def _symbols(self, grid: Tensor) -> Int64[Tensor, "*N cells_channels"]:
-        return grid.flatten(-3).long() + self.offsets
+        return grid.flatten(-self.num_axes).long() + self.offsets
 
 
 class MapEncoder(RepeatedEncoder):
@@ -374,6 +380,9 @@ def part_encoder(
             return GridEncoder(space, dim), words + "an embedding for each place"
         return MapEncoder(space, dim), words + "embeddings -> CNN"
     if isinstance(space, spaces.MultiDiscrete) and len(space.shape) == 1:
+        if space.nvec.sum() <= MAX_VECTOR_INDICATORS:
+            words = f"vector of categories ({_listed(space.nvec.tolist())}) -> "
+            return GridEncoder(space, dim), words + "an embedding for each place"
         words = f"{space.shape[0]} symbols of {space.nvec.max()} (0 is none) -> embeddings"
         return SequenceEncoder(space, dim), words
     if isinstance(space, spaces.Box):

@@ -19,7 +19,11 @@ SPACES: dict[str, tuple[spaces.Space, torch.Tensor]] = {
         spaces.MultiDiscrete(np.broadcast_to((11, 6, 4), (7, 7, 3))),
         torch.randint(4, (2, 3, 7, 7, 3), dtype=torch.uint8),
     ),
-    "words": (spaces.MultiDiscrete([13] * 5), torch.randint(1, 13, (2, 3, 5))),
+    "categories": (
+        spaces.MultiDiscrete([5, 9, 4, 7]),
+        torch.stack([torch.randint(size, (2, 3)) for size in (5, 9, 4, 7)], dim=-1),
+    ),
+    "words": (spaces.MultiDiscrete([1701] * 5), torch.randint(1, 1701, (2, 3, 5))),
     "vector": (spaces.Box(-np.inf, np.inf, (4,)), torch.randn(2, 3, 4)),
     "matrix": (spaces.Box(-1, 1, (4, 2)), torch.randn(2, 3, 4, 2)),
     "scalar": (spaces.Box(-1, 1, ()), torch.randn(2, 3)),
@@ -124,6 +128,14 @@ def test_reads_every_entry(name: str) -> None:
         (
             spaces.MultiDiscrete(np.full((21, 79, 1), 5977)),
             "grid 21x79 of categories (5977) -> embeddings -> CNN",
+        ),
+        (
+            spaces.MultiDiscrete([3, 2, 1000]),
+            "vector of categories (3, 2, 1000) -> an embedding for each place",
+        ),
+        (
+            spaces.MultiDiscrete([3] * 52),
+            "vector of categories (3, 3, 3, 3, 3, 3, ...) -> an embedding for each place",
         ),
         (spaces.MultiDiscrete([707] * 32), "32 symbols of 707 (0 is none) -> embeddings"),
     ],
@@ -251,7 +263,7 @@ def test_observing_leaves_other_fields_alone() -> None:
     assert torch.equal(encoder(observation, torch.zeros(2, 3, 8), torch.zeros(2, 3)), before)
 
 
-REPEATED = ("grid", "words", "map", "bytes")
+REPEATED = ("grid", "categories", "words", "map", "bytes")
 
 
 class Sizes:
@@ -333,7 +345,7 @@ def test_repeated_observations_are_counted_only_where_shapes_may_depend_on_them(
 
 def test_padding_of_a_text_means_nothing() -> None:
     torch.manual_seed(0)
-    encoder = Encoder(spaces.Dict({"part": spaces.MultiDiscrete([13] * 5)}), 8)
+    encoder = Encoder(spaces.Dict({"part": SPACES["words"][0]}), 8)
     texts = torch.tensor([[3, 4, 0, 0, 0], [4, 3, 0, 0, 0]])
     first, second = encoder({"part": texts}, torch.zeros(2, 8), torch.zeros(2))
     assert not torch.allclose(first, second)  # the order of words matters
