@@ -38,7 +38,11 @@ from mtxl_rl.core.checks import (
 from mtxl_rl.core.parts.attention import RelativeAttention, init_normal
 from mtxl_rl.core.parts.feed_forward import FeedForward
 from mtxl_rl.core.parts.gating import Gate, make_gate
-from mtxl_rl.core.parts.initialization import init_memory_network, init_orthogonal
+from mtxl_rl.core.parts.initialization import (
+    init_memory_network,
+    init_orthogonal,
+    init_sinusoids,
+)
 from mtxl_rl.core.parts.layer import Layer
 from mtxl_rl.core.parts.long_memory import GatedWrite, PartedWrite
 from mtxl_rl.core.parts.memory_network import MemoryNetwork
@@ -85,7 +89,8 @@ class MemoryTransformerXL(Pretrained):
         one_kv_head: whether all heads share one head of keys and values.
         timesteps: whether a learned vector for how many steps old the episode is, as far as the
             short memory reaches (0 to M), is added to the inputs of the first layer. Attention is a
-            mean, and does not tell one step from ten alike: by this it can count.
+            mean, and does not tell one step from ten alike: by this it can count. They start as
+            sinusoids.
         attn_dropout, ff_dropout, attn_layer_dropout: dropout of attention weights, inside the
             feed-forward layer, and of the attention layer's output.
         input_dim: width of the inputs; None for `dim`, without a projection.
@@ -150,7 +155,7 @@ class MemoryTransformerXL(Pretrained):
         self.input_proj = nn.Identity() if input_dim == dim else nn.Linear(input_dim, dim)
         num_keys = lmem_len + mem_len + seq_len
         self.positions = init_normal(heads, num_keys, dim // heads, std=POSITION_STD)
-        self.timesteps = init_normal(mem_len + 1, dim, std=TIMESTEP_STD) if timesteps else None
+        self.timesteps = init_sinusoids(mem_len + 1, dim, TIMESTEP_STD) if timesteps else None
         layers = [
             Layer(
                 RelativeAttention(

@@ -23,6 +23,7 @@ from torch.testing import assert_close
 
 from mtxl_rl import Acting, MemoryState, MemoryTransformerXL
 from mtxl_rl.core.parts.long_memory import GatedWrite
+from mtxl_rl.core.transformer import TIMESTEP_STD
 
 
 def run_pieces(
@@ -304,6 +305,24 @@ def test_rejects_what_cannot_be_built(
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # which refuses types first
     with pytest.raises(ValueError, match=message):
         MemoryTransformerXL(**(BASE | options))
+
+
+def test_timesteps_start_so_that_a_layer_can_count_shift_and_mirror_them() -> None:
+    """Of 129 random vectors of width 64 no layer could: their numbers are half as many."""
+    core = MemoryTransformerXL(
+        64, depth=1, seq_len=4, mem_len=128, lmem_len=0, heads=2, timesteps=True
+    )
+    assert core.timesteps is not None
+    vectors = core.timesteps.detach().double()
+    assert_close(vectors.std(), torch.tensor(TIMESTEP_STD, dtype=torch.float64), atol=0.05, rtol=0)
+    ages = torch.arange(129, dtype=torch.float64)[:, None] / 129
+    for start, wanted in (
+        (vectors, ages),
+        (vectors[:-7], vectors[7:]),
+        (vectors, vectors.flip(0)),
+    ):
+        weight = torch.linalg.lstsq(start, wanted, driver="gelsd").solution
+        assert_close(start @ weight, wanted, atol=0.02, rtol=0)
 
 
 @pytest.mark.parametrize("num_before", [0, 4, 9])

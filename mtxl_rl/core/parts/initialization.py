@@ -7,6 +7,7 @@ orthogonal weights (Saxe et al. 2013, arXiv 1312.6120) it is 7 percent (experime
 
 from __future__ import annotations
 
+import math
 from typing import TypeVar
 
 import torch
@@ -17,6 +18,9 @@ from mtxl_rl.core.parts.memory_network import MemoryNetwork
 GAIN = 2**0.5
 """Of orthogonal weights."""
 
+SHORTEST_WAVE = 4.0
+"""Of the sinusoids of timesteps, in steps; the longest is four times their number."""
+
 Layer = TypeVar("Layer", bound=nn.Linear | nn.Conv2d)
 
 
@@ -26,6 +30,20 @@ def init_orthogonal(layer: Layer, gain: float = GAIN) -> Layer:
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
     return layer
+
+
+def init_sinusoids(num_steps: int, dim: int, std: float) -> nn.Parameter:
+    """Return a vector (dim,) for each of `num_steps` steps, of size `std`.
+
+    Sines and cosines of geometric wavelengths (Vaswani et al. 2017, arXiv 1706.03762): a layer can
+    read off them how many steps there were, and turn the vector of one step into that of another,
+    so many steps later or as far before a third one.
+    """
+    num_waves = (dim + 1) // 2
+    ratio = num_steps * 4 / SHORTEST_WAVE
+    waves = SHORTEST_WAVE * ratio ** (torch.arange(num_waves) / max(num_waves - 1, 1))
+    angles = 2 * math.pi * torch.arange(num_steps)[:, None] / waves
+    return nn.Parameter(std * 2**0.5 * torch.cat((angles.sin(), angles.cos()), dim=1)[:, :dim])
 
 
 def init_memory_network(long_memory: MemoryNetwork, key_gain: float) -> None:
