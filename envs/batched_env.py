@@ -40,9 +40,10 @@ class BatchedEnv(ABC):
         num_envs: number of copies B.
         device: where observations, rewards and flags live.
         observation_space: of one env, a flat Dict of Discrete, MultiDiscrete (of shape (n,): a
-            sequence of symbols, such as the words of a mission; (rows, columns, channels): a grid
-            of symbols) and Box (uint8 of one axis: the bytes of a text, UTF-8 padded with 0; uint8
-            of more: a picture; float32: numbers, or a picture with its bounds).
+            vector of categories, or, with more than 8,192 symbols over all places, a sequence of
+            words, of which 0 is none; (rows, columns, channels): a grid of symbols) and Box (uint8
+            of one axis: the bytes of a text, UTF-8 padded with 0; uint8 of more: a picture;
+            float32: numbers, or a picture with its bounds).
         action_space: of one env: Discrete, MultiDiscrete or Box.
         has_success: whether success is known for this environment: at the start, or from when an
             episode's end has said so.

@@ -127,13 +127,13 @@ class GridEncoder(RepeatedEncoder):
         self.num_axes = len(space.shape)
         *sides, num_channels = space.shape
         num_symbols = space.nvec.reshape(-1, num_channels).max(axis=0)
-        sizes = torch.tensor(num_symbols)
+        sizes = torch.tensor(num_symbols, dtype=torch.int64)
         starts = F.pad(sizes.cumsum(0), (1, 0))  # of each channel's symbols, then their number
         num_cells = math.prod(sides)
         cell_starts = torch.arange(num_cells)[:, None] * starts[-1]
         self.register_buffer("offsets", (cell_starts + starts[:-1]).flatten(), persistent=False)
         # before anything is observed, every symbol of a channel is as frequent
-        frequency = (1 / sizes.float()).repeat_interleave(sizes, output_size=int(num_symbols.sum()))
+        frequency = (1 / sizes).repeat_interleave(sizes, output_size=int(num_symbols.sum()))
         self.register_buffer("mean", frequency.repeat(num_cells))
         self.register_buffer("num_observed", torch.ones(()))
         self.weight = nn.Parameter(torch.empty(dim, len(self.mean)))
@@ -144,7 +144,7 @@ class GridEncoder(RepeatedEncoder):
         # a product with indicators: on a GPU and on a CPU its gradient is quicker than a look-up's
         indicators = torch.zeros(
             *symbols.shape[:-1], len(self.mean), dtype=self.weight.dtype, device=grid.device
-        ).scatter_(-1, symbols, 1.0)
+        ).scatter(-1, symbols, 1.0)
         deviation = (self.mean * (1 - self.mean)).sqrt().clamp_min(1 / MAX_SCALE)
         weight = self.weight / deviation
         return F.linear(indicators, weight, -(weight @ self.mean))
@@ -200,7 +200,7 @@ class SequenceEncoder(RepeatedEncoder):
         self.projection = nn.Linear(dim, dim)
 
     def encode(self, symbols: Shaped[Tensor, "*N length"]) -> Float[Tensor, "*N E"]:
-        features = self.mix(self.embedding(symbols) * (1 + self.position)).relu()
+        features = self.mix(self.embedding(symbols.long()) * (1 + self.position)).relu()
         is_word = (symbols != 0).unsqueeze(-1)
         return self.projection((features * is_word).sum(dim=-2))
 

@@ -323,6 +323,10 @@ def test_timesteps_start_so_that_a_layer_can_count_shift_and_mirror_them() -> No
     ):
         weight = torch.linalg.lstsq(start, wanted, driver="gelsd").solution
         assert_close(start @ weight, wanted, atol=0.02, rtol=0)
+    size = TIMESTEP_STD * 2**0.5
+    for wave, column in ((4, 0), (4 * 129, 31)):  # the shortest and the longest, in steps
+        expected = size * (2 * math.pi * 129 * ages[:, 0] / wave).sin()
+        assert_close(vectors[:, column], expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("num_before", [0, 4, 9])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -137,6 +138,11 @@ def test_reads_every_entry(name: str) -> None:
             spaces.MultiDiscrete([3] * 52),
             "vector of categories (3, 3, 3, 3, 3, 3, ...) -> an embedding for each place",
         ),
+        (
+            spaces.MultiDiscrete([8191, 1]),
+            "vector of categories (8191, 1) -> an embedding for each place",
+        ),
+        (spaces.MultiDiscrete([8192, 1]), "2 symbols of 8192 (0 is none) -> embeddings"),
         (spaces.MultiDiscrete([707] * 32), "32 symbols of 707 (0 is none) -> embeddings"),
     ],
 )
@@ -208,6 +214,49 @@ def test_channels_have_embeddings_of_their_own() -> None:
     grids[1, 3, 3, 1] = 1
     first, second = encoder({"part": grids}, torch.zeros(2, 8), torch.zeros(2))
     assert not torch.allclose(first, second)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.int32, np.int16, np.uint8])
+def test_a_vector_is_read_as_one_indicator_for_each_value_at_each_place(kind: Any) -> None:
+    torch.manual_seed(0)
+    sizes = (5, 9, 4, 7)
+    encoder = GridEncoder(spaces.MultiDiscrete(sizes, dtype=kind), 8)
+    torch.testing.assert_close(
+        encoder.mean, torch.cat([torch.full((size,), 1 / size) for size in sizes])
+    )
+    values = torch.stack([(torch.rand(3000) ** 2 * size).long() for size in sizes], dim=1)
+    each = [torch.nn.functional.one_hot(values[:, i], size) for i, size in enumerate(sizes)]
+    indicators = torch.cat(each, dim=1).double()
+    observed = values.to(torch.from_numpy(np.zeros(0, kind)).dtype)
+    encoder.observe_(observed)
+    mean = indicators.mean(0)
+    torch.testing.assert_close(encoder.mean.double(), mean, atol=1e-3, rtol=0)
+    deviation = encoder.mean.double().sub(mean * encoder.mean).sqrt().clamp_min(0.1)
+    expected = (indicators - mean) / deviation @ encoder.weight.double().T
+    torch.testing.assert_close(encoder(observed).double(), expected, atol=2e-2, rtol=0)
+
+
+@pytest.mark.parametrize("length", [3, 60])
+def test_categories_may_be_of_any_whole_type(length: int) -> None:
+    """Below and above the number of symbols from which on a vector is a sequence."""
+    torch.manual_seed(0)
+    encoder, _ = part_encoder("part", spaces.MultiDiscrete([200] * length, dtype=np.uint8), 8, 84)
+    values = torch.randint(200, (300, length))
+    expected = encoder(values)
+    for dtype in (torch.uint8, torch.int16, torch.int32):
+        torch.testing.assert_close(encoder(values.to(dtype)), expected)
+
+
+def test_is_of_the_default_dtype() -> None:
+    torch.set_default_dtype(torch.float64)
+    try:
+        parts = {name: SPACES[name][0] for name in ("grid", "categories", "words")}
+        encoder = Encoder(spaces.Dict(parts), 8)
+        observation = {name: SPACES[name][1] for name in parts}
+        features = encoder(observation, torch.zeros(2, 3, 8), torch.zeros(2, 3))
+        assert features.dtype == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_what_never_changes_is_not_seen() -> None:
@@ -324,10 +373,11 @@ def test_gradients_of_many_equal_observations_add_up_in_bfloat16(name: str) -> N
     assert (grads[1] - grads[0]).norm() < 0.05 * grads[0].norm()
 
 
-def test_repeated_observations_are_counted_only_where_shapes_may_depend_on_them() -> None:
+@pytest.mark.parametrize("name", ["grid", "categories", "words"])
+def test_repeated_observations_are_counted_only_where_shapes_may_depend_on_them(name: str) -> None:
     torch.manual_seed(0)
-    space, values = SPACES["words"]
-    encoder, _ = part_encoder("words", space, 8, 84)
+    space, values = SPACES[name]
+    encoder, _ = part_encoder(name, space, 8, 84)
     values = values.flatten(0, 1)[torch.randint(6, (10, 2))]
     expected = encoder(values)
     torch.testing.assert_close(torch.func.vmap(encoder)(values), expected)

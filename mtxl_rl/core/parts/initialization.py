@@ -41,9 +41,10 @@ def init_sinusoids(num_steps: int, dim: int, std: float) -> nn.Parameter:
     """
     num_waves = (dim + 1) // 2
     ratio = num_steps * 4 / SHORTEST_WAVE
-    waves = SHORTEST_WAVE * ratio ** (torch.arange(num_waves) / max(num_waves - 1, 1))
-    angles = 2 * math.pi * torch.arange(num_steps)[:, None] / waves
-    return nn.Parameter(std * 2**0.5 * torch.cat((angles.sin(), angles.cos()), dim=1)[:, :dim])
+    place = torch.arange(num_waves, dtype=torch.float64) / max(num_waves - 1, 1)
+    angles = 2 * math.pi * torch.arange(num_steps)[:, None] / (SHORTEST_WAVE * ratio**place)
+    vectors = std * 2**0.5 * torch.cat((angles.sin(), angles.cos()), dim=1)[:, :dim]
+    return nn.Parameter(vectors.to(torch.get_default_dtype()).contiguous())
 
 
 def init_memory_network(long_memory: MemoryNetwork, key_gain: float) -> None:
