@@ -219,7 +219,7 @@ def test_channels_have_embeddings_of_their_own() -> None:
 @pytest.mark.parametrize("kind", [np.int64, np.int32, np.int16, np.uint8])
 def test_a_vector_is_read_as_one_indicator_for_each_value_at_each_place(kind: Any) -> None:
     torch.manual_seed(0)
-    sizes = (5, 9, 4, 7)
+    sizes = [5, 9, 4, 7]
     encoder = GridEncoder(spaces.MultiDiscrete(sizes, dtype=kind), 8)
     torch.testing.assert_close(
         encoder.mean, torch.cat([torch.full((size,), 1 / size) for size in sizes])
