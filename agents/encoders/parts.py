@@ -142,9 +142,8 @@ class GridEncoder(RepeatedEncoder):
     def encode(self, grid: Shaped[Tensor, "*M"]) -> Float[Tensor, "*N E"]:
         symbols = self._symbols(grid)
         # a product with indicators: on a GPU and on a CPU its gradient is quicker than a look-up's
-        indicators = torch.zeros(
-            *symbols.shape[:-1], len(self.mean), dtype=self.weight.dtype, device=grid.device
-        ).scatter(-1, symbols, 1.0)
+        size = (*symbols.shape[:-1], len(self.mean))
+        indicators = symbols.new_zeros(size, dtype=self.weight.dtype).scatter_(-1, symbols, 1.0)
         deviation = (self.mean * (1 - self.mean)).sqrt().clamp_min(1 / MAX_SCALE)
         weight = self.weight / deviation
         return F.linear(indicators, weight, -(weight @ self.mean))

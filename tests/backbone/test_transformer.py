@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.testing import assert_close
 
 from mtxl_rl import Acting, MemoryState, MemoryTransformerXL
+from mtxl_rl.core.parts.initialization import init_sinusoids
 from mtxl_rl.core.parts.long_memory import GatedWrite
 from mtxl_rl.core.transformer import TIMESTEP_STD
 
@@ -327,6 +328,19 @@ def test_timesteps_start_so_that_a_layer_can_count_shift_and_mirror_them() -> No
     for wave, column in ((4, 0), (4 * 129, 31)):  # the shortest and the longest, in steps
         expected = size * (2 * math.pi * 129 * ages[:, 0] / wave).sin()
         assert_close(vectors[:, column], expected, atol=1e-5, rtol=0)
+
+
+def test_timesteps_are_as_exact_as_the_default_dtype() -> None:
+    """Their angles are not: of thousands of steps bfloat16 tells none from the next."""
+    expected = init_sinusoids(5000, 6, 0.4)
+    for dtype in (torch.float16, torch.bfloat16, torch.float64):
+        torch.set_default_dtype(dtype)
+        try:
+            vectors = init_sinusoids(5000, 6, 0.4)
+        finally:
+            torch.set_default_dtype(torch.float32)
+        assert vectors.dtype == dtype
+        assert_close(vectors.float(), expected, atol=2e-3, rtol=0)
 
 
 @pytest.mark.parametrize("num_before", [0, 4, 9])

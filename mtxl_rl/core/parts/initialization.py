@@ -41,8 +41,9 @@ def init_sinusoids(num_steps: int, dim: int, std: float) -> nn.Parameter:
     """
     num_waves = (dim + 1) // 2
     ratio = num_steps * 4 / SHORTEST_WAVE
-    place = torch.arange(num_waves, dtype=torch.float64) / max(num_waves - 1, 1)
-    angles = 2 * math.pi * torch.arange(num_steps)[:, None] / (SHORTEST_WAVE * ratio**place)
+    steps, places = (torch.arange(n, dtype=torch.float64) for n in (num_steps, num_waves))
+    waves = SHORTEST_WAVE * ratio ** (places / max(num_waves - 1, 1))
+    angles = 2 * math.pi * steps[:, None] / waves
     vectors = std * 2**0.5 * torch.cat((angles.sin(), angles.cos()), dim=1)[:, :dim]
     return nn.Parameter(vectors.to(torch.get_default_dtype()).contiguous())
 
