@@ -45,7 +45,7 @@ Part = Literal["tests", "envs", "train", "minigrid", "recall"]
 PARTS: tuple[Part, ...] = ("tests", "envs", "train", "minigrid", "recall")
 COLLECT = shlex.split("-m pytest --collect-only -q -m gpu -p no:xdist")
 RECALL_OPTIONS = [
-    "--core.mem-write", "first", "--core.mem-len", "8", "--core.seq-len", "8", "--core.lmem-len",
+    "--core.mem-write", "parts", "--core.mem-len", "8", "--core.seq-len", "8", "--core.lmem-len",
     "16", "--core.no-past-action", "--ppo.rollout-len", "128",
 ]  # fmt: skip
 """Those of docs/results.md."""

@@ -493,13 +493,24 @@ def _is_idle(kind: str, name: str, value: Any) -> bool:
 
 
 def _of_today(core: Any) -> Any:
-    """Return the options of a core as they are now, from those of before the gated write.
+    """Return the options of a core as they are now, from those of an earlier version.
 
     Raises:
-        ValueError: for a run whose write was one of the patches that are gone.
+        ValueError: for a run whose write is gone.
     """
-    if not isinstance(core, dict) or "mem_write" in core:
+    if not isinstance(core, dict):
         return core
+    kind = core.get("kind", "mtxl")
+    if "mem_write" in core:
+        if kind not in CORES or core["mem_write"] != _GONE_WRITE:
+            return core
+        if kind != "mtxl" or core.get("lmem_len") == 0:  # it had no effect
+            return {name: value for name, value in core.items() if name != "mem_write"}
+        raise ValueError(
+            f"the run was made with core.mem_write={_GONE_WRITE}, which is gone: core.mem_write="
+            "parts took its place. Train anew, or go on with the version that made the run (commit "
+            "6aadc23)"
+        )
     if not (_OLD_WRITES.keys() & core.keys() or core.keys() >= _OLD_OPTIONS):
         return core  # a part, as a person writes it
     patches = {
@@ -508,11 +519,11 @@ def _of_today(core: Any) -> Any:
     if patches:
         named = ", ".join(f"core.{name}={value}" for name, value in patches.items())
         raise ValueError(
-            f"the run was made with {named}, which is gone: the gated write, the default, took its "
-            "place. Train anew, or go on with the version that made the run (commit 0fbf7e5)"
+            f"the run was made with {named}, which is gone: the gated write, the default, took "
+            "its place. Train anew, or go on with the version that made the run (commit 0fbf7e5)"
         )
     kept = {name: value for name, value in core.items() if name not in _OLD_WRITES}
-    is_mtxl = core.get("kind", "mtxl") == "mtxl"
+    is_mtxl = kind == "mtxl"
     if is_mtxl and core.get("lmem_len") != 0:
         kept["mem_write"] = "seed"
     else:  # what had no effect
@@ -538,6 +549,8 @@ def _without_value_clipping(ppo: Any) -> Any:
     return {name: value for name, value in ppo.items() if name != "clip_vloss"}
 
 
+_GONE_WRITE = "first"
+"""That of gates for whole slots which saw the first layer only."""
 _OLD_WRITES = {
     "mem_write_positions": False, "mem_write_holds": False, "mem_write_retention": 0.5
 }  # fmt: skip

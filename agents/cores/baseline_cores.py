@@ -86,9 +86,6 @@ class BaselineCore(nn.Module):
     ) -> dict[str, Tensor]:
         return {}
 
-    def charge_(self, share: Float[Tensor, ""]) -> None:
-        pass
-
     def compile_(self) -> None:
         raise ValueError("this core has nothing that is compiled; of ours mtxl and gtrxl have")
 

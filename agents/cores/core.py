@@ -115,10 +115,6 @@ class Core(Protocol):
         """Return scalars about the memory over a sequence, to be logged."""
         ...
 
-    def charge_(self, share: Float[Tensor, ""]) -> None:
-        """Set the share, from 0 to 1, of what the core charges its own parts in the gradient."""
-        ...
-
     def compile_(self) -> None:
         """Compile what is worth it.
 

@@ -19,7 +19,6 @@ from agents.cores.tensor_step import first_tensors, step_tensors
 from mtxl_rl import Acting, MemoryState, MemoryTransformerXL
 from mtxl_rl.core.checks import check_timesteps
 from mtxl_rl.core.parts.gating import Gate
-from mtxl_rl.core.parts.long_memory import GatedWrite
 from mtxl_rl.core.transformer import MemWrite
 
 
@@ -71,10 +70,9 @@ class MTXLConfig(GTrXLConfig):
     """Slots of long memory; 0 for none. Give twice as many as there are things to keep."""
     mem_write: MemWrite = "gated"
     """How a segment is written to the slots. gated: each step by a gate that can be closed, so that
-    a slot holds for as long as nothing is written to it. first: the same, but the gate sees a
-    step's own input only, and segments are trained at once. parts: as first, by steep gates for
-    sixteen parts of a slot: for what is shown again. seed: by the memory network of Memory
-    Transformer-XL, which rewrites all slots."""
+    a slot holds for as long as nothing is written to it. parts: by steep gates for sixteen parts of
+    a slot, which see a step's own input only: holds longest, also what is shown again, and trains
+    faster. seed: by the memory network of Memory Transformer-XL, which rewrites all slots."""
     mem_write_iters: int = 2
     """Refinements of the slots in one write of the seed's memory network."""
     mem_write_gain: float | None = 4.0
@@ -152,15 +150,6 @@ class MemoryCore(nn.Module):
         self, x: Float[Tensor, "B T D"], state: MemoryState, reset: Bool[Tensor, "B T"]
     ) -> dict[str, Tensor]:
         return self.transformer.write_statistics(x, state, reset)
-
-    def charge_(self, share: Float[Tensor, ""]) -> None:
-        """Set it for the write that sees the first layer; the other one pays all from the start.
-
-        On four cues one seed of five did not hold so with the write that sees all layers.
-        """
-        write = self.transformer.long_memory
-        if isinstance(write, GatedWrite) and self.transformer.is_scanned:
-            write.charged.copy_(share)
 
     def compile_(self) -> None:
         self.transformer.compile_parts_(dynamic=False)

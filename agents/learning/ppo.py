@@ -225,7 +225,6 @@ class PPO:
         self._set_learning_rate(learning_rate)
         self.ent_coef.fill_(ent_coef)
         explained = self._explained_variance(rollout, advantage)
-        self.agent.core.charge_(explained.nan_to_num(0.0).clamp(0, 1))
         history: list[Tensor] = []
         for _ in range(config.num_epochs):
             history += [

@@ -52,7 +52,7 @@ from mtxl_rl.core.state import Buffers, MemoryState, Sizes
 from mtxl_rl.core.unroll import Unroll
 from mtxl_rl.core.writes import Writes
 
-MemWrite = Literal["gated", "first", "parts", "seed"]
+MemWrite = Literal["gated", "parts", "seed"]
 
 POSITION_STD = 0.3
 """Size of the vectors of positions at the start. From 0, as in Memory Transformer-XL, attention
@@ -76,9 +76,8 @@ class MemoryTransformerXL(Pretrained):
         num_mem_kv: learned persistent key-value slots N, per layer and in the seed's
             memory network.
         mem_write: gated (each step of a segment writes to slots through hard gates, which see the
-            inputs of all memory layers), first (they see those of the first one only), parts (those
-            of the first one, by steep gates for parts of slots) or seed (the memory network of
-            Memory Transformer-XL).
+            inputs of all memory layers), parts (through steep gates for parts of slots, which see
+            those of the first one) or seed (the memory network of Memory Transformer-XL).
         mem_write_iters: how often the seed's memory network refines the slots in one write.
         mem_write_gain: size of its keys at the start: how sharply a write picks what it stores;
             None for the start of Memory Transformer-XL, small and even.
@@ -168,12 +167,13 @@ class MemoryTransformerXL(Pretrained):
         ]
         self.layers = cast(Sequence[Layer], nn.ModuleList(layers))
         self.long_memory: GatedWrite | MemoryNetwork | None = None
-        self.is_scanned = not lmem_len or mem_write in ("first", "parts")
+        self.is_scanned = not lmem_len or mem_write == "parts"
         """Whether the slots of all segments follow from the first memory layer's inputs."""
-        if lmem_len and mem_write != "seed":
-            write = PartedWrite if mem_write == "parts" else GatedWrite
-            num_seen = 1 if self.is_scanned else len(self.memory_layers)
-            self.long_memory = write(dim, num_seen, lmem_len, mem_len + seq_len)
+        num_places = mem_len + seq_len
+        if lmem_len and mem_write == "gated":
+            self.long_memory = GatedWrite(dim, len(self.memory_layers), lmem_len, num_places)
+        elif lmem_len and mem_write == "parts":
+            self.long_memory = PartedWrite(dim, lmem_len, num_places)
         elif lmem_len:
             self.long_memory = MemoryNetwork(
                 dim, heads, len(self.memory_layers), lmem_len, num_mem_kv, mem_write_iters

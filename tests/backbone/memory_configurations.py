@@ -35,17 +35,9 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
         "lmem_len": 0,
         "memory_layers": [2],
     },
-    "the write that sees the first layer": {"mem_write": "first"},
-    "the write that sees the first layer, a short memory above seq_len": {
-        "mem_write": "first",
-        "mem_len": 17,
-    },
-    "the write that sees the first layer, memory_layers": {
-        "mem_write": "first",
-        "memory_layers": [2, 3],
-    },
     "the write by parts": {"mem_write": "parts"},
     "the write by parts, a short memory above seq_len": {"mem_write": "parts", "mem_len": 17},
+    "the write by parts, memory_layers": {"mem_write": "parts", "memory_layers": [2, 3]},
     "the seed's write": {"mem_write": "seed"},
     "the seed's write, one refinement": {"mem_write": "seed", "mem_write_iters": 1},
     "the seed's write, persistent slots": {"mem_write": "seed", "num_mem_kv": 2},

@@ -141,7 +141,7 @@ def _gradients(core: MemoryTransformerXL, y: Tensor, state: MemoryState) -> list
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("position", "write"), [(0, "gated"), (0, "seed"), (3, "first")])
+@pytest.mark.parametrize(("position", "write"), [(0, "gated"), (0, "seed"), (3, "parts")])
 def test_a_program_is_exported_with_its_state(
     position: int, write: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

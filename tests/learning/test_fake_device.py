@@ -88,7 +88,6 @@ def test_acting_and_training_are_all_on_one_device(
         ppo.is_rollout_finite.copy_(is_finite(rollout))
         advantage = ppo._advantages(rollout)
         agent.returns.observe_(advantage, rollout.reward, ppo.is_rollout_finite)
-        agent.core.charge_(ppo._explained_variance(rollout, advantage))
         for rows in ppo._minibatches(6):
             statistics = ppo.train_minibatch_(rollout, advantage, rows)
             assert statistics.device == DEVICE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,15 @@ def test_a_run_from_before_the_gated_write_goes_on_with_the_seeds() -> None:
         (name,) = patch
         with pytest.raises(ValueError, match=f"core.{name}={patch[name]}, which is gone"):
             from_json({"core": old | patch})
+
+
+def test_a_run_whose_write_is_gone_is_refused() -> None:
+    values, write = to_json(CONFIG), "first"
+    with pytest.raises(ValueError, match=r"core\.mem_write=first, which is gone: .*=parts took"):
+        from_json({**values, "core": {**values["core"], "mem_write": write}})
+    for without in (core_config(lmem_len=0), core_config("gtrxl"), core_config("gru")):
+        core = to_json(replace(CONFIG, core=without))["core"] | {"mem_write": write}
+        assert from_json({**values, "core": core}).core == without
 
 
 def test_a_run_from_before_the_patches_goes_on_and_what_did_nothing_is_left_out() -> None:

@@ -8,17 +8,14 @@ A gate of a percent would cost nothing over the few writes that training sees, a
 hundreds. There are two ways out, and a write for each.
 
 The open gates of `GatedWrite` are counted, and the count, times a small cost, is a part of the
-loss: it shuts what the task does not need, with a margin, and hardly moves what is open. What a
-task needs shows when it is learned: of the gate that sees the first memory layer only, PPO charges
-the share of the returns' variance that its values explain.
+loss: it shuts what the task does not need, with a margin, and hardly moves what is open. They see
+the inputs of all memory layers, and so what the slots hold, such as which cue of several this one
+is.
 
 The gates of `PartedWrite` are so steep that hardly one is neither shut nor open, which needs no
 cost; and each is that of a part of a slot's channels, because steep gates of whole slots are not
-learned from every start.
-
-A gate sees the inputs of all memory layers, and so what the slots hold, such as which cue of
-several this one is; or those of the first memory layer only: then the slots of many segments follow
-from one another without a look at the layers between, and are computed at once.
+learned from every start. They see the inputs of the first memory layer only: then the slots of many
+segments follow from one another without a look at the layers between, and are computed at once.
 
 Memory Transformer-XL has another write, which rewrites all slots after every segment
 (`memory_network.MemoryNetwork`); what a slot holds is lost there over many writes. Writes to single
@@ -97,16 +94,13 @@ class GatedWrite(nn.Module):
 
     Args:
         dim: D.
-        num_layers: P, the first memory layers.
+        num_layers: P.
         lmem_len: S.
         num_positions: places that are told apart: those of the short memory and the segment.
         cost: of a segment whose every step writes to every slot.
-
-    Attributes:
-        charged: share of the cost that is charged, () from 0 to 1; 1 until whoever trains sets it.
     """
 
-    charged: Tensor
+    cost: Tensor
     num_parts = 1
     """Gates G of a slot."""
 
@@ -120,8 +114,8 @@ class GatedWrite(nn.Module):
     ):
         super().__init__()
         width = num_layers * dim
-        self.num_layers, self.cost = num_layers, cost
-        self.register_buffer("charged", torch.ones(()), persistent=False)
+        self.num_layers = num_layers
+        self.register_buffer("cost", torch.tensor(cost), persistent=False)
         self.initial_slot = init_uniform(lmem_len, dim, dim=dim)
         self.place = init_normal(num_positions, width, std=PLACE_STD)
         self.value = nn.Linear(width, dim)
@@ -146,7 +140,7 @@ class GatedWrite(nn.Module):
             num_envs: B, of which the rows are segments.
         """
         num_gates = num_envs * hidden.shape[2] * self.gate.out_features
-        charge = self.charged * self.cost / num_gates if torch.is_grad_enabled() else None
+        charge = self.cost / num_gates if torch.is_grad_enabled() else None
         weights, values = self.gates_and_values(hidden, valid, charge)
         kept = _product_of_later(1 - weights)
         retention = (kept[:, 0] * (1 - weights[:, 0])).unflatten(1, (-1, self.num_parts))
@@ -190,20 +184,20 @@ class GatedWrite(nn.Module):
 class PartedWrite(GatedWrite):
     """Steps write to parts of slots one after the other, each through a steep gate for each part.
 
-    The gates of `GatedWrite`, of the g-th of G equal parts of a slot's channels, are
+    As `GatedWrite`, of the inputs of the first memory layer only; the gate of the g-th of G equal
+    parts of a slot's channels is
 
         w_jig = steep(3.5 (g_ig . x_j + b_ig) - 2)
 
     Args:
         dim: D; G is the largest divisor of it that divides 16.
-        num_layers: P, the first memory layers.
         lmem_len: S.
         num_positions: as of `GatedWrite`.
     """
 
-    def __init__(self, dim: int, num_layers: int, lmem_len: int, num_positions: int):
+    def __init__(self, dim: int, lmem_len: int, num_positions: int):
         self.num_parts = math.gcd(NUM_PARTS, dim)
-        super().__init__(dim, num_layers, lmem_len, num_positions, cost=0.0)
+        super().__init__(dim, 1, lmem_len, num_positions)
 
     def reset_parameters(self) -> None:
         nn.init.orthogonal_(self.value.weight, 2**0.5)
@@ -212,7 +206,7 @@ class PartedWrite(GatedWrite):
         nn.init.zeros_(self.gate.bias)
 
     def _opened(
-        self, x: Float[Tensor, "R W PD"], is_valid: Bool[Tensor, "R W 1"], charge: Tensor | None
+        self, x: Float[Tensor, "R W D"], is_valid: Bool[Tensor, "R W 1"], charge: Tensor | None
     ) -> Float[Tensor, "R W SG"]:
         return steep_sigmoid(GATE_SCALE * self.gate(x) + GATE_BIAS)
 
