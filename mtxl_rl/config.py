@@ -502,7 +502,7 @@ def _of_today(core: Any) -> Any:
         return core
     kind = core.get("kind", "mtxl")
     if "mem_write" in core:
-        if kind not in CORES or core["mem_write"] != _GONE_WRITE:
+        if core["mem_write"] != _GONE_WRITE or kind not in tuple(CORES):
             return core
         if kind != "mtxl" or core.get("lmem_len") == 0:  # it had no effect
             return {name: value for name, value in core.items() if name != "mem_write"}

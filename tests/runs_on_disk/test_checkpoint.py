@@ -217,6 +217,9 @@ def test_a_run_whose_write_is_gone_is_refused() -> None:
     for without in (core_config(lmem_len=0), core_config("gtrxl"), core_config("gru")):
         core = to_json(replace(CONFIG, core=without))["core"] | {"mem_write": write}
         assert from_json({**values, "core": core}).core == without
+    for kind in ([], {}, None, 1):
+        with pytest.raises(ValueError, match="its kind a text"):
+            from_json({"core": {"kind": kind, "mem_write": write}})
 
 
 def test_a_run_from_before_the_patches_goes_on_and_what_did_nothing_is_left_out() -> None:
