@@ -71,8 +71,9 @@ class MTXLConfig(GTrXLConfig):
     mem_write: MemWrite = "gated"
     """How a segment is written to the slots. gated: each step by a gate that can be closed, so that
     a slot holds for as long as nothing is written to it. parts: by steep gates for sixteen parts of
-    a slot, which see a step's own input only: holds longest, also what is shown again, and is
-    learned later on MiniGrid. seed: by the memory network of Memory Transformer-XL, which rewrites all slots."""
+    a slot, which see a step's own input only: holds longest, also what is shown again, and learns
+    MiniGrid later. seed: by the memory network of Memory Transformer-XL, which rewrites all slots.
+    """
     mem_write_iters: int = 2
     """Refinements of the slots in one write of the seed's memory network."""
     mem_write_gain: float | None = 4.0
