@@ -65,7 +65,7 @@ def test_a_step_of_an_environment_is_all_on_its_device(env_id: str) -> None:
 
 CONFIGURATIONS: list[tuple[CoreKind, dict[str, Any]]] = [
     *((kind, {}) for kind in CORES),
-    *(("mtxl", {"mem_write": write}) for write in ("first", "parts", "seed")),
+    *(("mtxl", {"mem_write": write}) for write in ("parts", "seed")),
     ("mtxl", {"gate": "nbrc", "mogrify": True, "num_mem_kv": 2, "memory_layers": (2,)}),
 ]  # fmt: skip
 
