@@ -162,6 +162,8 @@ def test_resets_without_looking_equal_on_host(env_id: str, level_seeds: Any) -> 
             assert finals[1] is not None
             for name, value in finals[0].items():
                 assert torch.equal(value[rows], finals[1][name][rows])
+        if num_ended >= 10 * NUM_ENVS:  # of an endless task, whose episodes may be long
+            break
     assert num_ended >= NUM_ENVS
 
 
