@@ -519,8 +519,8 @@ def _of_today(core: Any) -> Any:
     if patches:
         named = ", ".join(f"core.{name}={value}" for name, value in patches.items())
         raise ValueError(
-            f"the run was made with {named}, which is gone: the gated write, the default, took "
-            "its place. Train anew, or go on with the version that made the run (commit 0fbf7e5)"
+            f"the run was made with {named}, which is gone: the gated write, the default, took its "
+            "place. Train anew, or go on with the version that made the run (commit 0fbf7e5)"
         )
     kept = {name: value for name, value in core.items() if name not in _OLD_WRITES}
     is_mtxl = kind == "mtxl"

@@ -224,7 +224,6 @@ class PPO:
         ent_coef = _linear(config.ent_coef, config.ent_coef_end, progress)
         self._set_learning_rate(learning_rate)
         self.ent_coef.fill_(ent_coef)
-        explained = self._explained_variance(rollout, advantage)
         history: list[Tensor] = []
         for _ in range(config.num_epochs):
             history += [
@@ -233,7 +232,7 @@ class PPO:
             ]
             if config.target_kl is not None and history[-1][KL] > config.target_kl:
                 break
-        scalars = self._summary(rollout, explained, torch.stack(history))
+        scalars = self._summary(rollout, advantage, torch.stack(history))
         if not scalars[SKIPPED_TAG]:
             self.agent.observe_(rollout.inputs.observation, rollout.reward)
             self._check_ratio(scalars, float(tolerance))
@@ -321,7 +320,10 @@ class PPO:
         return ranks.size() == 1 or (is_dealt and num_envs % self.config.num_minibatches == 0)
 
     def _summary(
-        self, rollout: Rollout, explained: Tensor, history: Float[Tensor, "steps statistics"]
+        self,
+        rollout: Rollout,
+        advantage: Float[Tensor, "T B"],
+        history: Float[Tensor, "steps statistics"],
     ) -> dict[str, float]:
         """Return scalars by tag, with one synchronisation."""
         scalars = {}
@@ -332,7 +334,7 @@ class PPO:
                 scalars[f"losses/first_{name}"] = first
             else:
                 scalars[f"losses/{name}"] = mean
-        scalars["losses/explained_variance"] = explained
+        scalars["losses/explained_variance"] = self._explained_variance(rollout, advantage)
         scalars |= {f"memory/{name}": x for name, x in self._memory_statistics(rollout).items()}
         values = torch.stack([scalar.float() for scalar in scalars.values()]).tolist()
         return dict(zip(scalars, values, strict=True))

@@ -167,8 +167,6 @@ class MemoryTransformerXL(Pretrained):
         ]
         self.layers = cast(Sequence[Layer], nn.ModuleList(layers))
         self.long_memory: GatedWrite | MemoryNetwork | None = None
-        self.is_scanned = not lmem_len or mem_write == "parts"
-        """Whether the slots of all segments follow from the first memory layer's inputs."""
         num_places = mem_len + seq_len
         if lmem_len and mem_write == "gated":
             self.long_memory = GatedWrite(dim, len(self.memory_layers), lmem_len, num_places)
@@ -202,6 +200,11 @@ class MemoryTransformerXL(Pretrained):
             self.lmem_len,
             self.positions.dtype,
         )
+
+    @property
+    def is_scanned(self) -> bool:
+        """Whether the slots of all segments follow from the first memory layer's inputs."""
+        return self.long_memory is None or isinstance(self.long_memory, PartedWrite)
 
     @property
     def reach(self) -> tuple[int, int]:

@@ -197,7 +197,7 @@ class PartedWrite(GatedWrite):
 
     def __init__(self, dim: int, lmem_len: int, num_positions: int):
         self.num_parts = math.gcd(NUM_PARTS, dim)
-        super().__init__(dim, 1, lmem_len, num_positions)
+        super().__init__(dim, 1, lmem_len, num_positions, cost=0.0)
 
     def reset_parameters(self) -> None:
         nn.init.orthogonal_(self.value.weight, 2**0.5)
