@@ -28,6 +28,7 @@ import tyro
 
 from agents import ranks
 from agents.cores.memory_core import MTXLConfig
+from envs.wrapped.processes import num_cores
 from experiments.grids import local, on_ray, on_slurm
 from experiments.grids.grid import Cell, make_cells, parse_axes
 from experiments.grids.on_ray import RayConfig
@@ -35,7 +36,10 @@ from experiments.grids.on_slurm import SlurmConfig
 from experiments.grids.widths import Size
 from experiments.plots import plot
 from mtxl_rl.command import fail_with_one_line
-from mtxl_rl.config import Place, TrainConfig, num_cores, pick_device, short_name
+from mtxl_rl.config import TrainConfig
+from mtxl_rl.config_json import short_name
+from mtxl_rl.device import pick_device
+from mtxl_rl.option_types import Place
 from mtxl_rl.options import of_kind, split_kinds
 from mtxl_rl.runs.progress import say
 from mtxl_rl.signals import heeded

@@ -33,7 +33,7 @@ from experiments.benchmarks.against import measure_against
 from experiments.benchmarks.train_benchmark import make_stock, measure_train
 from experiments.tables.markdown import table_head, table_row
 from mtxl_rl.command import fail_with_one_line
-from mtxl_rl.config import check_threads, pick_device
+from mtxl_rl.device import check_threads, pick_device
 
 DEFAULT_IDS = (
     "MiniGrid-MemoryS7-v0",

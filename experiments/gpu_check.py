@@ -38,7 +38,7 @@ import tyro
 from experiments.benchmarks.train_benchmark import GPU_SETTINGS
 from experiments.tables.markdown import table_head, table_row
 from mtxl_rl.command import fail_with_one_line
-from mtxl_rl.config import pick_device
+from mtxl_rl.device import pick_device
 from mtxl_rl.runs.run_directory import write_json
 
 Part = Literal["tests", "envs", "train", "minigrid", "recall"]

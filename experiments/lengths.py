@@ -29,7 +29,8 @@ from experiments.tables.runs import (
     varying_options,
 )
 from mtxl_rl.command import fail_with_one_line
-from mtxl_rl.config import EvaluateConfig, Memory, pick_device, set_threads
+from mtxl_rl.config import EvaluateConfig, Memory
+from mtxl_rl.device import pick_device, set_threads
 from mtxl_rl.evaluate import in_env_of, load_agent
 from mtxl_rl.evaluations.evaluation import evaluate_agent
 from mtxl_rl.evaluations.interventions import InterventionError

@@ -31,9 +31,10 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from agents.cores.core import Core, make_core
+from agents.cores.core import make_core
 from agents.cores.core_config import CoreConfig
 from agents.cores.initialization import init_weights
+from agents.cores.interface import Core
 from agents.cores.memory_core import MTXLConfig
 from mtxl_rl.command import fail_with_one_line
 from mtxl_rl.options import read

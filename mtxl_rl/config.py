@@ -1,37 +1,27 @@
-"""Configurations of the command line: dataclasses that tyro reads, and their JSON form."""
+"""Configurations of the command line: dataclasses that tyro reads."""
 
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import json
 import math
-import os
-import re
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
-from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-import msgspec
 import torch
 import tyro
 from gymnasium import spaces
 
-from agents import ranks
-from agents.cores.core import CORES, check_options, find_core, option_names
 from agents.cores.core_config import CoreConfig
 from agents.cores.memory_core import MTXLConfig
 from agents.learning.ppo import PPOConfig, check_minibatches
 from envs import Backend, Vectorize
 from envs.registry import choose
-from envs.wrapped.processes import num_cores
+from mtxl_rl.device import check_device, check_threads, multiplies_bfloat16
+from mtxl_rl.option_types import Count, Kwargs, Place, Wrap
 
 Compile = Literal["auto", "on", "off"]
 Memory = Literal["kept", "cleared", "without-short", "without-long", "swapped-long"]
 Precision = Literal["auto", "float32", "bfloat16"]
-MAX_THREADS = 1024
 MAX_TIMEOUT = 1e6
 MAX_SEED = 2**63
 BATCHED_ENVS = 128
@@ -42,87 +32,6 @@ BFLOAT16_DIM = 128
 """From this width on bfloat16 is faster on a CPU that multiplies it."""
 COMPILE_FRAMES = 1_000_000
 """A run on a CPU that is this long is compiled."""
-
-
-def read_kwargs(text: str) -> dict[str, Any]:
-    """Return the arguments that the text of a JSON object names.
-
-    Raises:
-        ValueError: for any other text.
-    """
-
-    def refuse(number: str) -> None:
-        raise ValueError(f"{number} is no number of JSON")
-
-    try:
-        values = json.loads(text, parse_constant=refuse)
-    except ValueError as error:
-        raise ValueError(
-            f"env_kwargs={text!r} is not JSON ({error}); write it like "
-            "--env-kwargs '{\"memory_length\": 10}'"
-        ) from None
-    if not isinstance(values, dict):
-        raise ValueError(
-            f"env_kwargs={text!r} must be an object; write it like "
-            "--env-kwargs '{\"memory_length\": 10}'"
-        )
-    return values
-
-
-Kwargs = Annotated[
-    dict,
-    tyro.constructors.PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="JSON",
-        instance_from_str=lambda texts: read_kwargs(texts[0]),
-        is_instance=lambda value: isinstance(value, dict),
-        str_from_instance=lambda value: [json.dumps(value)],
-    ),
-]
-Wrap = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
-
-
-def read_count(text: str) -> int:
-    """Return a whole number as one types it: 1000000, 1_000_000, 1e6, 1M or 500k.
-
-    Raises:
-        ValueError: for any other text.
-    """
-    try:
-        value = Decimal(text[:-1]) * _UNITS[text[-1:]] if text[-1:] in _UNITS else Decimal(text)
-        if value == int(value):
-            return int(value)
-    except (ArithmeticError, ValueError):  # no number, infinite, or not one
-        pass
-    raise ValueError(f"{text!r} is no whole number; write it like 1000000, 1e6, 1M or 500k")
-
-
-def read_place(text: str) -> Path:
-    """Return a path, its ~ read as the shell does where it stands alone: --run-dir=~/runs/x."""
-    return Path(os.path.expanduser(text))
-
-
-_UNITS = {"k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
-Count = Annotated[
-    int,
-    tyro.constructors.PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="INT",
-        instance_from_str=lambda texts: read_count(texts[0]),
-        is_instance=lambda value: type(value) is int,
-        str_from_instance=lambda value: [str(value)],
-    ),
-]
-Place = Annotated[
-    Path,
-    tyro.constructors.PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="PATH",
-        instance_from_str=lambda texts: read_place(texts[0]),
-        is_instance=lambda value: isinstance(value, Path),
-        str_from_instance=lambda value: [str(value)],
-    ),
-]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -339,48 +248,6 @@ def with_num_envs(config: TrainConfig) -> TrainConfig:
     return dataclasses.replace(config, num_envs=SINGLE_ENVS if is_single else BATCHED_ENVS)
 
 
-def check_device(device: str) -> None:
-    """Raise ValueError for what is no name of a device."""
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d{1,3})?", device):
-        raise ValueError(
-            f"device={device!r} must be auto, cpu, cuda, cuda:N (the GPU of that number) or mps; "
-            "set --device"
-        )
-
-
-def pick_device(device: str) -> torch.device:
-    """Return the torch device; a GPU with a number becomes the current one.
-
-    Raises:
-        ValueError: for one that torch does not see.
-    """
-    check_device(device)
-    num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if device == "auto":
-        device = "cuda" if num_gpus else "cpu"
-    kind, _, number = device.partition(":")
-    if kind == "cuda" and not num_gpus:
-        raise ValueError(
-            f"device={device!r}, but torch {torch.__version__} sees no GPU; set --device cpu "
-            "(or auto), or install a CUDA build of torch"
-        )
-    if number and int(number) >= num_gpus:
-        raise ValueError(
-            f"device={device!r}, but torch sees {num_gpus} GPU{'s' * (num_gpus > 1)}, counted from "
-            f"0; set --device cuda:{num_gpus - 1} or lower"
-        )
-    if kind == "mps" and not torch.backends.mps.is_available():
-        raise ValueError(
-            f"device='mps', but torch {torch.__version__} sees no Apple GPU; set --device cpu (or "
-            "auto)"
-        )
-    if kind == "cuda":  # GRU and LSTM act by cuDNN, whose TF32 has the digits of bfloat16
-        torch.backends.cudnn.rnn.fp32_precision = "ieee"  # pyright: ignore[reportAttributeAccessIssue]
-    if number:
-        torch.cuda.set_device(int(number))
-    return torch.device(device)
-
-
 def pick_precision(
     precision: Precision, device: torch.device, core: CoreConfig, action_space: spaces.Space
 ) -> torch.dtype:
@@ -396,210 +263,12 @@ def pick_precision(
     return torch.bfloat16 if is_faster else torch.float32
 
 
-def multiplies_bfloat16(device: torch.device) -> bool:
-    """Return whether the device multiplies matrices in bfloat16 itself, without emulation."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    # get_capabilities is not in the oldest torch that is supported
-    features = getattr(torch.cpu, "get_capabilities", dict)()
-    names = ("avx512_bf16", "amx_bf16")
-    return device.type == "cpu" and any(features.get(name) for name in names)
-
-
 def pick_compile(config: TrainConfig, device: torch.device, can_capture: bool) -> bool:
     """Return whether to compile, or to capture graphs where that can be."""
     if config.compile != "auto":
         return config.compile == "on"
     is_long = device.type == "cpu" and config.total_frames >= COMPILE_FRAMES
     return can_capture or ((is_long or device.type == "cuda") and config.core.has_attention)
-
-
-def check_threads(num_threads: int | None) -> None:
-    """Raise ValueError for a number of threads that `set_threads` cannot set."""
-    if num_threads is not None and not 1 <= num_threads <= MAX_THREADS:
-        raise ValueError(
-            f"num_threads={num_threads} must be from 1 to {MAX_THREADS}; set --num-threads to the "
-            "cores that the run may use, or leave it out"
-        )
-
-
-def check_timeout(seconds: float | None) -> None:
-    """Raise ValueError for a time limit that ends everything, or means nothing."""
-    if seconds is not None and not 0 < seconds <= MAX_TIMEOUT:
-        raise ValueError(
-            f"env_timeout={seconds} must be above 0 and at most {MAX_TIMEOUT:g} seconds; set "
-            "--env-timeout, or None for no limit"
-        )
-
-
-def set_threads(num_threads: int | None, num_sharing: int = 1) -> None:
-    """Set the CPU threads of torch; None: its share of the cores that this process may use."""
-    torch.set_num_threads(share_of_cores(num_sharing) if num_threads is None else num_threads)
-
-
-def share_of_cores(num_sharing: int) -> int:
-    """Return the cores for each of several processes, at most as many as OMP_NUM_THREADS allows."""
-    allowed = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # one for each nested loop
-    share = num_cores() // num_sharing
-    if allowed.isdecimal() and not ranks.is_launched():  # torchrun sets it to 1 by itself
-        share = min(share, int(allowed))
-    return max(1, share)
-
-
-def to_json(config: TrainConfig) -> dict[str, Any]:
-    """Return plain values."""
-
-    def plain(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {name: plain(item) for name, item in value.items()}
-        if isinstance(value, tuple):
-            return list(value)
-        return str(value) if isinstance(value, Path) else value
-
-    return plain(dataclasses.asdict(config))
-
-
-def from_json(values: dict[str, Any]) -> TrainConfig:
-    """Rebuild a configuration from `to_json`.
-
-    Raises:
-        ValueError: for a name that is not an option, or a value that an option rejects.
-    """
-    values = dict(values)
-    core = _core_from_json(values.pop("core", {}))
-    ppo = _known(PPOConfig, _without_value_clipping(values.pop("ppo", {})), "ppo.")
-    values = _known(TrainConfig, values, "")
-    return TrainConfig(**values, core=core, ppo=PPOConfig(**ppo))
-
-
-def _core_from_json(values: Any) -> CoreConfig:
-    values = _of_today(values)
-    kind = values.get("kind", "mtxl") if isinstance(values, dict) else None
-    if not isinstance(kind, str):
-        raise ValueError(f"core={values!r} must be an object of options, and its kind a text")
-    config_class = find_core(kind).Config
-    values = {name: value for name, value in values.items() if not _is_idle(kind, name, value)}
-    check_options(kind, values)
-    return config_class(**{"kind": kind, **_known(config_class, values, "core.")})
-
-
-def _is_idle(kind: str, name: str, value: Any) -> bool:
-    """Return whether an option is another core's, and left out: once all cores had all options."""
-    if name in option_names(kind):
-        return name == "lmem_len" and value is None
-    defaults = [getattr(find_core(other).Config, name) for other in CORES
-                if name in option_names(other)]  # fmt: skip
-    return bool(defaults) and (not value or value in defaults or name == "bptt_segments")
-
-
-def _of_today(core: Any) -> Any:
-    """Return the options of a core as they are now, from those of an earlier version.
-
-    Raises:
-        ValueError: for a run whose write is gone.
-    """
-    if not isinstance(core, dict):
-        return core
-    kind = core.get("kind", "mtxl")
-    if "mem_write" in core:
-        if core["mem_write"] != _GONE_WRITE or kind not in tuple(CORES):
-            return core
-        if kind != "mtxl" or core.get("lmem_len") == 0:  # it had no effect
-            return {name: value for name, value in core.items() if name != "mem_write"}
-        raise ValueError(
-            f"the run was made with core.mem_write={_GONE_WRITE}, which is gone: core.mem_write="
-            "parts took its place. Train anew, or go on with the version that made the run (commit "
-            "6aadc23)"
-        )
-    if not (_OLD_WRITES.keys() & core.keys() or core.keys() >= _OLD_OPTIONS):
-        return core  # a part, as a person writes it
-    patches = {
-        name: core[name] for name, value in _OLD_WRITES.items() if core.get(name, value) != value
-    }
-    if patches:
-        named = ", ".join(f"core.{name}={value}" for name, value in patches.items())
-        raise ValueError(
-            f"the run was made with {named}, which is gone: the gated write, the default, took its "
-            "place. Train anew, or go on with the version that made the run (commit 0fbf7e5)"
-        )
-    kept = {name: value for name, value in core.items() if name not in _OLD_WRITES}
-    is_mtxl = kind == "mtxl"
-    if is_mtxl and core.get("lmem_len") != 0:
-        kept["mem_write"] = "seed"
-    else:  # what had no effect
-        kept = {k: v for k, v in kept.items() if k not in ("mem_write_iters", "mem_write_gain")}
-    if core.get("gate") is None:
-        kept["gate"] = "nbrc" if is_mtxl else "gru"
-    return kept
-
-
-def _without_value_clipping(ppo: Any) -> Any:
-    """Return the options of PPO without one that earlier configurations have.
-
-    Raises:
-        ValueError: for a run that used it.
-    """
-    if not isinstance(ppo, dict) or "clip_vloss" not in ppo:
-        return ppo
-    if ppo["clip_vloss"]:
-        raise ValueError(
-            "the run was made with ppo.clip_vloss=True, which is gone. Train anew, or go on with "
-            "the version that made the run (commit 0b56280)"
-        )
-    return {name: value for name, value in ppo.items() if name != "clip_vloss"}
-
-
-_GONE_WRITE = "first"
-"""That of gates for whole slots which saw the first layer only."""
-_OLD_WRITES = {
-    "mem_write_positions": False, "mem_write_holds": False, "mem_write_retention": 0.5
-}  # fmt: skip
-"""Options that patched the seed's write, with the values that left it as it was."""
-_OLD_OPTIONS = {"kind", "gate", "memory_layers", "mem_write_iters", "bptt_segments"}
-"""Some that every earlier configuration has, and those before the patches, too."""
-
-
-def flat(config: TrainConfig) -> dict[str, Any]:
-    """Return {"core.dim": 64, ...}: every option by its dotted name.
-
-    Arguments of the environment are among them where they are given: "env_kwargs.memory_length".
-    """
-    named: dict[str, Any] = {}
-    for name, value in to_json(config).items():
-        if isinstance(value, dict):
-            named |= {f"{name}.{inner}": item for inner, item in value.items()}
-        else:
-            named[name] = value
-    return named
-
-
-def differences(
-    theirs: Mapping[str, Any],
-    ours: Mapping[str, Any],
-    there: str,
-    here: str,
-    is_compared: Callable[[str], bool],
-    form: Callable[[Any], str] = str,
-) -> str:
-    """Return "dim is 32 there and 64 here; ..." of the options that differ, "" where none does.
-
-    What one side does not have (an argument of an environment) is "left out" there.
-    """
-    missing = object()
-
-    def shown(options: Mapping[str, Any], name: str) -> str:
-        return form(options[name]) if name in options else "left out"
-
-    return "; ".join(
-        f"{name} is {shown(theirs, name)} {there} and {shown(ours, name)} {here}"
-        for name in {**ours, **theirs}
-        if is_compared(name) and ours.get(name, missing) != theirs.get(name, missing)
-    )
-
-
-def short_name(name: str) -> str:
-    """Return "dim" of "core.dim"."""
-    return name.rpartition(".")[2]
 
 
 def _check_update(config: TrainConfig) -> None:
@@ -641,26 +310,10 @@ def check_seed(seed: int) -> None:
         raise ValueError(f"seed={seed} must be 0 or more and below 2^63; set --seed")
 
 
-def _known(config_class: type, values: Any, prefix: str) -> dict[str, Any]:
-    """Return the options of a configuration from their JSON form."""
-    if not isinstance(values, dict):
-        raise ValueError(f"{prefix.rstrip('.')}={values!r} must be an object of options")
-    names = [option.name for option in dataclasses.fields(config_class)]
-    kinds = get_type_hints(config_class)
-    for name in values:
-        if name not in names:
-            near = difflib.get_close_matches(name, names, n=1)
-            hint = f"; did you mean {prefix}{near[0]}?" if near else ""
-            raise ValueError(f"{prefix}{name} is not an option{hint} Allowed: {', '.join(names)}")
-    return {
-        name: _from_plain(value, kinds[name], f"{prefix}{name}") for name, value in values.items()
-    }
-
-
-def _from_plain(value: Any, kind: Any, name: str) -> Any:
-    """Return a value of JSON as one of `kind`."""
-    try:
-        return msgspec.convert(value, kind, dec_hook=lambda other, plain: other(plain))
-    except (msgspec.ValidationError, TypeError) as error:
-        words = kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
-        raise ValueError(f"{name}={value!r} must be {words}: {error}") from None
+def check_timeout(seconds: float | None) -> None:
+    """Raise ValueError for a time limit that ends everything, or means nothing."""
+    if seconds is not None and not 0 < seconds <= MAX_TIMEOUT:
+        raise ValueError(
+            f"env_timeout={seconds} must be above 0 and at most {MAX_TIMEOUT:g} seconds; set "
+            "--env-timeout, or None for no limit"
+        )

@@ -31,16 +31,8 @@ from agents.actor_critic import ActorCritic
 from envs import BatchedEnv
 from envs.wrapped.guarded_env import EnvError
 from mtxl_rl.command import RunFailed, fail_with_one_line, fill_help
-from mtxl_rl.config import (
-    EvaluateConfig,
-    Memory,
-    TrainConfig,
-    pick_device,
-    pick_precision,
-    read_place,
-    set_threads,
-    with_num_envs,
-)
+from mtxl_rl.config import EvaluateConfig, Memory, TrainConfig, pick_precision, with_num_envs
+from mtxl_rl.device import pick_device, set_threads
 from mtxl_rl.evaluations.evaluation import (
     TRAINING_STREAM,
     check_bound,
@@ -50,6 +42,7 @@ from mtxl_rl.evaluations.evaluation import (
     seed_generators,
 )
 from mtxl_rl.evaluations.interventions import RECEIVERS, fitting_interventions
+from mtxl_rl.option_types import read_place
 from mtxl_rl.options import given, read
 from mtxl_rl.run import Run, check_changes, default_run_dir
 from mtxl_rl.runs import checkpoint

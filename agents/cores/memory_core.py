@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from agents.cores.core_config import LayeredConfig
 from agents.cores.tensor_step import first_tensors, step_tensors
-from mtxl_rl import Acting, MemoryState, MemoryTransformerXL
+from mtxl_rl.core import Acting, MemoryState, MemoryTransformerXL
 from mtxl_rl.core.checks import check_timesteps
 from mtxl_rl.core.parts.gating import Gate
 from mtxl_rl.core.transformer import MemWrite

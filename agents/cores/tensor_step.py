@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mtxl_rl import MemoryTransformerXL
+from mtxl_rl.core import MemoryTransformerXL
 from mtxl_rl.core.state import TENSOR_FIELDS
 from mtxl_rl.core.writes import of_layers, write
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from agents.cores.core import Core, CoreState
+from agents.cores.interface import Core, CoreState
 from agents.named import words_of
 from agents.trees import named_tensors
 
@@ -25,7 +25,7 @@ FIELDS = {"short": {"short_valid": 2}, "long": {"long": 3, "long_valid": 1}}
 
 @torch.no_grad()
 def check_runs(core: Core, kind: str, dim: int) -> None:
-    """Raise ValueError for a core that does not hold to what `agents.cores.core.Core` says.
+    """Raise ValueError for a core that does not hold to what `agents.cores.interface.Core` says.
 
     Args:
         core: of a user.

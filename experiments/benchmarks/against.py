@@ -41,7 +41,7 @@ class AgainstConfig:
     def __post_init__(self) -> None:
         if self.turns < 1:
             raise ValueError(f"turns={self.turns} must be 1 or more")
-        from mtxl_rl.config import check_threads  # not above, as in `measure_against`
+        from mtxl_rl.device import check_threads  # not above, as in `measure_against`
 
         check_threads(self.num_threads)
 

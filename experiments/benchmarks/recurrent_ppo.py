@@ -24,7 +24,7 @@ from gymnasium.wrappers import TransformObservation
 
 from envs.construction import find_wraps, make_single
 from mtxl_rl.command import fail_with_one_line
-from mtxl_rl.config import set_threads
+from mtxl_rl.device import set_threads
 
 READ = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 """What stable-baselines3 reads in a Dict."""

@@ -47,15 +47,8 @@ from agents.learning.rollout import collect, start
 from experiments.tables.markdown import table_head, table_row
 from experiments.tables.runs import SOLVED
 from mtxl_rl.command import RunFailed
-from mtxl_rl.config import (
-    Compile,
-    Precision,
-    check_threads,
-    multiplies_bfloat16,
-    pick_device,
-    pick_precision,
-    set_threads,
-)
+from mtxl_rl.config import Compile, Precision, pick_precision
+from mtxl_rl.device import check_threads, multiplies_bfloat16, pick_device, set_threads
 from mtxl_rl.runs.metrics import EpisodeWindow, ended_episodes
 
 WARM_UP_ITERATIONS = 1

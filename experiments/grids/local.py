@@ -11,7 +11,7 @@ from typing import IO
 
 from experiments.grids import work
 from experiments.grids.grid import Cell
-from mtxl_rl.config import share_of_cores
+from mtxl_rl.device import share_of_cores
 from mtxl_rl.runs.progress import say
 
 _POLL_SECONDS = 0.2

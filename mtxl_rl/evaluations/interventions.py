@@ -15,8 +15,8 @@ from torch import Tensor
 
 from agents.actor_critic import ActorCritic, Player
 from agents.learning.rollout import Carry
-from mtxl_rl import MemoryState
 from mtxl_rl.config import Memory
+from mtxl_rl.core import MemoryState
 
 MEMORIES: tuple[Memory, ...] = get_args(Memory)
 RECEIVERS = "those that got another cue's memory"

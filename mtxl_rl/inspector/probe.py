@@ -17,7 +17,7 @@ from jaxtyping import Float, Int64
 from agents.actor_critic import ActorCritic
 from agents.learning.rollout import act, start
 from envs import BatchedEnv
-from mtxl_rl import MemoryState
+from mtxl_rl.core import MemoryState
 from mtxl_rl.inspector.recording import memory_of
 from mtxl_rl.runs.progress import Ticker
 

@@ -19,7 +19,7 @@ from agents.cores.baseline_cores import TensorState
 from agents.cores.memory_core import MemoryCore
 from agents.learning.finite import FiniteWatch
 from envs import BatchedEnv
-from mtxl_rl import MemoryState, MemoryTransformerXL
+from mtxl_rl.core import MemoryState, MemoryTransformerXL
 from mtxl_rl.evaluations.evaluation import check_ends
 from mtxl_rl.inspector.pictures import Camera, words_of
 from mtxl_rl.inspector.thinning import Thinned

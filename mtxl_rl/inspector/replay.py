@@ -17,7 +17,7 @@ from torch import Tensor
 
 from agents.actor_critic import ActorCritic
 from agents.trees import map_tensors
-from mtxl_rl import MemoryState
+from mtxl_rl.core import MemoryState
 from mtxl_rl.inspector.recording import Recording
 from mtxl_rl.policies.policy import numbers_of
 

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from mtxl_rl import MemoryTransformerXL
+from mtxl_rl.core import MemoryTransformerXL
 from mtxl_rl.core.parts.long_memory import GatedWrite
 
 

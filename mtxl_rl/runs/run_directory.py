@@ -26,7 +26,8 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from mtxl_rl.config import TrainConfig, from_json, to_json
+from mtxl_rl.config import TrainConfig
+from mtxl_rl.config_json import from_json, to_json
 
 MAX_NAMED = 10
 """Runs that a message names."""

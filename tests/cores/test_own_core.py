@@ -14,12 +14,14 @@ import pytest
 import torch
 from programs import ROOT
 
-from agents.cores.core import CORES, Core, CoreKind, core_config, make_core
+from agents.cores.core import CORES, CoreKind, core_config, make_core
+from agents.cores.interface import Core
 from agents.cores.trial import check_runs
 from experiments.grids.grid import make_cells, parse_axes
 from experiments.plots import plot
 from mtxl_rl import evaluate, export
-from mtxl_rl.config import TrainConfig, from_json, to_json
+from mtxl_rl.config import TrainConfig
+from mtxl_rl.config_json import from_json, to_json
 from mtxl_rl.options import split_kinds
 from mtxl_rl.policies import policy
 from mtxl_rl.runs.run_directory import load_config

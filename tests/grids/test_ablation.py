@@ -24,7 +24,8 @@ from experiments.ablation import GridConfig, grid
 from experiments.grids import local, work
 from experiments.grids.grid import Cell, make_cells, parse_axes
 from experiments.grids.widths import sizes_for, width_for
-from mtxl_rl.config import TrainConfig, to_json
+from mtxl_rl.config import TrainConfig
+from mtxl_rl.config_json import to_json
 from mtxl_rl.runs.checkpoint import list_checkpoints
 
 TINY = TrainConfig(
@@ -327,7 +328,7 @@ def test_cells_share_the_cores_that_omp_allows(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("mtxl_rl.config.num_cores", lambda: 8)
+    monkeypatch.setattr("mtxl_rl.device.num_cores", lambda: 8)
     monkeypatch.setenv("OMP_NUM_THREADS", allowed)
     local.run_cells([], num_jobs=2, dry_run=True)
     assert f"2 at a time on this machine, with {expected} threads each" in capsys.readouterr().out

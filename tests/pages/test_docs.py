@@ -36,7 +36,7 @@ def test_every_page_is_in_the_site_and_says_what_the_docstrings_say(site: Path) 
         "policy": ["mtxl_rl.load", "mtxl_rl.policies.policy.Policy.act"],
         "core": ["mtxl_rl.core.MemoryTransformerXL.forward", "mtxl_rl.core.Acting.step"],
         "cores": [
-            "agents.cores.core.Core.initial_state",
+            "agents.cores.interface.Core.initial_state",
             "agents.cores.core_config.CoreConfig.kind",
         ],
         "envs": ["envs.make", "envs.BatchedEnv.step", "envs.EnvStep.success"],

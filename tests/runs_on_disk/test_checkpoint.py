@@ -15,7 +15,8 @@ from torch import nn
 from agents.actor_critic import ActorCritic
 from agents.cores.core import CORES, core_config
 from agents.learning.ppo import PPOConfig
-from mtxl_rl.config import TrainConfig, from_json, to_json
+from mtxl_rl.config import TrainConfig
+from mtxl_rl.config_json import from_json, to_json
 from mtxl_rl.runs import checkpoint
 from mtxl_rl.runs.run_directory import create_run, load_config
 

@@ -1,0 +1,91 @@
+"""Options that tyro alone does not read: JSON objects, counts, paths."""
+
+from __future__ import annotations
+
+import json
+import os
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+Wrap = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
+_UNITS = {"k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
+
+
+def read_kwargs(text: str) -> dict[str, Any]:
+    """Return the arguments that the text of a JSON object names.
+
+    Raises:
+        ValueError: for any other text.
+    """
+
+    def refuse(number: str) -> None:
+        raise ValueError(f"{number} is no number of JSON")
+
+    try:
+        values = json.loads(text, parse_constant=refuse)
+    except ValueError as error:
+        raise ValueError(
+            f"env_kwargs={text!r} is not JSON ({error}); write it like "
+            "--env-kwargs '{\"memory_length\": 10}'"
+        ) from None
+    if not isinstance(values, dict):
+        raise ValueError(
+            f"env_kwargs={text!r} must be an object; write it like "
+            "--env-kwargs '{\"memory_length\": 10}'"
+        )
+    return values
+
+
+def read_count(text: str) -> int:
+    """Return a whole number as one types it: 1000000, 1_000_000, 1e6, 1M or 500k.
+
+    Raises:
+        ValueError: for any other text.
+    """
+    try:
+        value = Decimal(text[:-1]) * _UNITS[text[-1:]] if text[-1:] in _UNITS else Decimal(text)
+        if value == int(value):
+            return int(value)
+    except (ArithmeticError, ValueError):  # no number, infinite, or not one
+        pass
+    raise ValueError(f"{text!r} is no whole number; write it like 1000000, 1e6, 1M or 500k")
+
+
+def read_place(text: str) -> Path:
+    """Return a path, its ~ read as the shell does where it stands alone: --run-dir=~/runs/x."""
+    return Path(os.path.expanduser(text))
+
+
+Kwargs = Annotated[
+    dict,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="JSON",
+        instance_from_str=lambda texts: read_kwargs(texts[0]),
+        is_instance=lambda value: isinstance(value, dict),
+        str_from_instance=lambda value: [json.dumps(value)],
+    ),
+]
+Count = Annotated[
+    int,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="INT",
+        instance_from_str=lambda texts: read_count(texts[0]),
+        is_instance=lambda value: type(value) is int,
+        str_from_instance=lambda value: [str(value)],
+    ),
+]
+Place = Annotated[
+    Path,
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=lambda texts: read_place(texts[0]),
+        is_instance=lambda value: isinstance(value, Path),
+        str_from_instance=lambda value: [str(value)],
+    ),
+]
