@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
@@ -59,33 +60,24 @@ def read_place(text: str) -> Path:
     return Path(os.path.expanduser(text))
 
 
+def _one(
+    metavar: str,
+    read: Callable[[str], Any],
+    is_instance: Callable[[Any], bool],
+    write: Callable[[Any], str] = str,
+) -> tyro.constructors.PrimitiveConstructorSpec:
+    """Return how tyro reads one text, and writes it."""
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=metavar,
+        instance_from_str=lambda texts: read(texts[0]),
+        is_instance=is_instance,
+        str_from_instance=lambda value: [write(value)],
+    )
+
+
 Kwargs = Annotated[
-    dict,
-    tyro.constructors.PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="JSON",
-        instance_from_str=lambda texts: read_kwargs(texts[0]),
-        is_instance=lambda value: isinstance(value, dict),
-        str_from_instance=lambda value: [json.dumps(value)],
-    ),
+    dict, _one("JSON", read_kwargs, lambda value: isinstance(value, dict), json.dumps)
 ]
-Count = Annotated[
-    int,
-    tyro.constructors.PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="INT",
-        instance_from_str=lambda texts: read_count(texts[0]),
-        is_instance=lambda value: type(value) is int,
-        str_from_instance=lambda value: [str(value)],
-    ),
-]
-Place = Annotated[
-    Path,
-    tyro.constructors.PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="PATH",
-        instance_from_str=lambda texts: read_place(texts[0]),
-        is_instance=lambda value: isinstance(value, Path),
-        str_from_instance=lambda value: [str(value)],
-    ),
-]
+Count = Annotated[int, _one("INT", read_count, lambda value: type(value) is int)]
+Place = Annotated[Path, _one("PATH", read_place, lambda value: isinstance(value, Path))]
