@@ -58,6 +58,9 @@ def lengths(
         out: Folder of the table and the figure. Left out: that of the runs.
         num_threads: CPU threads of torch. Left out: all cores.
     """
+    for name, values in (("envs", envs), ("memory", memory)):
+        if not values:
+            raise ValueError(f"{name} is empty; name one or more after --{name}")
     set_threads(num_threads)
     runs = runs_to_play(folder)
     names = by or tuple(varying_options(runs))

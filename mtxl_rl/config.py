@@ -16,8 +16,9 @@ from agents.cores.memory_core import MTXLConfig
 from agents.learning.ppo import PPOConfig, check_minibatches
 from envs import Backend, Vectorize
 from envs.registry import choose
+from mtxl_rl.core.checks import check_size
 from mtxl_rl.device import check_device, check_threads, multiplies_bfloat16
-from mtxl_rl.option_types import Count, Kwargs, Place, Wrap
+from mtxl_rl.option_types import Count, Kwargs, Place, Wrap, from_plain
 
 Compile = Literal["auto", "on", "off"]
 Memory = Literal["kept", "cleared", "without-short", "without-long", "swapped-long"]
@@ -116,9 +117,14 @@ class TrainConfig:
     ppo: PPOConfig = field(default_factory=PPOConfig)
 
     def __post_init__(self) -> None:
-        _check_choices(self)
+        _take_as_declared(self)
         check_seed(self.seed)
-        check_counts(self, ("num_envs", "checkpoint_every", "eval_episodes", "eval_max_steps"))
+        check_counts(self, ("num_envs", "eval_episodes", "eval_max_steps"))
+        if self.checkpoint_every < 1:
+            raise ValueError(
+                f"checkpoint_every={self.checkpoint_every} must be 1 or more; set "
+                "--checkpoint-every"
+            )
         if self.keep < 2:
             raise ValueError(
                 f"keep={self.keep} must be 2 or more: one is left where another is damaged; "
@@ -213,7 +219,7 @@ class EvaluateConfig:
     """Print one JSON object and nothing else."""
 
     def __post_init__(self) -> None:
-        _check_choices(self)
+        _take_as_declared(self)
         check_seed(self.seed)
         check_counts(self, ("episodes", "num_envs", "max_steps"))
         check_device(self.device)
@@ -288,20 +294,23 @@ def _check_update(config: TrainConfig) -> None:
 
 
 def check_counts(config: Any, names: tuple[str, ...]) -> None:
-    """Raise ValueError for a number below 1 among these options."""
+    """Raise ValueError for a number among these options that is none of things."""
     for name in names:
         value = getattr(config, name)
-        if value is not None and value < 1:
-            flag = name.replace("_", "-")
-            raise ValueError(f"{name}={value} must be 1 or more; set --{flag}")
+        if value is not None:
+            check_size(name, value, 1, f"set --{name.replace('_', '-')}")
 
 
-def _check_choices(config: TrainConfig | EvaluateConfig) -> None:
-    """Check what the command line does by itself, for those who do not come that way."""
+def _take_as_declared(config: TrainConfig | EvaluateConfig) -> None:
+    """Check what the command line does by itself, for those who do not come that way.
+
+    What is as good is taken: a text for a path, a list for a tuple.
+    """
     for name, kind in get_type_hints(type(config)).items():
-        if get_origin(kind) is Literal and getattr(config, name) not in get_args(kind):
-            allowed = ", ".join(get_args(kind))
-            raise ValueError(f"{name}={getattr(config, name)!r} must be one of {allowed}")
+        value = getattr(config, name)
+        if get_origin(kind) is Literal and value not in get_args(kind):
+            raise ValueError(f"{name}={value!r} must be one of {', '.join(get_args(kind))}")
+        object.__setattr__(config, name, from_plain(value, kind, name))
 
 
 def check_seed(seed: int) -> None:

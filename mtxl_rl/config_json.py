@@ -8,13 +8,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
 
-import msgspec
-
 from agents.cores.core import check_options, find_core
 from agents.cores.core_config import CoreConfig
 from agents.learning.ppo import PPOConfig
 from mtxl_rl.config import TrainConfig
 from mtxl_rl.earlier_configs import core_of_today, is_idle, ppo_of_today
+from mtxl_rl.option_types import from_plain
 
 
 def to_json(config: TrainConfig) -> dict[str, Any]:
@@ -63,20 +62,11 @@ def _known(config_class: type, values: Any, prefix: str) -> dict[str, Any]:
     for name in values:
         if name not in names:
             near = difflib.get_close_matches(name, names, n=1)
-            hint = f"; did you mean {prefix}{near[0]}?" if near else ""
-            raise ValueError(f"{prefix}{name} is not an option{hint} Allowed: {', '.join(names)}")
+            hint = f"; did you mean {prefix}{near[0]}?" if near else ";"
+            raise ValueError(f"{prefix}{name} is not an option{hint} allowed: {', '.join(names)}")
     return {
-        name: _from_plain(value, kinds[name], f"{prefix}{name}") for name, value in values.items()
+        name: from_plain(value, kinds[name], f"{prefix}{name}") for name, value in values.items()
     }
-
-
-def _from_plain(value: Any, kind: Any, name: str) -> Any:
-    """Return a value of JSON as one of `kind`."""
-    try:
-        return msgspec.convert(value, kind, dec_hook=lambda other, plain: other(plain))
-    except (msgspec.ValidationError, TypeError) as error:
-        words = kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
-        raise ValueError(f"{name}={value!r} must be {words}: {error}") from None
 
 
 def flat(config: TrainConfig) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def core_of_today(core: Any) -> Any:
         raise ValueError(
             f"the run was made with core.mem_write={_GONE_WRITE}, which is gone: core.mem_write="
             "parts took its place. Train anew, or go on with the version that made the run (commit "
-            "6aadc23)"
+            "6aadc23, or the one that made_by.json names: before 7592697 parts were called first)"
         )
     if not (_OLD_WRITES.keys() & core.keys() or core.keys() >= _OLD_OPTIONS):
         return core  # a part, as a person writes it

@@ -1,17 +1,21 @@
-"""Options that tyro alone does not read: JSON objects, counts, paths."""
+"""What options may be: JSON objects, counts and paths, which tyro alone does not read; types."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
+import msgspec
 import tyro
 
 Wrap = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
+LARGEST_COUNT = 10**18
 _UNITS = {"k": 10**3, "K": 10**3, "M": 10**6, "G": 10**9}
 
 
@@ -46,18 +50,34 @@ def read_count(text: str) -> int:
     Raises:
         ValueError: for any other text.
     """
-    try:
+    what = "no whole number"
+    with suppress(ArithmeticError):
         value = Decimal(text[:-1]) * _UNITS[text[-1:]] if text[-1:] in _UNITS else Decimal(text)
-        if value == int(value):
-            return int(value)
-    except (ArithmeticError, ValueError):  # no number, infinite, or not one
-        pass
-    raise ValueError(f"{text!r} is no whole number; write it like 1000000, 1e6, 1M or 500k")
+        if value.is_finite() and value == value.to_integral_value():
+            if abs(value) < LARGEST_COUNT:
+                return int(value)
+            what = "too large a number"
+    raise ValueError(f"{text!r} is {what}; write it like 1000000, 1e6, 1M or 500k")
 
 
 def read_place(text: str) -> Path:
     """Return a path, its ~ read as the shell does where it stands alone: --run-dir=~/runs/x."""
     return Path(os.path.expanduser(text))
+
+
+def from_plain(value: Any, kind: Any, name: str) -> Any:
+    """Return a value of JSON, or one that a person wrote in Python, as one of `kind`.
+
+    Raises:
+        ValueError: for one that is no such thing, naming the option.
+    """
+    if dataclasses.is_dataclass(kind) and isinstance(value, cast(type, kind)):
+        return value
+    try:
+        return msgspec.convert(value, kind, dec_hook=lambda other, plain: other(plain))
+    except (msgspec.ValidationError, TypeError) as error:
+        words = kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
+        raise ValueError(f"{name}={value!r} must be {words}: {error}") from None
 
 
 def _one(

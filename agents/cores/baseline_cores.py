@@ -162,7 +162,7 @@ class ResidualCore(BaselineCore):
     def __init__(self, dim: int, recurrences: Sequence[Recurrence]):
         super().__init__()
         if not recurrences:
-            raise ValueError("depth=0 must be 1 or more; set --core.depth")
+            raise ValueError("recurrences=[] must be one for each layer; pass one or more")
         self.output_dim = dim
         self.state_shape = recurrences[0].state_shape
         self.recurrences = nn.ModuleList(recurrences)

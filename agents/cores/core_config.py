@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar
 import tyro
 
 from agents.named import made_by
+from mtxl_rl.core.checks import check_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +42,8 @@ class CoreConfig:
     hold. It pays where their numbers are of very different size, or lie far from 0."""
 
     def __post_init__(self) -> None:
-        if self.image_size < 1:
-            raise ValueError(
-                f"image_size={self.image_size} must be 1 pixel or more; set --image-size"
-            )
+        check_size("dim", self.dim, 1, "set --core.dim")
+        check_size("image_size", self.image_size, 1, "set --image-size to a number of pixels")
 
     def __init_subclass__(cls) -> None:
         """Let whatever the check of a user's options raises name the core."""
@@ -73,6 +72,10 @@ class LayeredConfig(CoreConfig):
     depth: int = 2
     """Number of layers."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_size("depth", self.depth, 1, "set --core.depth")
+
 
 @dataclass(frozen=True, kw_only=True)
 class GatedConfig(LayeredConfig):
@@ -84,7 +87,5 @@ class GatedConfig(LayeredConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.chrono is not None and self.chrono < 3:
-            raise ValueError(
-                f"chrono={self.chrono} must be 3 or more; it is a number of steps, such as 1000"
-            )
+        if self.chrono is not None:
+            check_size("chrono", self.chrono, 3, "it is a number of steps, such as 1000")

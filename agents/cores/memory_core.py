@@ -5,7 +5,6 @@ Dropout is not offered here: acting and training would no longer be one function
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from inspect import signature
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from agents.cores.core_config import LayeredConfig
 from agents.cores.tensor_step import first_tensors, step_tensors
 from mtxl_rl.core import Acting, MemoryState, MemoryTransformerXL
-from mtxl_rl.core.checks import check_timesteps
+from mtxl_rl.core.checks import check_gain, check_memory_layers, check_timesteps
 from mtxl_rl.core.parts.gating import Gate
 from mtxl_rl.core.transformer import MemWrite
 
@@ -54,6 +53,8 @@ class GTrXLConfig(LayeredConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.memory_layers is not None:
+            check_memory_layers(self.memory_layers, self.depth)
         check_timesteps(self.timesteps, self.mem_len)
 
     @property
@@ -88,9 +89,7 @@ class MTXLConfig(GTrXLConfig):
             raise ValueError(
                 f"bptt_segments={self.bptt_segments} must be 1 or more; leave it out for no cut"
             )
-        gain = self.mem_write_gain
-        if gain is not None and not 0 < gain < math.inf:
-            raise ValueError(f"mem_write_gain={gain} must be above 0, or None")
+        check_gain(self.mem_write_gain)
         if not self.lmem_len and self.mem_write != "gated":
             raise ValueError(
                 f"mem_write={self.mem_write} has no effect without a long memory; leave it out, "

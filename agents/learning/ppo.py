@@ -108,7 +108,12 @@ class PPOConfig:
                 raise ValueError(f"{name}={value} must be above 0")
         if not 0 < self.learning_rate <= 1:
             raise ValueError(f"learning_rate={self.learning_rate} must be above 0 and at most 1")
-        for name in ("learning_rate_end", "ent_coef", "ent_coef_end", "vf_coef"):
+        if not 0 <= (self.learning_rate_end or 0.0) <= 1:
+            raise ValueError(
+                f"learning_rate_end={self.learning_rate_end} must be 0 or more and at most 1, or "
+                "None for no change"
+            )
+        for name in ("ent_coef", "ent_coef_end", "vf_coef"):
             value = getattr(self, name)
             if value is not None and not 0 <= value < math.inf:
                 raise ValueError(f"{name}={value} must be 0 or more, and finite")
@@ -130,7 +135,7 @@ class Minibatch:
 def check_minibatches(num_envs: int, num_minibatches: int) -> None:
     """Raise ValueError unless minibatches of whole envs are of one size."""
     if num_envs % num_minibatches:
-        divisors = [str(n) for n in range(1, num_envs + 1) if num_envs % n == 0]
+        divisors = [str(n) for n in range(1, min(num_envs, 1024) + 1) if num_envs % n == 0]
         raise ValueError(
             f"num_envs={num_envs} must be divisible by num_minibatches={num_minibatches}; set "
             f"--ppo.num-minibatches to one of {', '.join(divisors)}, or change --num-envs"

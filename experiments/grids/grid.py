@@ -128,8 +128,8 @@ def _check_axis(
     if name not in options and not name.startswith(ENV_KWARGS):
         near = difflib.get_close_matches(name, list(options), n=1)
         hint = f"; did you mean {near[0]}?" if near else ";"
-        allowed = ", ".join((*options, f"{ENV_KWARGS}NAME"))
-        raise ValueError(f"{name!r} is not an option{hint} Allowed: {allowed}")
+        allowed = ", ".join((*sorted(options), f"{ENV_KWARGS}NAME"))
+        raise ValueError(f"{name!r} is not an option{hint} allowed: {allowed}")
     taken = {"seed": "--seeds", "run_dir": "--folder"} | ({"init_from": "--after"} if after else {})
     if name in taken:
         raise ValueError(f"{name} cannot be varied in a grid; set {taken[name]}")

@@ -14,6 +14,10 @@ from mtxl_rl.core.state import TENSOR_FIELDS, MemoryState, Sizes
 
 AUTOCAST = (torch.float32, torch.float16, torch.bfloat16)
 """What torch.autocast takes one for another."""
+LARGEST = 2**31 - 1
+"""Size of anything: what is larger overflows in torch."""
+LARGEST_GAIN = 1e3
+"""Keys this far apart pick one: a larger gain is no sharper, and in the end not finite."""
 
 
 def check_tensor(name: str, value: object) -> None:
@@ -98,14 +102,29 @@ def is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
+def check_size(name: str, size: int, least: int, remedy: str) -> None:
+    """Raise ValueError for a size that is too small, too large for torch, or no whole number."""
+    if not is_whole(size):
+        raise ValueError(f"{name}={size!r} must be a whole number; {remedy}")
+    if size < least:
+        raise ValueError(f"{name}={size} must be {least} or more; {remedy}")
+    if size > LARGEST:
+        raise ValueError(f"{name}={size} must be at most {LARGEST:,}; {remedy}")
+
+
+def check_gain(mem_write_gain: float | None) -> None:
+    """Raise ValueError for a gain with which keys are nothing, or as good as infinite."""
+    if mem_write_gain is not None and not 0 < mem_write_gain <= LARGEST_GAIN:
+        raise ValueError(
+            f"mem_write_gain={mem_write_gain} must be above 0 and at most {LARGEST_GAIN:g}, or None"
+        )
+
+
 def check_sizes(at_least_1: dict[str, int], at_least_0: dict[str, int]) -> None:
     """Raise ValueError for a size that is too small or no whole number."""
     for least, sizes in ((1, at_least_1), (0, at_least_0)):
         for name, size in sizes.items():
-            if not is_whole(size):
-                raise ValueError(f"{name}={size!r} must be a whole number; pass an int")
-            if size < least:
-                raise ValueError(f"{name}={size} must be {least} or more; raise {name}")
+            check_size(name, size, least, f"set {name}")
 
 
 def check_timesteps(timesteps: bool, mem_len: int) -> None:
@@ -120,9 +139,8 @@ def check_timesteps(timesteps: bool, mem_len: int) -> None:
 def check_heads(dim: int, heads: int) -> None:
     """Raise ValueError for a number of heads that does not divide the width."""
     if dim % heads:
-        divisors = [count for count in range(1, dim + 1) if dim % count == 0]
-        below = max(count for count in divisors if count <= heads)
-        above = min((count for count in divisors if count >= heads), default=below)
+        below = next(count for count in range(min(heads, dim), 0, -1) if dim % count == 0)
+        above = next((count for count in range(heads, dim + 1) if dim % count == 0), below)
         raise ValueError(
             f"heads={heads} must divide dim={dim}; set heads to {below} or {above}, "
             f"or dim to {(dim // heads + 1) * heads}"

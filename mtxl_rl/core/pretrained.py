@@ -89,6 +89,7 @@ class Pretrained(nn.Module):
         except (OSError, ValueError, TypeError, RuntimeError, SafetensorError) as error:
             why = " ".join(str(error).split())
             raise ValueError(
-                f"{path} holds no core: {why}; pass a folder that save_pretrained wrote"
+                f"{path} holds no core: {why}; pass a folder that save_pretrained wrote, of this "
+                "version (CHANGELOG.md says what became of earlier options)"
             ) from error
         return core

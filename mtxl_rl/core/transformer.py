@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mtxl_rl.core.checks import (
+    check_gain,
     check_heads,
     check_inputs,
     check_memory_layers,
@@ -140,8 +141,7 @@ class MemoryTransformerXL(Pretrained):
             raise ValueError(
                 f"mem_write={mem_write!r} must be one of {', '.join(get_args(MemWrite))}"
             )
-        if mem_write_gain is not None and not mem_write_gain > 0:
-            raise ValueError(f"mem_write_gain={mem_write_gain} must be above 0, or None")
+        check_gain(mem_write_gain)
         check_timesteps(timesteps, mem_len)
         self.dim = dim
         self.input_dim = input_dim

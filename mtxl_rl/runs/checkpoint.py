@@ -239,7 +239,8 @@ def load_checkpoint(
         tensors, training = load_file(weights_path), load_file(checkpoint / TRAINING)
     except SafetensorError as error:
         raise ValueError(f"{checkpoint} cannot be read: {error}; use another one") from None
-    model.load_state_dict({**_later_statistics(model, tensors), **tensors})
+    weights = {name: tensor for name, tensor in tensors.items() if tensor.numel()}
+    model.load_state_dict(_not_needed(model, weights) | weights)
     return int(header["frames"]), training
 
 
@@ -327,19 +328,20 @@ def _check_same_network(checkpoint: Path, saved: TrainConfig, config: TrainConfi
 
 
 def _check_same_tensors(path: Path, found: dict[str, _Form], model: nn.Module) -> None:
-    later = _later_statistics(model, found)
     actor = getattr(model, "actor", None)
-    if later and isinstance(actor, ActionHead) and actor.has_units:
+    if _later_statistics(model, found) and isinstance(actor, ActionHead) and actor.has_units:
         raise ValueError(
             f"{path} is of before Box actions were in units of their bounds, and here they are "
             f"{actor.describe()}. Train anew, or go on with the version that made the run (commit "
             "0b56280)"
         )
+    not_needed = _not_needed(model, found)
     expected = {
         name: (tuple(tensor.shape), tensor.dtype)
         for name, tensor in model.state_dict().items()
-        if name not in later
+        if name not in not_needed
     }
+    found = {name: form for name, form in found.items() if 0 not in form[0]}
     different = sorted(
         name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
     )
@@ -350,6 +352,15 @@ def _check_same_tensors(path: Path, found: dict[str, _Form], model: nn.Module) -
             f"{_words(expected.get(name))} in the network ({len(different)} such tensors). "
             "Use a checkpoint of this run, and the version of mtxl_rl that made it"
         )
+
+
+def _not_needed(model: nn.Module, found: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return what a file may lack, as it starts: later statistics, and parameters of nothing.
+
+    Earlier versions saved some of those, such as no persistent slots.
+    """
+    empty = {name: tensor for name, tensor in model.state_dict().items() if not tensor.numel()}
+    return empty | _later_statistics(model, found)
 
 
 def _later_statistics(model: nn.Module, found: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -59,7 +59,17 @@ def launch() -> str | None:
 
 def _sessions(run_dir: Path) -> list[dict[str, Any]]:
     path = run_dir / _NAME
-    return read_json(path).get("sessions", []) if path.is_file() else []
+    sessions = read_json(path).get("sessions", []) if path.is_file() else []
+    if not isinstance(sessions, list) or not all(map(_is_session, sessions)):
+        raise ValueError(
+            f"{path} has sessions={sessions!r}, which is no list of what begin_session wrote; "
+            "write it back as it was, or delete the file"
+        )
+    return sessions
+
+
+def _is_session(value: Any) -> bool:
+    return isinstance(value, dict) and isinstance(value.get("spaces", {}), dict)
 
 
 def end_session(run_dir: Path) -> None:

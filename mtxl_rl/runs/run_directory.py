@@ -102,7 +102,10 @@ def load_config(run_dir: Path) -> TrainConfig:
                 f"{path} has no {' and no '.join(sorted(missing))}, which every run has; write it "
                 "back as it was"
             )
-        return from_json(written)
+        try:
+            return from_json(written)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
     what = "has no config.json" if run_dir.is_dir() else "is no folder"
     if not run_dir.exists():
         what = "does not exist"

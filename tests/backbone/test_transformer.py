@@ -288,6 +288,8 @@ def test_write_statistics_measure_the_writes() -> None:
         ({"dim": 0}, "dim=0 must be 1 or more"),
         ({"seq_len": 0}, "seq_len=0 must be 1 or more"),
         ({"mem_len": -1}, "mem_len=-1 must be 0 or more"),
+        ({"dim": 10**20}, "dim=1.* must be at most 2,147,483,647"),
+        ({"mem_len": 10**20}, "mem_len=1.* must be at most 2,147,483,647"),
         ({"memory_layers": [4]}, r"memory_layers=\(4,\) must name layers from 1 to depth=3"),
         ({"memory_layers": []}, "at least one"),
         ({"gate": "residual", "mogrify": True}, "set gate to nbrc or gru"),
@@ -297,6 +299,8 @@ def test_write_statistics_measure_the_writes() -> None:
         ({"memory_layers": [1.5]}, r"memory_layers=\[1.5\] must be a list of layers"),
         ({"memory_layers": iter([1])}, "memory_layers=.* must be a list of layers"),
         ({"mem_write": "seed", "mem_write_gain": math.nan}, "mem_write_gain=nan must be above 0"),
+        ({"mem_write": "seed", "mem_write_gain": math.inf}, "mem_write_gain=inf .* at most 1000"),
+        ({"mem_write": "seed", "mem_write_gain": 1e300}, "must be above 0 and at most 1000"),
         ({"timesteps": True, "mem_len": 0}, "timesteps=True has no effect without a short memory"),
     ],
 )

@@ -6,6 +6,7 @@ import errno
 import io
 import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -55,6 +57,12 @@ def test_counts_are_read_as_people_type_them(text: str, count: int) -> None:
 @pytest.mark.parametrize("text", ["", "M", "1.5", "1e-1", "inf", "nan", "1e6x", "1 M M", "k5"])
 def test_what_is_no_count_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is no whole number; write it like 1000000, 1e6, 1M"):
+        read_count(text)
+
+
+@pytest.mark.parametrize("text", ["1e18", "-1e18", "1e400", "1e5000", "9" * 30])
+def test_a_count_of_more_than_there_can_be_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is too large a number; write it like 1000000, 1e6, 1M"):
         read_count(text)
 
 
@@ -367,3 +375,25 @@ def test_make_says_what_it_downloads(build: str, said: str, is_first: bool, tmp_
     cpu = ' --index-url https://download.pytorch.org/whl/cpu "torch>=2.10,<2.14"'
     assert any(cpu in line for line in lines) == is_first
     assert not any("--quiet --editable" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("total_frames", float("nan")), ("total_frames", 1e6), ("num_envs", True), ("seed", "1"),
+        ("keep", None), ("env", None), ("device", None), ("core", "gru"), ("core", None),
+        ("ppo", 3), ("wrap", "TimeLimit"), ("run_dir", 3), ("backend", "tensors"),
+    ],
+)  # fmt: skip
+def test_an_option_of_another_type_is_refused_when_it_is_given(
+    name: str, value: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # which refuses types first
+    with pytest.raises(ValueError, match=rf"^{name}={re.escape(repr(value))} must be "):
+        TrainConfig(**{name: value})  # type: ignore[arg-type]
+
+
+def test_a_text_is_taken_for_a_path_and_a_list_for_a_tuple(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    config = TrainConfig(run_dir="runs/x", wrap=["TimeLimit"])  # type: ignore[arg-type]
+    assert (config.run_dir, config.wrap) == (Path("runs/x"), ("TimeLimit",))

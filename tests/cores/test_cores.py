@@ -10,7 +10,7 @@ from small_cores import BATCH_SIZE, DIM, NUM_STEPS, config, inputs
 from torch.testing import assert_close
 
 from agents.cores.baseline_cores import BaselineCore, TensorState
-from agents.cores.core import CORES, CoreKind, core_config, make_core, state_size
+from agents.cores.core import CORES, CoreKind, core_config, make_core, option_names, state_size
 
 KINDS = list(CORES)
 RECURRENT_KINDS = [
@@ -187,6 +187,15 @@ def test_state_can_be_indexed_by_env_and_detached(kind: CoreKind) -> None:
 def test_rejects_options_without_effect(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         core_config(**options)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("value", [0, -5, 2**31, 10**30])
+def test_a_size_that_none_can_have_is_refused_by_every_core(kind: CoreKind, value: int) -> None:
+    names = {"dim", "depth", "chrono", "seq_len", "image_size"} & set(option_names(kind))
+    for name in sorted(names):
+        with pytest.raises(ValueError, match=rf"{name}={value} must be (\d or more|at most 2,147)"):
+            make_core(core_config(kind=kind, **{name: value}))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -63,6 +63,15 @@ def test_two_that_play_at_once_keep_what_the_other_wrote(
     path.unlink()
 
 
+@pytest.mark.parametrize("name", ["envs", "memory"])
+def test_nothing_to_play_leaves_the_table_as_it_is(folder: Path, name: str) -> None:
+    options: dict[str, Any] = {"envs": ENVS, "memory": ("kept",), name: ()}
+    (folder / "lengths.md").write_text("a table")
+    with pytest.raises(ValueError, match=f"{name} is empty; name one or more after --{name}"):
+        lengths(folder, **options)
+    assert (folder / "lengths.md").read_text() == "a table"
+
+
 def test_plays_every_length_and_nothing_twice(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

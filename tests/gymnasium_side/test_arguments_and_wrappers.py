@@ -253,7 +253,7 @@ def test_arguments_are_axes_of_a_grid(tmp_path: Path) -> None:
     assert [cell.config.wrap for cell in wraps] == [(), ("RecordEpisodeStatistics", "Autoreset")]
     with pytest.raises(ValueError, match="is Python's; write JSON: true, false or null"):
         make_cells(tmp_path, base, parse_axes([("env-kwargs.kind", "True")]), 1)
-    with pytest.raises(ValueError, match=r"Allowed: .*, env_kwargs.NAME"):
+    with pytest.raises(ValueError, match=r"allowed: .*, env_kwargs.NAME"):
         make_cells(tmp_path, base, parse_axes([("env-kwarg.kind", "a")]), 1)
 
 

@@ -13,7 +13,7 @@ from gymnasium import spaces
 from torch import nn
 
 from agents.actor_critic import ActorCritic
-from agents.cores.core import CORES, core_config
+from agents.cores.core import CORES, CoreKind, core_config, make_core
 from agents.learning.ppo import PPOConfig
 from mtxl_rl.config import TrainConfig
 from mtxl_rl.config_json import from_json, to_json
@@ -37,6 +37,14 @@ def run_dir(tmp_path: Path) -> Path:
     path = tmp_path / "deep" / "run"
     create_run(path, CONFIG)
     return path
+
+
+def test_a_configuration_that_cannot_be_read_is_named(run_dir: Path) -> None:
+    path = run_dir / "config.json"
+    for name, value in (("device", "tpu"), ("seed", -1), ("keep", 1), ("banana", 1)):
+        path.write_text(json.dumps(to_json(CONFIG) | {name: value}))
+        with pytest.raises(ValueError, match=rf"{path}: .*{name}"):
+            load_config(run_dir)
 
 
 def test_configuration_survives_json(run_dir: Path) -> None:
@@ -238,6 +246,43 @@ def test_a_run_without_value_clipping_goes_on_and_one_with_it_is_refused() -> No
     assert from_json({"ppo": {"clip_vloss": False, "gamma": 0.9}}).ppo == PPOConfig(gamma=0.9)
     with pytest.raises(ValueError, match=r"ppo\.clip_vloss=True, which is gone"):
         from_json({"ppo": {"clip_vloss": True}})
+
+
+def assert_same_weights(older: nn.Module, newer: nn.Module) -> None:
+    weights = older.state_dict()
+    assert any(not tensor.numel() for tensor in weights.values())
+    for name, tensor in newer.state_dict().items():
+        assert torch.equal(weights[name], tensor), name
+
+
+@pytest.mark.parametrize("kind", ["mtxl", "gtrxl"])
+def test_parameters_of_nothing_are_needed_neither_in_the_file_nor_in_the_network(
+    run_dir: Path, kind: CoreKind
+) -> None:
+    """Earlier versions saved persistent slots (0, 64) where there are none."""
+
+    def new_core(seed: int) -> nn.Module:
+        torch.manual_seed(seed)
+        core = make_core(core_config(kind=kind, dim=8, heads=2))
+        assert isinstance(core, nn.Module)
+        return core
+
+    def add_nothing(core: nn.Module) -> nn.Module:
+        for name, module in list(core.named_modules()):
+            if name.endswith("attention"):
+                module.persistent = nn.Parameter(torch.empty(0, 8))
+        return core
+
+    older, newer = add_nothing(new_core(0)), new_core(1)
+    assert older.state_dict().keys() > newer.state_dict().keys()
+    saved = checkpoint.save_checkpoint(run_dir, CONFIG, older, frames=7)
+    checkpoint.load_checkpoint(saved, CONFIG, newer)
+    assert_same_weights(older, newer)
+    other = new_core(2)
+    checkpoint.load_checkpoint(
+        checkpoint.save_checkpoint(run_dir, CONFIG, other, frames=8), CONFIG, older
+    )
+    assert_same_weights(older, other)
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,13 @@ def test_a_run_says_what_made_it(trained: Path, monkeypatch: pytest.MonkeyPatch)
     assert (second["commit"], second["is_clean"], second["ended"]) == (None, None, None)
 
 
+@pytest.mark.parametrize("sessions", [3, [3], [{"spaces": 3}], {"0": {}}])
+def test_what_made_a_run_is_refused_where_it_is_damaged(tmp_path: Path, sessions: Any) -> None:
+    (tmp_path / "made_by.json").write_text(json.dumps({"sessions": sessions}))
+    with pytest.raises(ValueError, match=r"made_by\.json has sessions=.*or delete the file"):
+        made_by.last_session(tmp_path)
+
+
 def test_a_run_without_any_checkpoint_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
