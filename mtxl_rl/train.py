@@ -351,8 +351,8 @@ def _out_of_memory_words(config: TrainConfig) -> Iterator[None]:
         raise RunFailed(
             f"out of memory with num_envs={config.num_envs}, rollout_len={ppo.rollout_len}, "
             f"num_minibatches={ppo.num_minibatches}, {', '.join(sizes)}: {lines[0]}. Raise "
-            "--ppo.num-minibatches, which makes the steps of an update smaller, or lower "
-            "--num-envs or --ppo.rollout-len"
+            "--ppo.num-minibatches, which makes the steps of an update smaller, lower --num-envs or "
+            "--ppo.rollout-len, or take a smaller core"
         ) from error
 
 
