@@ -37,9 +37,9 @@ from experiments.grids.widths import Size
 from experiments.plots import plot
 from mtxl_rl.command import fail_with_one_line
 from mtxl_rl.config import TrainConfig
-from mtxl_rl.config_json import short_name
+from mtxl_rl.config.json_form import short_name
+from mtxl_rl.config.option_types import Place
 from mtxl_rl.device import pick_device
-from mtxl_rl.option_types import Place
 from mtxl_rl.options import of_kind, split_kinds
 from mtxl_rl.runs.progress import say
 from mtxl_rl.signals import heeded

@@ -30,6 +30,7 @@ from experiments.tables.markdown import table_head, table_row
 from experiments.tables.runs import each_seed_once, grouped, runs_to_play, varying_options
 from mtxl_rl.command import fail_with_one_line
 from mtxl_rl.config import EvaluateConfig
+from mtxl_rl.config.option_types import Kwargs
 from mtxl_rl.device import pick_device, set_threads
 from mtxl_rl.evaluate import in_env_of, load_agent
 from mtxl_rl.evaluations.evaluation import (
@@ -39,7 +40,6 @@ from mtxl_rl.evaluations.evaluation import (
     level_seeds,
     play,
 )
-from mtxl_rl.option_types import Kwargs
 from mtxl_rl.runs.checkpoint import longest_episode, newest_checkpoint
 from mtxl_rl.runs.run_directory import load_config
 

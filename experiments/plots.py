@@ -38,7 +38,7 @@ from experiments.tables.runs import (
 )
 from experiments.tables.table import final_scores, write_tables
 from mtxl_rl.command import fail_with_one_line
-from mtxl_rl.config_json import short_name
+from mtxl_rl.config.json_form import short_name
 
 if TYPE_CHECKING:  # a second of imports, for `--help` too
     from matplotlib.axes import Axes

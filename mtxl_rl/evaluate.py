@@ -25,10 +25,10 @@ import envs
 from agents.actor_critic import ActorCritic
 from mtxl_rl.command import fail_with_one_line, fill_help, stdout_to_stderr
 from mtxl_rl.config import EvaluateConfig, TrainConfig, pick_precision
+from mtxl_rl.config.option_types import Place
 from mtxl_rl.device import pick_device, set_threads
 from mtxl_rl.evaluations.evaluation import evaluate_agent
 from mtxl_rl.evaluations.interventions import RECEIVERS
-from mtxl_rl.option_types import Place
 from mtxl_rl.runs import checkpoint
 from mtxl_rl.runs.metrics import Evaluation
 from mtxl_rl.runs.run_directory import load_config

@@ -31,8 +31,8 @@ import tyro
 from torch import Tensor
 
 from mtxl_rl.command import fail_with_one_line, fill_help
+from mtxl_rl.config.option_types import Place
 from mtxl_rl.device import set_threads
-from mtxl_rl.option_types import Place
 from mtxl_rl.policies.acting_step import PAST, ActingStep
 from mtxl_rl.policies.export_notes import notes_of
 from mtxl_rl.policies.policy import Policy, as_sequence, load, numbers_of

@@ -25,6 +25,7 @@ from agents.actor_critic import ActorCritic
 from envs import BatchedEnv
 from mtxl_rl.command import fail_with_one_line, fill_help
 from mtxl_rl.config import EvaluateConfig, TrainConfig, check_counts, check_seed
+from mtxl_rl.config.option_types import Place
 from mtxl_rl.device import pick_device, set_threads
 from mtxl_rl.evaluate import in_env_of, load_agent
 from mtxl_rl.evaluations.evaluation import (
@@ -52,7 +53,6 @@ from mtxl_rl.inspector.recording import (
     memory_of,
 )
 from mtxl_rl.inspector.replay import find_donor, replay
-from mtxl_rl.option_types import Place
 from mtxl_rl.runs import checkpoint
 from mtxl_rl.runs.progress import Ticker
 from mtxl_rl.runs.run_directory import check_out, load_config

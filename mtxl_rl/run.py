@@ -28,7 +28,7 @@ from envs.tensor_env import TensorEnv
 from envs.wrapped.guarded_env import EnvError
 from mtxl_rl.command import RunFailed
 from mtxl_rl.config import TrainConfig, pick_compile
-from mtxl_rl.config_json import differences, flat, from_json
+from mtxl_rl.config.json_form import differences, flat, from_json
 from mtxl_rl.runs import checkpoint
 from mtxl_rl.runs.gradient_watch import GradientWatch
 from mtxl_rl.runs.made_by import begin_session, end_session, last_session

@@ -32,6 +32,7 @@ from envs import BatchedEnv
 from envs.wrapped.guarded_env import EnvError
 from mtxl_rl.command import RunFailed, fail_with_one_line, fill_help
 from mtxl_rl.config import EvaluateConfig, Memory, TrainConfig, pick_precision, with_num_envs
+from mtxl_rl.config.option_types import read_place
 from mtxl_rl.device import pick_device, set_threads
 from mtxl_rl.evaluations.evaluation import (
     TRAINING_STREAM,
@@ -42,7 +43,6 @@ from mtxl_rl.evaluations.evaluation import (
     seed_generators,
 )
 from mtxl_rl.evaluations.interventions import RECEIVERS, fitting_interventions
-from mtxl_rl.option_types import read_place
 from mtxl_rl.options import given, read
 from mtxl_rl.run import Run, check_changes, default_run_dir
 from mtxl_rl.runs import checkpoint
@@ -351,8 +351,8 @@ def _out_of_memory_words(config: TrainConfig) -> Iterator[None]:
         raise RunFailed(
             f"out of memory with num_envs={config.num_envs}, rollout_len={ppo.rollout_len}, "
             f"num_minibatches={ppo.num_minibatches}, {', '.join(sizes)}: {lines[0]}. Raise "
-            "--ppo.num-minibatches, which makes the steps of an update smaller, lower --num-envs or "
-            "--ppo.rollout-len, or take a smaller core"
+            "--ppo.num-minibatches, which makes the steps of an update smaller, lower "
+            "--num-envs or --ppo.rollout-len, or take a smaller core"
         ) from error
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from experiments.grids.work import STOPS_WITH_STDIN, stop_with_stdin
 from mtxl_rl.command import fail_with_one_line
-from mtxl_rl.config_json import from_json
+from mtxl_rl.config.json_form import from_json
 from mtxl_rl.train import BEFORE_THE_RUN, train
 
 

@@ -19,7 +19,7 @@ from envs.registry import choose
 from experiments.grids.widths import Size, check_encoder, describe, with_equal
 from experiments.grids.work import is_finished
 from mtxl_rl.config import TrainConfig, with_num_envs
-from mtxl_rl.config_json import differences, flat, short_name, to_json
+from mtxl_rl.config.json_form import differences, flat, short_name, to_json
 from mtxl_rl.options import read, split
 from mtxl_rl.runs.progress import say
 from mtxl_rl.runs.run_directory import load_config

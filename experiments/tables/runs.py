@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from envs.memory_tasks.recall import RecallOptions, recall_options
-from mtxl_rl.config_json import flat
+from mtxl_rl.config.json_form import flat
 from mtxl_rl.runs.checkpoint import is_saved_policy
 from mtxl_rl.runs.metrics import RETURN_TAG, RETURN_WINDOW_TAG, SPEED_TAG, SUCCESS_TAG, WINDOW_TAG
 from mtxl_rl.runs.run_directory import is_config, load_config, read_json

@@ -10,7 +10,7 @@ from statistics import median
 from experiments.tables.intervals import interquartile_mean, probability_of_improvement
 from experiments.tables.markdown import table_head, table_row
 from experiments.tables.runs import RETURN, SOLVED, SUCCESS, Measure, Run, grouped, measure_of
-from mtxl_rl.config_json import short_name
+from mtxl_rl.config.json_form import short_name
 from mtxl_rl.evaluations.interventions import MEMORIES
 
 INTERVENTIONS = MEMORIES[1:]

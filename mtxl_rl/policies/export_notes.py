@@ -17,7 +17,7 @@ from torch import Tensor
 from agents.encoders.parts import PictureForm
 from envs.observation_fields import ONE_HOT, leaves, name_of
 from envs.vectorized.single_form import SingleForm
-from mtxl_rl.config_json import to_json
+from mtxl_rl.config.json_form import to_json
 from mtxl_rl.policies.acting_step import ActingStep
 from mtxl_rl.policies.policy import Policy
 

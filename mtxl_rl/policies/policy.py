@@ -35,9 +35,9 @@ from envs.registry import choose
 from envs.vectorized.single_form import SingleForm, check_finite, check_kind
 from envs.wrapped.guarded_env import shown
 from mtxl_rl.config import TrainConfig
+from mtxl_rl.config.option_types import read_place
 from mtxl_rl.device import pick_device
 from mtxl_rl.evaluate import load_agent
-from mtxl_rl.option_types import read_place
 from mtxl_rl.policies import hub
 from mtxl_rl.policies.policy_state import PolicyState
 from mtxl_rl.runs.checkpoint import newest_checkpoint, save_checkpoint, split_place

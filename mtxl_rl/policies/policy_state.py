@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Shaped
 from torch import Tensor
 
-from mtxl_rl.config_json import differences
+from mtxl_rl.config.json_form import differences
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from agents.actions import ActionHead
 from mtxl_rl.config import TrainConfig
-from mtxl_rl.config_json import differences, flat, from_json, to_json
+from mtxl_rl.config.json_form import differences, flat, from_json, to_json
 from mtxl_rl.runs.run_directory import load_config, read_json, save_tensors, sync, write_json
 
 SCHEMA = 3

@@ -27,7 +27,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from mtxl_rl.config import TrainConfig
-from mtxl_rl.config_json import from_json, to_json
+from mtxl_rl.config.json_form import from_json, to_json
 
 MAX_NAMED = 10
 """Runs that a message names."""

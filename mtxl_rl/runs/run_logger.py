@@ -18,7 +18,7 @@ import numpy as np
 from agents import ranks
 from agents.cores.core import CORES, core_config
 from mtxl_rl.config import Memory, TrainConfig
-from mtxl_rl.config_json import to_json
+from mtxl_rl.config.json_form import to_json
 from mtxl_rl.runs.metrics import RETURN_TAG, SUCCESS_TAG, Episodes, Evaluation
 from mtxl_rl.runs.tags import COMPARED, TAGS
 

@@ -32,8 +32,8 @@ from mtxl_rl import evaluate, train
 from mtxl_rl import run as run_module
 from mtxl_rl.command import fail_with_one_line, fill_help, stdout_to_stderr
 from mtxl_rl.config import EvaluateConfig, TrainConfig, pick_precision
+from mtxl_rl.config.option_types import read_count
 from mtxl_rl.device import pick_device
-from mtxl_rl.option_types import read_count
 from mtxl_rl.run import Run
 from mtxl_rl.runs import progress
 from mtxl_rl.runs.metrics import Episodes, Evaluation

@@ -21,7 +21,7 @@ from experiments.grids.grid import make_cells, parse_axes
 from experiments.plots import plot
 from mtxl_rl import evaluate, export
 from mtxl_rl.config import TrainConfig
-from mtxl_rl.config_json import from_json, to_json
+from mtxl_rl.config.json_form import from_json, to_json
 from mtxl_rl.options import split_kinds
 from mtxl_rl.policies import policy
 from mtxl_rl.runs.run_directory import load_config

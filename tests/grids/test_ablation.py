@@ -25,7 +25,7 @@ from experiments.grids import local, work
 from experiments.grids.grid import Cell, make_cells, parse_axes
 from experiments.grids.widths import sizes_for, width_for
 from mtxl_rl.config import TrainConfig
-from mtxl_rl.config_json import to_json
+from mtxl_rl.config.json_form import to_json
 from mtxl_rl.runs.checkpoint import list_checkpoints
 
 TINY = TrainConfig(

@@ -20,7 +20,7 @@ from experiments.grids.grid import make_cells, parse_axes
 from experiments.tables.runs import Run, grouped, varying_options
 from mtxl_rl import evaluate, train
 from mtxl_rl.config import TrainConfig
-from mtxl_rl.config_json import differences, flat, from_json, to_json
+from mtxl_rl.config.json_form import differences, flat, from_json, to_json
 
 
 def test_lists_are_tuples_where_a_constructor_asks_for_them() -> None:

@@ -16,7 +16,7 @@ from agents.actor_critic import ActorCritic
 from agents.cores.core import CORES, CoreKind, core_config, make_core
 from agents.learning.ppo import PPOConfig
 from mtxl_rl.config import TrainConfig
-from mtxl_rl.config_json import from_json, to_json
+from mtxl_rl.config.json_form import from_json, to_json
 from mtxl_rl.runs import checkpoint
 from mtxl_rl.runs.run_directory import create_run, load_config
 

@@ -22,7 +22,7 @@ from agents.cores.memory_core import MTXLConfig
 from agents.learning.ppo import PPOConfig
 from mtxl_rl.command import RunFailed
 from mtxl_rl.config import TrainConfig
-from mtxl_rl.config_json import from_json
+from mtxl_rl.config.json_form import from_json
 from mtxl_rl.train import train
 
 pytestmark = pytest.mark.unchecked

@@ -16,9 +16,9 @@ from agents.cores.memory_core import MTXLConfig
 from agents.learning.ppo import PPOConfig, check_minibatches
 from envs import Backend, Vectorize
 from envs.registry import choose
+from mtxl_rl.config.option_types import Count, Kwargs, Place, Wrap, from_plain
 from mtxl_rl.core.checks import check_size
 from mtxl_rl.device import check_device, check_threads, multiplies_bfloat16
-from mtxl_rl.option_types import Count, Kwargs, Place, Wrap, from_plain
 
 Compile = Literal["auto", "on", "off"]
 Memory = Literal["kept", "cleared", "without-short", "without-long", "swapped-long"]

@@ -11,9 +11,9 @@ from typing import Any, get_type_hints
 from agents.cores.core import check_options, find_core
 from agents.cores.core_config import CoreConfig
 from agents.learning.ppo import PPOConfig
-from mtxl_rl.config import TrainConfig
-from mtxl_rl.earlier_configs import core_of_today, is_idle, ppo_of_today
-from mtxl_rl.option_types import from_plain
+from mtxl_rl.config.configs import TrainConfig
+from mtxl_rl.config.earlier import core_of_today, is_idle, ppo_of_today
+from mtxl_rl.config.option_types import from_plain
 
 
 def to_json(config: TrainConfig) -> dict[str, Any]:
