@@ -80,7 +80,7 @@ class Run:
         try:
             return cls(path, flat(load_config(path)))
         except ValueError as error:
-            raise ValueError(f"{path}: {error}. To go on without the run, move it away") from error
+            raise ValueError(f"{error}. To go on without the run, move {path} away") from error
 
     @cached_property
     def evaluation(self) -> dict[str, Any] | None:

@@ -16,8 +16,8 @@ from agents.cores.memory_core import MTXLConfig
 from agents.learning.ppo import PPOConfig, check_minibatches
 from envs import Backend, Vectorize
 from envs.registry import choose
-from mtxl_rl.config.option_types import Count, Kwargs, Place, Wrap, from_plain
-from mtxl_rl.core.checks import check_size
+from mtxl_rl.config.option_types import LARGEST_COUNT, Count, Kwargs, Place, Wrap, from_plain
+from mtxl_rl.core.checks import LARGEST, check_size
 from mtxl_rl.device import check_device, check_threads, multiplies_bfloat16
 
 Compile = Literal["auto", "on", "off"]
@@ -117,14 +117,10 @@ class TrainConfig:
     ppo: PPOConfig = field(default_factory=PPOConfig)
 
     def __post_init__(self) -> None:
-        _take_as_declared(self)
+        _take_as_declared(self, TrainConfig)
         check_seed(self.seed)
-        check_counts(self, ("num_envs", "eval_episodes", "eval_max_steps"))
-        if self.checkpoint_every < 1:
-            raise ValueError(
-                f"checkpoint_every={self.checkpoint_every} must be 1 or more; set "
-                "--checkpoint-every"
-            )
+        check_counts(self, ("num_envs", "eval_episodes"))
+        check_counts(self, ("checkpoint_every", "eval_max_steps"), LARGEST_COUNT)
         if self.keep < 2:
             raise ValueError(
                 f"keep={self.keep} must be 2 or more: one is left where another is damaged; "
@@ -219,9 +215,10 @@ class EvaluateConfig:
     """Print one JSON object and nothing else."""
 
     def __post_init__(self) -> None:
-        _take_as_declared(self)
+        _take_as_declared(self, EvaluateConfig)
         check_seed(self.seed)
-        check_counts(self, ("episodes", "num_envs", "max_steps"))
+        check_counts(self, ("episodes", "num_envs"))
+        check_counts(self, ("max_steps",), LARGEST_COUNT)
         check_device(self.device)
         check_threads(self.num_threads)
         check_timeout(self.env_timeout)
@@ -293,20 +290,24 @@ def _check_update(config: TrainConfig) -> None:
         )
 
 
-def check_counts(config: Any, names: tuple[str, ...]) -> None:
+def check_counts(config: Any, names: tuple[str, ...], most: int = LARGEST) -> None:
     """Raise ValueError for a number among these options that is none of things."""
     for name in names:
         value = getattr(config, name)
         if value is not None:
-            check_size(name, value, 1, f"set --{name.replace('_', '-')}")
+            check_size(name, value, 1, f"set --{name.replace('_', '-')}", most)
 
 
-def _take_as_declared(config: TrainConfig | EvaluateConfig) -> None:
+def _take_as_declared(config: TrainConfig | EvaluateConfig, declared: type) -> None:
     """Check what the command line does by itself, for those who do not come that way.
 
-    What is as good is taken: a text for a path, a list for a tuple.
+    What is as good is taken: a text for a path, a list for a tuple, a number of NumPy's.
+
+    Args:
+        config: changed in place, while it is made.
+        declared: the class that has the options; a user's own has more.
     """
-    for name, kind in get_type_hints(type(config)).items():
+    for name, kind in get_type_hints(declared).items():
         value = getattr(config, name)
         if get_origin(kind) is Literal and value not in get_args(kind):
             raise ValueError(f"{name}={value!r} must be one of {', '.join(get_args(kind))}")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, cast
 
 import msgspec
+import numpy as np
 import tyro
 
 Wrap = Annotated[tuple[str, ...], tyro.conf.UseAppendAction]
@@ -71,8 +72,12 @@ def from_plain(value: Any, kind: Any, name: str) -> Any:
     Raises:
         ValueError: for one that is no such thing, naming the option.
     """
-    if dataclasses.is_dataclass(kind) and isinstance(value, cast(type, kind)):
-        return value
+    if dataclasses.is_dataclass(kind):
+        if isinstance(value, cast(type, kind)):
+            return value
+        raise ValueError(f"{name}={value!r} must be a {cast(type, kind).__name__}; pass one")
+    if isinstance(value, np.generic):  # one number or text of NumPy's
+        value = value.item()
     try:
         return msgspec.convert(value, kind, dec_hook=lambda other, plain: other(plain))
     except (msgspec.ValidationError, TypeError) as error:

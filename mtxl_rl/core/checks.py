@@ -5,7 +5,9 @@ Shapes: B envs, T steps.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -98,18 +100,18 @@ def check_state(state: object, sizes: Sizes) -> None:
 
 
 def is_whole(value: object) -> bool:
-    """Return whether it is a whole number and no truth value."""
-    return isinstance(value, int) and not isinstance(value, bool)
+    """Return whether it is a whole number, of NumPy's too, and no truth value."""
+    return isinstance(value, Integral) and not isinstance(value, bool)
 
 
-def check_size(name: str, size: int, least: int, remedy: str) -> None:
-    """Raise ValueError for a size that is too small, too large for torch, or no whole number."""
+def check_size(name: str, size: int, least: int, remedy: str, most: int = LARGEST) -> None:
+    """Raise ValueError for a size that is too small or too large, or no whole number."""
     if not is_whole(size):
         raise ValueError(f"{name}={size!r} must be a whole number; {remedy}")
     if size < least:
         raise ValueError(f"{name}={size} must be {least} or more; {remedy}")
-    if size > LARGEST:
-        raise ValueError(f"{name}={size} must be at most {LARGEST:,}; {remedy}")
+    if size > most:
+        raise ValueError(f"{name}={size} must be at most {most:,}; {remedy}")
 
 
 def check_gain(mem_write_gain: float | None) -> None:
@@ -139,8 +141,10 @@ def check_timesteps(timesteps: bool, mem_len: int) -> None:
 def check_heads(dim: int, heads: int) -> None:
     """Raise ValueError for a number of heads that does not divide the width."""
     if dim % heads:
-        below = next(count for count in range(min(heads, dim), 0, -1) if dim % count == 0)
-        above = next((count for count in range(heads, dim + 1) if dim % count == 0), below)
+        small = [count for count in range(1, math.isqrt(dim) + 1) if dim % count == 0]
+        divisors = {*small, *(dim // count for count in small)}
+        below = max(count for count in divisors if count <= heads)
+        above = min((count for count in divisors if count >= heads), default=below)
         raise ValueError(
             f"heads={heads} must divide dim={dim}; set heads to {below} or {above}, "
             f"or dim to {(dim // heads + 1) * heads}"

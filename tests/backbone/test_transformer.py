@@ -288,6 +288,7 @@ def test_write_statistics_measure_the_writes() -> None:
         ({"dim": 0}, "dim=0 must be 1 or more"),
         ({"seq_len": 0}, "seq_len=0 must be 1 or more"),
         ({"mem_len": -1}, "mem_len=-1 must be 0 or more"),
+        ({"dim": 2**31 - 1, "heads": 2**31 - 2}, "set heads to 1 or 2147483647"),
         ({"dim": 10**20}, "dim=1.* must be at most 2,147,483,647"),
         ({"mem_len": 10**20}, "mem_len=1.* must be at most 2,147,483,647"),
         ({"memory_layers": [4]}, r"memory_layers=\(4,\) must name layers from 1 to depth=3"),

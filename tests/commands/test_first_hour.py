@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import json
 import math
 import os
 import re
@@ -12,7 +13,8 @@ import signal
 import subprocess
 import sys
 import warnings
-from dataclasses import fields, is_dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, fields, is_dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -27,11 +29,12 @@ from gymnasium.spaces import Discrete
 from programs import ROOT, started
 from rich.console import Console
 
-from agents.cores.core import CoreKind, core_config
+from agents.cores.core import CoreKind, core_config, make_core
 from mtxl_rl import evaluate, train
 from mtxl_rl import run as run_module
 from mtxl_rl.command import fail_with_one_line, fill_help, stdout_to_stderr
 from mtxl_rl.config import EvaluateConfig, TrainConfig, pick_precision
+from mtxl_rl.config.json_form import to_json
 from mtxl_rl.config.option_types import read_count
 from mtxl_rl.device import pick_device
 from mtxl_rl.run import Run
@@ -382,7 +385,8 @@ def test_make_says_what_it_downloads(build: str, said: str, is_first: bool, tmp_
     [
         ("total_frames", float("nan")), ("total_frames", 1e6), ("num_envs", True), ("seed", "1"),
         ("keep", None), ("env", None), ("device", None), ("core", "gru"), ("core", None),
-        ("ppo", 3), ("wrap", "TimeLimit"), ("run_dir", 3), ("backend", "tensors"),
+        ("ppo", {"gama": 0.5}), ("core", {}), ("wrap", "TimeLimit"), ("run_dir", 3),
+        ("backend", "tensors"),
     ],
 )  # fmt: skip
 def test_an_option_of_another_type_is_refused_when_it_is_given(
@@ -391,6 +395,29 @@ def test_an_option_of_another_type_is_refused_when_it_is_given(
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # which refuses types first
     with pytest.raises(ValueError, match=rf"^{name}={re.escape(repr(value))} must be "):
         TrainConfig(**{name: value})  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mine(TrainConfig):
+    callback: Callable[[int], None] | None = None
+
+
+def test_numbers_of_numpy_and_options_of_ones_own_are_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    config = Mine(callback=print, seed=np.int64(3), stop_at_return=np.float64(0.5))  # type: ignore[arg-type]
+    assert (config.callback, config.seed, config.stop_at_return) == (print, 3, 0.5)
+    assert type(config.seed) is int
+    assert json.loads(json.dumps(to_json(TrainConfig(seed=np.int64(3)))))["seed"] == 3  # type: ignore[arg-type]
+    core = make_core(core_config(kind="gru", dim=8, depth=np.int64(2)))
+    assert core.output_dim == 8
+
+
+def test_a_limit_of_steps_may_be_as_large_as_one_likes() -> None:
+    assert EvaluateConfig(max_steps=10**10).max_steps == 10**10
+    with pytest.raises(ValueError, match="episodes=10000000000 must be at most 2,147,483,647"):
+        EvaluateConfig(episodes=10**10)
 
 
 def test_a_text_is_taken_for_a_path_and_a_list_for_a_tuple(monkeypatch: pytest.MonkeyPatch) -> None:
