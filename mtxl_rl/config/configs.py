@@ -291,7 +291,7 @@ def _check_update(config: TrainConfig) -> None:
 
 
 def check_counts(config: Any, names: tuple[str, ...], most: int = LARGEST) -> None:
-    """Raise ValueError for a number among these options that is none of things."""
+    """Raise ValueError where one of these options is given and not a number from 1 to `most`."""
     for name in names:
         value = getattr(config, name)
         if value is not None:
