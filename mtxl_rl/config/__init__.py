@@ -1,7 +1,8 @@
 """The options of the commands: what they may be, their form in config.json, those of earlier runs.
 
 `configs` has the dataclasses and their checks, `option_types` what single options may be,
-`json_form` what is written and read back, `earlier` what became of options that are gone.
+`json_form` what is written and read back, `earlier` what became of options that are gone. It may
+use `agents`, `envs`, the core and `mtxl_rl.device`.
 """
 
 from mtxl_rl.config.configs import (
