@@ -30,6 +30,7 @@ from agents.learning.finite import is_finite
 from agents.learning.rollout import Rollout
 from agents.trees import map_tensors
 from agents.uncompiled import uncompiled
+from mtxl_rl.core.checks import divisors
 
 RATIO_CHECKS = {
     torch.float32: ("ratio_error", 0.01),
@@ -135,10 +136,10 @@ class Minibatch:
 def check_minibatches(num_envs: int, num_minibatches: int) -> None:
     """Raise ValueError unless minibatches of whole envs are of one size."""
     if num_envs % num_minibatches:
-        divisors = [str(n) for n in range(1, min(num_envs, 1024) + 1) if num_envs % n == 0]
+        fitting = ", ".join(map(str, divisors(num_envs)))
         raise ValueError(
             f"num_envs={num_envs} must be divisible by num_minibatches={num_minibatches}; set "
-            f"--ppo.num-minibatches to one of {', '.join(divisors)}, or change --num-envs"
+            f"--ppo.num-minibatches to one of {fitting}, or change --num-envs"
         )
 
 

@@ -123,7 +123,7 @@ def check_gain(mem_write_gain: float | None) -> None:
 
 
 def check_sizes(at_least_1: dict[str, int], at_least_0: dict[str, int]) -> None:
-    """Raise ValueError for a size that is too small or no whole number."""
+    """Raise ValueError for a size that is too small or too large, or no whole number."""
     for least, sizes in ((1, at_least_1), (0, at_least_0)):
         for name, size in sizes.items():
             check_size(name, size, least, f"set {name}")
@@ -138,13 +138,17 @@ def check_timesteps(timesteps: bool, mem_len: int) -> None:
         )
 
 
+def divisors(number: int) -> list[int]:
+    """Return what a number can be divided by, in order; quickly, also where it is large."""
+    small = [count for count in range(1, math.isqrt(number) + 1) if number % count == 0]
+    return sorted({*small, *(number // count for count in small)})
+
+
 def check_heads(dim: int, heads: int) -> None:
     """Raise ValueError for a number of heads that does not divide the width."""
     if dim % heads:
-        small = [count for count in range(1, math.isqrt(dim) + 1) if dim % count == 0]
-        divisors = {*small, *(dim // count for count in small)}
-        below = max(count for count in divisors if count <= heads)
-        above = min((count for count in divisors if count >= heads), default=below)
+        below = max(count for count in divisors(dim) if count <= heads)
+        above = min((count for count in divisors(dim) if count >= heads), default=below)
         raise ValueError(
             f"heads={heads} must divide dim={dim}; set heads to {below} or {above}, "
             f"or dim to {(dim // heads + 1) * heads}"
