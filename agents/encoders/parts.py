@@ -26,6 +26,12 @@ SYMBOL_DIM = 16
 MAX_SCALE = 10.0
 """Largest factor by which a rare symbol is scaled up."""
 
+PRESENCE_GAIN = 3.0
+"""How much louder than a place it is at the start that a symbol is in a grid at all."""
+
+MAX_PRESENCE_SCALE = 3.0
+"""Largest factor by which a symbol that is hardly ever in a grid is scaled up."""
+
 MAX_INDICATORS = 2**15
 """A grid with more symbols, over all of its places, is read by convolutions."""
 
@@ -115,11 +121,15 @@ class GridEncoder(RepeatedEncoder):
     their running mean and deviation (observation normalisation, arXiv 2006.05990): what is always
     the same says nothing, and a rare object in one cell of 49 changes more than a common wall. What
     has never been seen enters scaled by MAX_SCALE, with weights that nothing has trained.
+
+    Of grids with more cells than one a second layer reads which symbols are in them at all, so that
+    what is learned of an object in one place holds in every other. It starts louder than the first.
     """
 
     min_repeated = 256  # for fewer, one product is as quick
     offsets: Tensor
     mean: Tensor
+    presence_mean: Tensor
     num_observed: Tensor
 
     def __init__(self, space: spaces.MultiDiscrete, dim: int):
@@ -130,23 +140,30 @@ class GridEncoder(RepeatedEncoder):
         sizes = torch.tensor(num_symbols, dtype=torch.int64)
         starts = F.pad(sizes.cumsum(0), (1, 0))  # of each channel's symbols, then their number
         num_cells = math.prod(sides)
-        cell_starts = torch.arange(num_cells)[:, None] * starts[-1]
+        self.num_symbols = int(sizes.sum())
+        cell_starts = torch.arange(num_cells)[:, None] * self.num_symbols
         self.register_buffer("offsets", (cell_starts + starts[:-1]).flatten(), persistent=False)
         # before anything is observed, every symbol of a channel is as frequent
-        frequency = (1 / sizes).repeat_interleave(sizes, output_size=int(num_symbols.sum()))
+        frequency = (1 / sizes).repeat_interleave(sizes, output_size=self.num_symbols)
         self.register_buffer("mean", frequency.repeat(num_cells))
         self.register_buffer("num_observed", torch.ones(()))
         self.weight = nn.Parameter(torch.empty(dim, len(self.mean)))
         nn.init.orthogonal_(self.weight)
+        self.has_places = num_cells > 1
+        if self.has_places:
+            self.register_buffer("presence_mean", torch.full((self.num_symbols,), 0.5))
+            self.presence_weight = nn.Parameter(torch.empty(dim, self.num_symbols))
+            nn.init.orthogonal_(self.presence_weight, gain=PRESENCE_GAIN)
 
     def encode(self, grid: Shaped[Tensor, "*M"]) -> Float[Tensor, "*N E"]:
         symbols = self._symbols(grid)
-        # a product with indicators: on a GPU and on a CPU its gradient is quicker than a look-up's
-        size = (*symbols.shape[:-1], len(self.mean))
-        indicators = symbols.new_zeros(size, dtype=self.weight.dtype).scatter_(-1, symbols, 1.0)
-        deviation = (self.mean * (1 - self.mean)).sqrt().clamp_min(1 / MAX_SCALE)
-        weight = self.weight / deviation
-        return F.linear(indicators, weight, -(weight @ self.mean))
+        features = _standardised(symbols, self.weight, self.mean, MAX_SCALE)
+        if not self.has_places:
+            return features
+        symbols = symbols % self.num_symbols
+        return features + _standardised(
+            symbols, self.presence_weight, self.presence_mean, MAX_PRESENCE_SCALE
+        )
 
     @torch.no_grad()
     def observe_(self, grid: Shaped[Tensor, "*M"]) -> None:
@@ -157,10 +174,32 @@ class GridEncoder(RepeatedEncoder):
         ones = torch.ones_like(symbols, dtype=counts.dtype)
         counts = ranks.total(counts.index_add_(0, symbols.flatten(), ones.flatten()))
         self.num_observed += num_grids
-        self.mean += (counts / num_grids - self.mean) * (num_grids / self.num_observed)
+        share = num_grids / self.num_observed
+        self.mean += (counts / num_grids - self.mean) * share
+        if self.has_places:
+            size = (*symbols.shape[:-1], self.num_symbols)
+            is_there = torch.zeros(size, dtype=torch.bool, device=symbols.device)
+            is_there.scatter_(-1, symbols % self.num_symbols, True)
+            counts = ranks.total(is_there.flatten(0, -2).sum(0).to(self.mean.dtype))
+            self.presence_mean += (counts / num_grids - self.presence_mean) * share
 
     def _symbols(self, grid: Tensor) -> Int64[Tensor, "*N cells_channels"]:
         return grid.flatten(-self.num_axes).long() + self.offsets
+
+
+def _standardised(
+    symbols: Int64[Tensor, "*N n"],
+    weight: Float[Tensor, "E symbols"],
+    mean: Float[Tensor, " symbols"],
+    max_scale: float,
+) -> Float[Tensor, "*N E"]:
+    """Return a layer on standardised indicators of the symbols that there are, by their means."""
+    # a product with indicators: on a GPU and on a CPU its gradient is quicker than a look-up's
+    size = (*symbols.shape[:-1], len(mean))
+    indicators = symbols.new_zeros(size, dtype=weight.dtype).scatter_(-1, symbols, 1.0)
+    deviation = (mean * (1 - mean)).sqrt().clamp_min(1 / max_scale)
+    scaled = weight / deviation
+    return F.linear(indicators, scaled, -(scaled @ mean))
 
 
 class MapEncoder(RepeatedEncoder):

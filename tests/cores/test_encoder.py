@@ -295,6 +295,7 @@ def test_a_rare_symbol_changes_more_than_a_common_one() -> None:
     grids[:, 3, 3] = (torch.arange(4000) % 50 == 0)[:, None].long()  # 2 in 100
     encoder.observe_(grids)
     quiet = torch.zeros(1, 7, 7, 1, dtype=torch.int64)
+    quiet[0, 6, 6] = 1  # so that both symbols are there before and after
     common, rare = quiet.clone(), quiet.clone()
     common[0, 0, 0] = rare[0, 3, 3] = 1
     change = [(encoder(grid) - encoder(quiet)).norm().item() for grid in (common, rare)]
