@@ -26,7 +26,7 @@ SYMBOL_DIM = 16
 MAX_SCALE = 10.0
 """Largest factor by which a rare symbol is scaled up."""
 
-PRESENCE_GAIN = 3.0
+PRESENCE_GAIN = 10.0
 """How much louder than a place it is at the start that a symbol is in a grid at all."""
 
 MAX_PRESENCE_SCALE = 3.0
