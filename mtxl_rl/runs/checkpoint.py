@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from agents.actions import ActionHead
+from agents.encoders.parts import GridEncoder
 from mtxl_rl.config import TrainConfig
 from mtxl_rl.config.json_form import differences, flat, from_json, to_json
 from mtxl_rl.runs.run_directory import load_config, read_json, save_tensors, sync, write_json
@@ -220,8 +221,8 @@ def load_checkpoint(
 ) -> tuple[int, dict[str, Tensor]]:
     """Load weights into `model`; return the frames trained so far, and what training needs.
 
-    Statistics that an earlier release did not have are as they are before anything is observed:
-    the agent is the same function.
+    Statistics that an earlier release did not have are as they are before anything is observed,
+    and weights that it did not have are 0: the agent is the same function.
 
     Args:
         checkpoint: a checkpoint folder.
@@ -355,12 +356,23 @@ def _check_same_tensors(path: Path, found: dict[str, _Form], model: nn.Module) -
 
 
 def _not_needed(model: nn.Module, found: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return what a file may lack, as it starts: later statistics, and parameters of nothing.
+    """Return what a file may lack: later statistics as they start, and parameters of nothing.
 
     Earlier versions saved some of those, such as no persistent slots.
     """
     empty = {name: tensor for name, tensor in model.state_dict().items() if not tensor.numel()}
-    return empty | _later_statistics(model, found)
+    return empty | _later_statistics(model, found) | _later_presence(model, found)
+
+
+def _later_presence(model: nn.Module, found: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return what reads the presence of symbols in grids where a file has none: weights of 0."""
+    later: dict[str, Tensor] = {}
+    for name, part in model.named_modules():
+        weight, mean = f"{name}.presence_weight", f"{name}.presence_mean"
+        if isinstance(part, GridEncoder) and part.has_places and not {weight, mean} & found.keys():
+            later[weight] = torch.zeros_like(part.presence_weight)
+            later[mean] = part.presence_mean
+    return later
 
 
 def _later_statistics(model: nn.Module, found: Mapping[str, Any]) -> dict[str, Tensor]:

@@ -303,6 +303,30 @@ def test_a_rare_symbol_changes_more_than_a_common_one() -> None:
     assert 2.5 < change[1] / change[0] < 4.5
 
 
+def test_an_object_is_read_alike_wherever_it_is() -> None:
+    """From the start most of what it changes is its presence, which is the same in every place."""
+    torch.manual_seed(0)
+    encoder = GridEncoder(spaces.MultiDiscrete(np.full((7, 7, 2), 5)), 64)
+    grids = torch.randint(3, (4000, 7, 7, 2))
+    is_there = torch.rand(4000) < 0.2
+    places = torch.randint(49, (4000,))
+    grids.view(4000, 49, 2)[is_there, places[is_there], 0] = 4
+    encoder.observe_(grids[:1000])
+    encoder.observe_(grids[1000:])
+    present = [is_there.float().mean() if symbol == 4 else float(symbol < 3) for symbol in range(5)]
+    torch.testing.assert_close(encoder.presence_mean[:5], torch.tensor(present), atol=1e-3, rtol=0)
+    empty = torch.randint(3, (7, 7, 2)).expand(49, 7, 7, 2)
+    cells = torch.arange(49)
+    objects, others = empty.clone(), empty.clone()
+    objects.view(49, 49, 2)[cells, cells, 0] = 4
+    others.view(49, 49, 2)[cells, cells, 1] = 4  # of the other channel: another symbol
+    change, other = encoder(objects) - encoder(empty), encoder(others) - encoder(empty)
+    likeness = torch.nn.functional.cosine_similarity
+    assert likeness(change[:1], change[1:]).min() > 0.9
+    assert likeness(change, other).abs().max() < 0.4
+    assert not torch.allclose(change[:1], change[1:], atol=1e-2)  # and where it is counts, too
+
+
 def test_observing_leaves_other_fields_alone() -> None:
     torch.manual_seed(0)
     names = ("discrete", "words", "vector", "image")

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
@@ -14,6 +15,8 @@ from torch import nn
 
 from agents.actor_critic import ActorCritic
 from agents.cores.core import CORES, CoreKind, core_config, make_core
+from agents.encoders.encoder import Encoder
+from agents.encoders.parts import GridEncoder
 from agents.learning.ppo import PPOConfig
 from mtxl_rl.config import TrainConfig
 from mtxl_rl.config.json_form import from_json, to_json
@@ -311,3 +314,33 @@ def test_a_checkpoint_of_before_the_statistics_of_returns_is_the_same_function_o
     checkpoint.load_checkpoint(saved, CONFIG, agent)
     for name, tensor in make_agent(0).state_dict().items():
         assert torch.equal(agent.state_dict()[name], tensor), name
+
+
+def test_a_checkpoint_of_before_presence_in_grids_is_the_same_function(run_dir: Path) -> None:
+    """And one that has half of it is refused."""
+    space = spaces.MultiDiscrete(np.full((3, 3, 2), 5))
+
+    def make_encoder(seed: int) -> Encoder:
+        torch.manual_seed(seed)
+        return Encoder(spaces.Dict({"a": space, "b": spaces.Discrete(2), "c": space}), 8)
+
+    def without(names: str) -> nn.Module:
+        class Older(nn.Module):
+            def state_dict(self) -> dict[str, torch.Tensor]:  # type: ignore[override]
+                state = make_encoder(0).state_dict()
+                return {k: t for k, t in state.items() if names not in k}
+
+        return Older()
+
+    encoder, older = make_encoder(1), make_encoder(0)
+    saved = checkpoint.save_checkpoint(run_dir, CONFIG, without("presence_"), frames=7)
+    checkpoint.load_checkpoint(saved, CONFIG, encoder)
+    for field in older.fields:
+        if isinstance(field, GridEncoder):
+            field.has_places = False  # as it was
+    grids = {name: torch.randint(5, (6, 3, 3, 2)) for name in ("a", "c")}
+    inputs = (grids | {"b": torch.randint(2, (6,))}, torch.randn(6, 8), torch.randn(6))
+    assert torch.equal(encoder(*inputs), older(*inputs))
+    half = checkpoint.save_checkpoint(run_dir, CONFIG, without("0.presence_mean"), frames=8)
+    with pytest.raises(ValueError, match=r"fields\.0\.presence_mean is missing in the file"):
+        checkpoint.load_checkpoint(half, CONFIG, encoder)
