@@ -415,7 +415,8 @@ def part_encoder(
         sizes = space.nvec.reshape(-1, num_channels).max(axis=0).tolist()
         words = f"grid {rows}x{columns} of categories ({_listed(sizes)}) -> "
         if rows * columns * sum(sizes) <= MAX_INDICATORS:
-            return GridEncoder(space, dim), words + "an embedding for each place"
+            places = "an embedding for each place, and one for anywhere"
+            return GridEncoder(space, dim), words + places
         return MapEncoder(space, dim), words + "embeddings -> CNN"
     if isinstance(space, spaces.MultiDiscrete) and len(space.shape) == 1:
         if space.nvec.sum() <= MAX_VECTOR_INDICATORS:

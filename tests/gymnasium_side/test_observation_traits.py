@@ -28,7 +28,7 @@ from agents.learning.ppo import PPO, PPOConfig
 from agents.learning.rollout import collect, start
 from envs.wrapped.guarded_env import EnvError
 
-GRID = "-> an embedding for each place"
+GRID = "-> an embedding for each place, and one for anywhere"
 OF_MINIGRID = f"of categories (11, 6, 4) {GRID}"
 
 

@@ -168,18 +168,19 @@ def test_says_what_has_no_fixed_shapes() -> None:
 
 @pytest.mark.parametrize("kind", list(CORES))
 def test_bfloat16_trains_every_core_and_keeps_weights_in_float32(kind: CoreKind) -> None:
-    trainer = make_trainer(kind=kind)
+    """With a reward in every third step: of losses near 0 all is rounding."""
+    trainer = make_trainer(RecallEnv(6, delay=2), kind)
     trainer.agent.precision = torch.bfloat16
     logged, weights = run(trainer)
     assert all(
         tensor.dtype == torch.float32 for tensor in weights.values() if tensor.is_floating_point()
     )
-    expected, _ = run(make_trainer(kind=kind))
+    expected, _ = run(make_trainer(RecallEnv(6, delay=2), kind))
     for ours, theirs in zip(logged, expected, strict=True):
         assert ours["losses/first_ratio_error"] < 0.05
         assert ours["losses/entropy"] == pytest.approx(theirs["losses/entropy"], rel=0.02)
     assert logged[0]["losses/value_loss"] == pytest.approx(
-        expected[0]["losses/value_loss"], rel=0.1
+        expected[0]["losses/value_loss"], rel=0.02
     )
 
 
