@@ -69,12 +69,11 @@ class MTXLConfig(GTrXLConfig):
     kind: str = "mtxl"
     lmem_len: int = 4
     """Slots of long memory; 0 for none. Give twice as many as there are things to keep."""
-    mem_write: MemWrite = "gated"
-    """How a segment is written to the slots. gated: each step by a gate that can be closed, so that
-    a slot holds for as long as nothing is written to it. parts: by steep gates for sixteen parts of
-    a slot, which see a step's own input only: holds longest, also what is shown again, and learns
-    MiniGrid later. seed: by the memory network of Memory Transformer-XL, which rewrites all slots.
-    """
+    mem_write: MemWrite = "parts"
+    """How a segment is written to the slots. parts: each step by steep gates for sixteen parts of a
+    slot, which see its own input only; what is not written to stays as it is. gated: by one gate
+    for a slot, which sees all memory layers: holds less. seed: by the memory network of Memory
+    Transformer-XL, which rewrites all slots."""
     mem_write_iters: int = 2
     """Refinements of the slots in one write of the seed's memory network."""
     mem_write_gain: float | None = 4.0
@@ -90,7 +89,7 @@ class MTXLConfig(GTrXLConfig):
                 f"bptt_segments={self.bptt_segments} must be 1 or more; leave it out for no cut"
             )
         check_gain(self.mem_write_gain)
-        if not self.lmem_len and self.mem_write != "gated":
+        if not self.lmem_len and self.mem_write != MTXLConfig.mem_write:
             raise ValueError(
                 f"mem_write={self.mem_write} has no effect without a long memory; leave it out, "
                 "or set --core.lmem-len"

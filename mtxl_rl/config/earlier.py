@@ -8,6 +8,8 @@ from agents.cores.core import CORES, find_core, option_names
 
 _GONE_WRITE = "first"
 """That of gates for whole slots which saw the first layer only."""
+_IDLE_WRITES = ("first", "gated")
+"""What was written where there are no slots, by default or because it did nothing."""
 _OLD_WRITES = {
     "mem_write_positions": False, "mem_write_holds": False, "mem_write_retention": 0.5
 }  # fmt: skip
@@ -26,10 +28,13 @@ def core_of_today(core: Any) -> Any:
         return core
     kind = core.get("kind", "mtxl")
     if "mem_write" in core:
-        if core["mem_write"] != _GONE_WRITE or kind not in tuple(CORES):
+        write = core["mem_write"]
+        if write not in _IDLE_WRITES or kind not in tuple(CORES):
             return core
         if kind != "mtxl" or core.get("lmem_len") == 0:  # it had no effect
             return {name: value for name, value in core.items() if name != "mem_write"}
+        if write != _GONE_WRITE:
+            return core
         raise ValueError(
             f"the run was made with core.mem_write={_GONE_WRITE}, which is gone: core.mem_write="
             "parts took its place. Train anew, or go on with the version that made the run (commit "
@@ -43,8 +48,9 @@ def core_of_today(core: Any) -> Any:
     if patches:
         named = ", ".join(f"core.{name}={value}" for name, value in patches.items())
         raise ValueError(
-            f"the run was made with {named}, which is gone: the gated write, the default, took its "
-            "place. Train anew, or go on with the version that made the run (commit 0fbf7e5)"
+            f"the run was made with {named}, which is gone: the gated write took its place "
+            "(core.mem_write=parts, the default, and gated). Train anew, or go on with the version "
+            "that made the run (commit 0fbf7e5)"
         )
     kept = {name: value for name, value in core.items() if name not in _OLD_WRITES}
     is_mtxl = kind == "mtxl"

@@ -53,7 +53,7 @@ from mtxl_rl.core.state import Buffers, MemoryState, Sizes
 from mtxl_rl.core.unroll import Unroll
 from mtxl_rl.core.writes import Writes
 
-MemWrite = Literal["gated", "parts", "seed"]
+MemWrite = Literal["parts", "gated", "seed"]
 
 POSITION_STD = 0.3
 """Size of the vectors of positions at the start. From 0, as in Memory Transformer-XL, attention
@@ -76,9 +76,10 @@ class MemoryTransformerXL(Pretrained):
         memory_layers: which layers, counted from 1, see and feed the memories; None for all.
         num_mem_kv: learned persistent key-value slots N, per layer and in the seed's
             memory network.
-        mem_write: gated (each step of a segment writes to slots through hard gates, which see the
-            inputs of all memory layers), parts (through steep gates for parts of slots, which see
-            those of the first one) or seed (the memory network of Memory Transformer-XL).
+        mem_write: parts (each step of a segment writes to slots through steep gates for parts of
+            them, which see the inputs of the first memory layer), gated (through hard gates for
+            whole slots, which see those of all) or seed (the memory network of Memory
+            Transformer-XL).
         mem_write_iters: how often the seed's memory network refines the slots in one write.
         mem_write_gain: size of its keys at the start: how sharply a write picks what it stores;
             None for the start of Memory Transformer-XL, small and even.
@@ -109,7 +110,7 @@ class MemoryTransformerXL(Pretrained):
         heads: int = 4,
         memory_layers: Sequence[int] | None = None,
         num_mem_kv: int = 0,
-        mem_write: MemWrite = "gated",
+        mem_write: MemWrite = "parts",
         mem_write_iters: int = 2,
         mem_write_gain: float | None = 4.0,
         gate: Gate = "gru",

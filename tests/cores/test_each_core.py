@@ -176,7 +176,7 @@ def test_the_seeds_writes_start_sharp_and_as_in_the_seed_if_asked() -> None:
 
 
 def test_gated_writes_start_nearly_shut() -> None:
-    write = long_memory()
+    write = long_memory(mem_write="gated")
     assert isinstance(write, GatedWrite)
     assert_close(write.gate.bias.detach(), torch.full_like(write.gate.bias, GATE_BIAS))
 
@@ -185,6 +185,7 @@ def test_gated_writes_start_nearly_shut() -> None:
     ("options", "message"),
     [
         ({"lmem_len": 0, "mem_write": "seed"}, "mem_write=seed has no effect without a long"),
+        ({"lmem_len": 0, "mem_write": "gated"}, "mem_write=gated has no effect without a long"),
         ({"timesteps": True, "mem_len": 0}, "timesteps=True has no effect without a short memory"),
         ({"kind": "gtrxl", "mem_write": "seed"}, "mem_write has no effect on the core gtrxl"),
         ({"mem_write_gain": 2.0}, r"mem_write_gain=2\.0 has an effect on the seed's write only"),

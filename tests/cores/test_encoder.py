@@ -124,7 +124,8 @@ def test_reads_every_entry(name: str) -> None:
         (spaces.Discrete(4), "one of 4 -> embedding"),
         (
             spaces.MultiDiscrete(np.broadcast_to((11, 6, 4), (7, 9, 3))),
-            "grid 7x9 of categories (11, 6, 4) -> an embedding for each place, and one for anywhere",
+            "grid 7x9 of categories (11, 6, 4) -> an embedding for each place, and one for "
+            "anywhere",
         ),
         (
             spaces.MultiDiscrete(np.full((21, 79, 1), 5977)),

@@ -19,6 +19,7 @@ from agents.encoders.encoder import Encoder
 from agents.encoders.parts import GridEncoder
 from agents.learning.ppo import PPOConfig
 from mtxl_rl.config import TrainConfig
+from mtxl_rl.config.earlier import core_of_today
 from mtxl_rl.config.json_form import from_json, to_json
 from mtxl_rl.runs import checkpoint
 from mtxl_rl.runs.run_directory import create_run, load_config
@@ -200,7 +201,8 @@ def test_a_run_from_when_every_core_had_all_options_is_what_it_was() -> None:
     }  # fmt: skip
     for kind in CORES:
         core = from_json({"core": everything | {"kind": kind}}).core
-        assert core == core_config(kind, dim=32, depth=1)
+        written = {"mem_write": "gated"} if kind == "mtxl" else {}
+        assert core == core_config(kind, dim=32, depth=1, **written)
     gtrxl = {"kind": "gtrxl", "lmem_len": 0, "bptt_segments": 2}
     assert from_json({"core": everything | gtrxl}).core == core_config("gtrxl", dim=32, depth=1)
     with pytest.raises(ValueError, match=r"core\.mem_len has no effect on the core gru"):
@@ -220,6 +222,15 @@ def test_a_run_from_before_the_gated_write_goes_on_with_the_seeds() -> None:
         (name,) = patch
         with pytest.raises(ValueError, match=f"core.{name}={patch[name]}, which is gone"):
             from_json({"core": old | patch})
+
+
+def test_a_run_without_slots_from_when_gated_was_the_default_is_what_it_was() -> None:
+    for without in (core_config(lmem_len=0), core_config("gtrxl"), core_config("lstm")):
+        core = to_json(replace(CONFIG, core=without))["core"] | {"mem_write": "gated"}
+        assert from_json({"core": core}).core == without
+    assert from_json({"core": {"mem_write": "gated"}}).core == core_config(mem_write="gated")
+    own = {"kind": "broken_cores:Missing", "mem_write": "gated", "lmem_len": 0}
+    assert core_of_today(own) == own
 
 
 def test_a_run_whose_write_is_gone_is_refused() -> None:
