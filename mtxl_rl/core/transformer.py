@@ -5,7 +5,7 @@ long memory (slots that are written after every segment). The architecture is th
 package memory-transformer-xl (Transformer-XL, arXiv 1901.02860, with the memory network of the same
 author), with a continuous embedding in place of tokens, a mask that separates episodes, one
 normalisation for memories and steps (as in GTrXL, arXiv 1910.06764), and by default another write
-(`long_memory.GatedWrite`).
+(`long_memory.PartedWrite`).
 
 What a step sees is a row of keys and values of fixed width: persistent slots, long memory, short
 memory, segment; one mask and one table of positions say which of them, and how far away they are.
