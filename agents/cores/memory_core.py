@@ -89,7 +89,7 @@ class MTXLConfig(GTrXLConfig):
                 f"bptt_segments={self.bptt_segments} must be 1 or more; leave it out for no cut"
             )
         check_gain(self.mem_write_gain)
-        if not self.lmem_len and self.mem_write != MTXLConfig.mem_write:
+        if not self.lmem_len and self.mem_write == "seed":
             raise ValueError(
                 f"mem_write={self.mem_write} has no effect without a long memory; leave it out, "
                 "or set --core.lmem-len"

@@ -32,6 +32,9 @@ PRESENCE_GAIN = 10.0
 MAX_PRESENCE_SCALE = 3.0
 """Largest factor by which a symbol that is hardly ever in a grid is scaled up."""
 
+COUNTED_AT_ONCE = 2**22
+"""Indicators of presence, to bound the memory that counting takes."""
+
 MAX_INDICATORS = 2**15
 """A grid with more symbols, over all of its places, is read by convolutions."""
 
@@ -129,8 +132,9 @@ class GridEncoder(RepeatedEncoder):
     min_repeated = 256  # for fewer, one product is as quick
     offsets: Tensor
     mean: Tensor
-    presence_mean: Tensor
     num_observed: Tensor
+    presence_mean: Tensor
+    presence_observed: Tensor
 
     def __init__(self, space: spaces.MultiDiscrete, dim: int):
         super().__init__()
@@ -140,7 +144,7 @@ class GridEncoder(RepeatedEncoder):
         sizes = torch.tensor(num_symbols, dtype=torch.int64)
         starts = F.pad(sizes.cumsum(0), (1, 0))  # of each channel's symbols, then their number
         num_cells = math.prod(sides)
-        self.num_symbols = int(sizes.sum())
+        self.num_symbols = int(num_symbols.sum())
         cell_starts = torch.arange(num_cells)[:, None] * self.num_symbols
         self.register_buffer("offsets", (cell_starts + starts[:-1]).flatten(), persistent=False)
         # before anything is observed, every symbol of a channel is as frequent
@@ -152,6 +156,7 @@ class GridEncoder(RepeatedEncoder):
         self.has_places = num_cells > 1
         if self.has_places:
             self.register_buffer("presence_mean", torch.full((self.num_symbols,), 0.5))
+            self.register_buffer("presence_observed", torch.ones(()))  # later, in runs of before
             self.presence_weight = nn.Parameter(torch.empty(dim, self.num_symbols))
             nn.init.orthogonal_(self.presence_weight, gain=PRESENCE_GAIN)
 
@@ -174,14 +179,22 @@ class GridEncoder(RepeatedEncoder):
         ones = torch.ones_like(symbols, dtype=counts.dtype)
         counts = ranks.total(counts.index_add_(0, symbols.flatten(), ones.flatten()))
         self.num_observed += num_grids
-        share = num_grids / self.num_observed
-        self.mean += (counts / num_grids - self.mean) * share
+        self.mean += (counts / num_grids - self.mean) * (num_grids / self.num_observed)
         if self.has_places:
-            size = (*symbols.shape[:-1], self.num_symbols)
-            is_there = torch.zeros(size, dtype=torch.bool, device=symbols.device)
-            is_there.scatter_(-1, symbols % self.num_symbols, True)
-            counts = ranks.total(is_there.flatten(0, -2).sum(0).to(self.mean.dtype))
+            counts = ranks.total(self._presence_counts(symbols % self.num_symbols))
+            self.presence_observed += num_grids
+            share = num_grids / self.presence_observed
             self.presence_mean += (counts / num_grids - self.presence_mean) * share
+
+    def _presence_counts(self, symbols: Int64[Tensor, "*N n"]) -> Float[Tensor, " symbols"]:
+        """Return in how many grids each symbol is."""
+        counts = torch.zeros_like(self.presence_mean)
+        for part in symbols.reshape(-1, symbols.shape[-1]).split(
+            max(1, COUNTED_AT_ONCE // self.num_symbols)
+        ):
+            is_there = part.new_zeros((len(part), self.num_symbols), dtype=torch.bool)
+            counts += is_there.scatter_(-1, part, True).sum(0)
+        return counts
 
     def _symbols(self, grid: Tensor) -> Int64[Tensor, "*N cells_channels"]:
         return grid.flatten(-self.num_axes).long() + self.offsets
@@ -214,9 +227,10 @@ class MapEncoder(RepeatedEncoder):
     def __init__(self, space: spaces.MultiDiscrete, dim: int):
         super().__init__()
         rows, columns, num_channels = space.shape
-        sizes = torch.tensor(space.nvec.reshape(-1, num_channels).max(axis=0))
+        num_symbols = space.nvec.reshape(-1, num_channels).max(axis=0)
+        sizes = torch.tensor(num_symbols)
         self.register_buffer("offsets", sizes.cumsum(0) - sizes, persistent=False)
-        self.embedding = nn.Embedding(int(sizes.sum()), SYMBOL_DIM)
+        self.embedding = nn.Embedding(int(num_symbols.sum()), SYMBOL_DIM)
         self.network = _network(SYMBOL_DIM, rows, columns, dim, is_picture=False)
 
     def encode(self, grid: Shaped[Tensor, "*N R C channels"]) -> Float[Tensor, "*N E"]:

@@ -368,10 +368,12 @@ def _later_presence(model: nn.Module, found: Mapping[str, Any]) -> dict[str, Ten
     """Return what reads the presence of symbols in grids where a file has none: weights of 0."""
     later: dict[str, Tensor] = {}
     for name, part in model.named_modules():
-        weight, mean = f"{name}.presence_weight", f"{name}.presence_mean"
-        if isinstance(part, GridEncoder) and part.has_places and not {weight, mean} & found.keys():
-            later[weight] = torch.zeros_like(part.presence_weight)
-            later[mean] = part.presence_mean
+        prefix = f"{name}.presence_"
+        if isinstance(part, GridEncoder) and not any(key.startswith(prefix) for key in found):
+            tensors = {f"{name}.{key}": tensor for key, tensor in part.state_dict().items()}
+            later |= {key: tensor for key, tensor in tensors.items() if key.startswith(prefix)}
+            if part.has_places:
+                later[f"{prefix}weight"] = torch.zeros_like(part.presence_weight)
     return later
 
 

@@ -185,7 +185,6 @@ def test_gated_writes_start_nearly_shut() -> None:
     ("options", "message"),
     [
         ({"lmem_len": 0, "mem_write": "seed"}, "mem_write=seed has no effect without a long"),
-        ({"lmem_len": 0, "mem_write": "gated"}, "mem_write=gated has no effect without a long"),
         ({"timesteps": True, "mem_len": 0}, "timesteps=True has no effect without a short memory"),
         ({"kind": "gtrxl", "mem_write": "seed"}, "mem_write has no effect on the core gtrxl"),
         ({"mem_write_gain": 2.0}, r"mem_write_gain=2\.0 has an effect on the seed's write only"),

@@ -14,6 +14,7 @@ from agents.encoders import parts
 from agents.encoders.encoder import Encoder
 from agents.encoders.parts import GridEncoder, PixelEncoder, RepeatedEncoder, part_encoder
 
+torch.manual_seed(0)  # the same values in every process
 SPACES: dict[str, tuple[spaces.Space, torch.Tensor]] = {
     "discrete": (spaces.Discrete(5), torch.randint(5, (2, 3))),
     "grid": (
@@ -328,6 +329,38 @@ def test_an_object_is_read_alike_wherever_it_is() -> None:
     assert not torch.allclose(change[:1], change[1:], atol=1e-2)  # and where it is counts, too
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 2), (1, 4, 1), (3, 3, 2)])
+def test_presence_is_the_share_of_grids_that_have_a_symbol(
+    shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many are counted at once, and of one grid alone."""
+    torch.manual_seed(0)
+    monkeypatch.setattr(parts, "COUNTED_AT_ONCE", 100)
+    encoder = GridEncoder(spaces.MultiDiscrete(np.full(shape, 7)), 8)
+    grids = torch.randint(6, (500, *shape)) * torch.randint(2, (500, *shape))
+    for part in (*grids[:3], grids[3:90], grids[90:].unflatten(0, (41, 10))):
+        encoder.observe_(part)
+    encoder(grids[0])
+    if math.prod(shape[:2]) == 1:
+        assert not hasattr(encoder, "presence_mean")
+        return
+    kinds = torch.nn.functional.one_hot(grids, 7).flatten(1, 2).amax(1).double()
+    expected = kinds.mean(0).flatten()
+    found = encoder.presence_mean.double()
+    torch.testing.assert_close(found, (500 * expected + 0.5) / 501, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_can_be_made_where_there_are_no_numbers(name: str) -> None:
+    """As who looks for a width does, to count parameters."""
+    with torch.device("meta"):
+        encoder, _ = part_encoder(name, SPACES[name][0], 8, 84)
+    made, _ = part_encoder(name, SPACES[name][0], 8, 84)
+    assert {k: t.shape for k, t in encoder.state_dict().items()} == {
+        k: t.shape for k, t in made.state_dict().items()
+    }
+
+
 def test_observing_leaves_other_fields_alone() -> None:
     torch.manual_seed(0)
     names = ("discrete", "words", "vector", "image")
@@ -396,7 +429,8 @@ def test_gradients_of_many_equal_observations_add_up_in_bfloat16(name: str) -> N
             features = encoder(values)
         (features * weights).sum().backward()
         grads.append(torch.cat([p.grad.flatten() for p in encoder.parameters()]))  # type: ignore[union-attr]
-    assert (grads[1] - grads[0]).norm() < 0.05 * grads[0].norm()
+    # .06 is rounding where values are unlucky; sums in bfloat16 are off by .25 to .45
+    assert (grads[1] - grads[0]).norm() < 0.1 * grads[0].norm()
 
 
 @pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")  # of vmap itself

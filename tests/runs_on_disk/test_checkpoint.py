@@ -338,8 +338,9 @@ def test_a_checkpoint_of_before_presence_in_grids_is_the_same_function(run_dir: 
     def without(names: str) -> nn.Module:
         class Older(nn.Module):
             def state_dict(self) -> dict[str, torch.Tensor]:  # type: ignore[override]
-                state = make_encoder(0).state_dict()
-                return {k: t for k, t in state.items() if names not in k}
+                encoder = make_encoder(0)
+                encoder.fields[0].num_observed.fill_(1e6)  # type: ignore[operator,union-attr]
+                return {k: t for k, t in encoder.state_dict().items() if names not in k}
 
         return Older()
 
@@ -352,6 +353,10 @@ def test_a_checkpoint_of_before_presence_in_grids_is_the_same_function(run_dir: 
     grids = {name: torch.randint(5, (6, 3, 3, 2)) for name in ("a", "c")}
     inputs = (grids | {"b": torch.randint(2, (6,))}, torch.randn(6, 8), torch.randn(6))
     assert torch.equal(encoder(*inputs), older(*inputs))
+    encoder.observe_(inputs[0])  # statistics of presence begin now, and not with what was observed
+    (field,) = (f for f in encoder.fields[:1] if isinstance(f, GridEncoder))
+    is_there = torch.nn.functional.one_hot(grids["a"].long(), 5).flatten(1, 2).amax(1).flatten(1)
+    torch.testing.assert_close(field.presence_mean, (is_there.float().sum(0) + 0.5) / 7)
     half = checkpoint.save_checkpoint(run_dir, CONFIG, without("0.presence_mean"), frames=8)
     with pytest.raises(ValueError, match=r"fields\.0\.presence_mean is missing in the file"):
         checkpoint.load_checkpoint(half, CONFIG, encoder)
