@@ -156,7 +156,7 @@ class GridEncoder(RepeatedEncoder):
         self.has_places = num_cells > 1
         if self.has_places:
             self.register_buffer("presence_mean", torch.full((self.num_symbols,), 0.5))
-            self.register_buffer("presence_observed", torch.ones(()))  # later, in runs of before
+            self.register_buffer("presence_observed", torch.ones(()))  # fewer in older runs
             self.presence_weight = nn.Parameter(torch.empty(dim, self.num_symbols))
             nn.init.orthogonal_(self.presence_weight, gain=PRESENCE_GAIN)
 
