@@ -156,7 +156,8 @@ class GridEncoder(RepeatedEncoder):
         self.has_places = num_cells > 1
         if self.has_places:
             self.register_buffer("presence_mean", torch.full((self.num_symbols,), 0.5))
-            self.register_buffer("presence_observed", torch.ones(()))  # fewer in older runs
+            # of its own: a run of before it begins to count when it goes on
+            self.register_buffer("presence_observed", torch.ones(()))
             self.presence_weight = nn.Parameter(torch.empty(dim, self.num_symbols))
             nn.init.orthogonal_(self.presence_weight, gain=PRESENCE_GAIN)
 
@@ -178,26 +179,33 @@ class GridEncoder(RepeatedEncoder):
         counts = torch.zeros_like(self.mean)
         ones = torch.ones_like(symbols, dtype=counts.dtype)
         counts = ranks.total(counts.index_add_(0, symbols.flatten(), ones.flatten()))
-        self.num_observed += num_grids
-        self.mean += (counts / num_grids - self.mean) * (num_grids / self.num_observed)
+        _take_in_(self.mean, self.num_observed, counts, num_grids)
         if self.has_places:
             counts = ranks.total(self._presence_counts(symbols % self.num_symbols))
-            self.presence_observed += num_grids
-            share = num_grids / self.presence_observed
-            self.presence_mean += (counts / num_grids - self.presence_mean) * share
+            _take_in_(self.presence_mean, self.presence_observed, counts, num_grids)
 
     def _presence_counts(self, symbols: Int64[Tensor, "*N n"]) -> Float[Tensor, " symbols"]:
         """Return in how many grids each symbol is."""
         counts = torch.zeros_like(self.presence_mean)
-        for part in symbols.reshape(-1, symbols.shape[-1]).split(
-            max(1, COUNTED_AT_ONCE // self.num_symbols)
-        ):
+        num_at_once = max(1, COUNTED_AT_ONCE // self.num_symbols)
+        for part in symbols.reshape(-1, symbols.shape[-1]).split(num_at_once):
             is_there = part.new_zeros((len(part), self.num_symbols), dtype=torch.bool)
             counts += is_there.scatter_(-1, part, True).sum(0)
         return counts
 
     def _symbols(self, grid: Tensor) -> Int64[Tensor, "*N cells_channels"]:
         return grid.flatten(-self.num_axes).long() + self.offsets
+
+
+def _take_in_(
+    mean: Float[Tensor, " symbols"],
+    num_observed: Float[Tensor, ""],
+    counts: Float[Tensor, " symbols"],
+    num_grids: int,
+) -> None:
+    """Take the counts of grids into a running mean and the number of those that it is of."""
+    num_observed += num_grids
+    mean += (counts / num_grids - mean) * (num_grids / num_observed)
 
 
 def _standardised(
