@@ -18,7 +18,7 @@ from agents.actions import ACTION_MASK, ActionDistribution, ActionHead, has_mask
 from agents.cores.core import make_core, state_size
 from agents.cores.core_config import CoreConfig
 from agents.encoders.encoder import Encoder
-from agents.running import ReturnScale, Standardised
+from agents.running import AdvantageScale, ReturnScale, Standardised
 
 
 class AgentInput(NamedTuple):
@@ -66,6 +66,7 @@ class ActorCritic(nn.Module):
         self.actor = ActionHead(action_space, self.core.output_dim, embed_dim=config.dim)
         self.critic = nn.Linear(self.core.output_dim, 1)
         self.returns, self.rewards = ReturnScale(), Standardised()
+        self.advantages = AdvantageScale()
         # Values start at 0: where rewards are positive, a value that starts above the returns
         # teaches the policy to put off the end of its episodes.
         nn.init.orthogonal_(self.critic.weight, gain=0.01)

@@ -85,7 +85,8 @@ class PPOConfig:
     vf_coef: float = 0.5
     """Weight of the value loss."""
     norm_adv: bool = True
-    """Normalise advantages in each minibatch."""
+    """Normalise advantages in each minibatch: by their deviation, or by .3 of their size so far where
+    that is more."""
     num_epochs: int = 6
     """Passes over each rollout, at most."""
     num_minibatches: int = 2
@@ -158,7 +159,7 @@ def ppo_loss(
     advantage = batch.advantage / scale
     if config.norm_adv:
         mean, deviation = ranks.mean_and_deviation(advantage, batch.weight)
-        advantage = (advantage - mean) / (deviation + 1e-8)
+        advantage = (advantage - mean) / agent.advantages(deviation, scale)
     clipped_ratio = ratio.clamp(1 - config.clip_coef, 1 + config.clip_coef)
     policy_loss = -torch.min(advantage * ratio, advantage * clipped_ratio).mean()
 
@@ -225,7 +226,9 @@ class PPO:
         self.is_rollout_finite.copy_(ranks.every(is_finite(rollout)))
         advantage = self._advantages(rollout)
         return_ = advantage + rollout.value + self.level
-        self.agent.returns.observe_(return_, rollout.reward, self.is_rollout_finite)
+        returns, advantages = self.agent.returns, self.agent.advantages
+        returns.observe_(return_, rollout.reward, self.is_rollout_finite)
+        advantages.observe_(advantage, self.is_rollout_finite & (returns.peak > 0))
         learning_rate = _linear(config.learning_rate, config.learning_rate_end, progress)
         ent_coef = _linear(config.ent_coef, config.ent_coef_end, progress)
         self._set_learning_rate(learning_rate)

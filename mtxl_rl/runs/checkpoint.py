@@ -378,11 +378,12 @@ def _later_presence(model: nn.Module, found: Mapping[str, Any]) -> dict[str, Ten
 
 
 def _later_statistics(model: nn.Module, found: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return the statistics of returns and rewards, as they start, where a file has none at all."""
-    later = ("returns.", "rewards.")
-    if any(name.startswith(later) for name in found):
-        return {}
-    return {name: t for name, t in model.state_dict().items() if name.startswith(later)}
+    """Return statistics of what is learned from, as they start, where a file has none of a kind."""
+    later: dict[str, Tensor] = {}
+    for kinds in (("returns.", "rewards."), ("advantages.",)):
+        if not any(name.startswith(kinds) for name in found):
+            later |= {name: t for name, t in model.state_dict().items() if name.startswith(kinds)}
+    return later
 
 
 def _words(form: _Form | None) -> str:

@@ -128,6 +128,38 @@ def test_ratio_is_clipped_where_it_would_gain() -> None:
     assert_close(statistics["approx_kl"], e - 2)
 
 
+def test_advantages_of_nothing_do_not_move_the_policy_as_far_as_those_of_rewards() -> None:
+    """Before the first reward, and after one: by the gradient of the policy's loss."""
+
+    def push(size: float) -> float:
+        """Return how far advantages of this size would move the policy."""
+        ppo.optimizer.zero_grad()
+        batch = minibatch(rollout)
+        ppo_loss(ppo.agent, replace(batch, advantage=size * noise), ppo.config, 0.0)[0].backward()
+        gradient = ppo.agent.actor.policy.weight.grad
+        assert gradient is not None
+        return float(gradient.norm())
+
+    def update(reward: torch.Tensor) -> None:
+        env = RecallEnv(NUM_ENVS, delay=2)
+        rollout, _ = collect(ppo.agent, env, start(ppo.agent, env), NUM_STEPS)
+        ppo.update(rollout._replace(reward=reward), progress=0.0)
+
+    ppo, rollout = make(vf_coef=0.0)
+    noise = torch.randn(NUM_ENVS, NUM_STEPS)
+    nothing = torch.zeros_like(rollout.reward)
+    update(nothing)
+    assert ppo.agent.advantages.num == 0
+    assert push(1e-3) == pytest.approx(1e-3 * push(1.0), rel=0.01)
+    update(torch.randn_like(nothing))
+    assert ppo.agent.advantages.num == nothing.numel()
+    full = push(10.0)
+    assert push(1.0) == pytest.approx(full, rel=0.05)  # as large as they were, or larger: the same
+    assert push(1e-3) < 0.02 * full
+    update(nothing)
+    assert push(1e-3) < 0.02 * full
+
+
 def test_schedules_are_linear() -> None:
     ppo, rollout = make(learning_rate=1.0e-3, learning_rate_end=0.0, ent_coef=0.1, ent_coef_end=0.0)
     scalars = ppo.update(rollout, progress=0.25)

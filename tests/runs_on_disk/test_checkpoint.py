@@ -299,6 +299,33 @@ def test_parameters_of_nothing_are_needed_neither_in_the_file_nor_in_the_network
     assert_same_weights(older, other)
 
 
+LATER_STATISTICS = ("returns.", "rewards.", "advantages.")
+
+
+def test_a_checkpoint_of_before_the_statistics_of_advantages_goes_on_without(run_dir: Path) -> None:
+    """With its own statistics of returns; one that has half of a kind is refused."""
+
+    def agent() -> ActorCritic:
+        observations = spaces.Dict({"symbol": spaces.Discrete(3)})
+        return ActorCritic(observations, spaces.Discrete(2), core_config(kind="gru", dim=8))
+
+    def saved(*names: str) -> Path:
+        class Older(nn.Module):
+            def state_dict(self) -> dict[str, torch.Tensor]:  # type: ignore[override]
+                older = agent()
+                older.returns.scale.fill_(5.0)
+                return {k: t for k, t in older.state_dict().items() if not k.startswith(names)}
+
+        return checkpoint.save_checkpoint(run_dir, CONFIG, Older(), frames=7)
+
+    loaded = agent()
+    checkpoint.load_checkpoint(saved("advantages."), CONFIG, loaded)
+    assert (loaded.returns.scale, loaded.advantages.num) == (5, 0)
+    for half in ("advantages.num", "returns.scale"):
+        with pytest.raises(ValueError, match=f"{half} is missing in the file"):
+            checkpoint.load_checkpoint(saved(half), CONFIG, agent())
+
+
 @pytest.mark.parametrize(
     "actions", [spaces.Discrete(2), spaces.Box(-1, 1, (2,)), spaces.Box(-1, 2, (2,))], ids=str
 )
@@ -314,7 +341,7 @@ def test_a_checkpoint_of_before_the_statistics_of_returns_is_the_same_function_o
     class Older(nn.Module):
         def state_dict(self) -> dict[str, torch.Tensor]:  # type: ignore[override]
             state = make_agent(0).state_dict()
-            return {k: t for k, t in state.items() if not k.startswith(("returns.", "rewards."))}
+            return {k: t for k, t in state.items() if not k.startswith(LATER_STATISTICS)}
 
     saved = checkpoint.save_checkpoint(run_dir, CONFIG, Older(), frames=7)
     agent = make_agent(1)
