@@ -258,6 +258,7 @@ def page_data(page: Path) -> dict[str, Any]:
         ("CartPole-v1", "feedforward", set()),
     ],
 )
+@pytest.mark.unchecked
 def test_a_page_shows_what_there_is(
     tmp_path: Path,
     env_id: str,
@@ -289,6 +290,7 @@ def test_a_page_shows_what_there_is(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("delay", [400, pytest.param(10_000, marks=pytest.mark.proof)])
+@pytest.mark.unchecked
 def test_a_long_episode_is_a_small_page(tmp_path: Path, run: Path, delay: int) -> None:
     out = tmp_path / "page.html"
     inspect(run, InspectConfig(episodes=1, env=f"mtxl/Recall{delay}x3-v0", out=out))

@@ -21,6 +21,8 @@ from envs.wrapped.guarded_env import EnvError
 from mtxl_rl import train
 from mtxl_rl.command import RunFailed
 
+pytestmark = pytest.mark.unchecked
+
 WAYS = ("sync", "async")
 NUM_ENVS = 2
 

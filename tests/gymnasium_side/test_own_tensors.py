@@ -86,6 +86,7 @@ TINY = """
 
 
 @pytest.mark.parametrize("name", ["Echo", "SavedEcho"])
+@pytest.mark.unchecked
 def test_a_run_is_trained_evaluated_and_resumed(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

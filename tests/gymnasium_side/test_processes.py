@@ -265,6 +265,7 @@ def test_a_signal_to_the_whole_group_saves_and_ends_all(
 
 
 @pytest.mark.slow
+@pytest.mark.unchecked
 def test_a_run_is_trained_evaluated_and_resumed_in_processes(tmp_path: Path) -> None:
     run_dir = str(tmp_path / "run")
     env = ("--env", "odd_env:Odd-Printing-v0", "--run-dir", run_dir)

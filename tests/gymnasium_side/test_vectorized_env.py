@@ -230,6 +230,7 @@ def test_tensors_are_taken_for_arrays() -> None:
 
 
 @pytest.mark.parametrize("name", ["Pool", "Plain"])
+@pytest.mark.unchecked
 def test_a_run_is_trained_evaluated_and_resumed(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -29,6 +29,7 @@ from mtxl_rl.runs.training_state import restore_training_, training_tensors
 
 @pytest.mark.parametrize("env_id", [ENV_ID, "MiniGrid-DoorKey-5x5-v0"])
 @pytest.mark.parametrize("kind", list(CORES))
+@pytest.mark.unchecked
 def test_static_buffers_give_the_same_run_to_the_bit(env_id: str, kind: CoreKind) -> None:
     """What a CUDA graph would record, called in its place; the warm-up has left no trace."""
     logged, weights = run(make_trainer(envs.make(env_id, 6, seed=3), kind))
@@ -44,6 +45,7 @@ DEVICES = ["cpu", pytest.param("cuda", marks=[pytest.mark.gpu, NEEDS_GPU])]
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("kind", list(CORES))
+@pytest.mark.unchecked
 def test_a_captured_run_that_is_saved_goes_on_to_the_bit(kind: CoreKind, device: str) -> None:
     whole = CapturedTrainer.of(make_trainer(kind=kind, device=device))
     run(whole, 2)
@@ -167,6 +169,7 @@ def test_says_what_has_no_fixed_shapes() -> None:
 
 
 @pytest.mark.parametrize("kind", list(CORES))
+@pytest.mark.unchecked
 def test_bfloat16_trains_every_core_and_keeps_weights_in_float32(kind: CoreKind) -> None:
     """With a reward in every third step: of losses near 0 all is rounding."""
     trainer = make_trainer(RecallEnv(6, delay=2), kind)

@@ -15,8 +15,8 @@ from programs import output_of
     ("backend", "counted", "write"),
     [
         ("aot_eager", "eager", "seed"),
-        ("inductor", "eager", "gated"),
-        pytest.param("inductor", "inductor", "gated", marks=pytest.mark.proof),
+        ("inductor", "eager", "parts"),
+        pytest.param("inductor", "inductor", "parts", marks=pytest.mark.proof),
     ],
 )
 def test_compiled_forms_equal_eager_ones(backend: str, counted: str, write: str) -> None:

@@ -25,6 +25,8 @@ from mtxl_rl.runs import checkpoint
 from mtxl_rl.runs.run_logger import RunLogger
 from mtxl_rl.signals import Stopped, StopSignals
 
+pytestmark = pytest.mark.unchecked
+
 NUM_UPDATES, STOPPED_AFTER = 12, 7
 
 

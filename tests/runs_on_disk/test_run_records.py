@@ -30,7 +30,7 @@ from mtxl_rl.runs.run_directory import create_free_run, create_run, load_config,
 from mtxl_rl.runs.run_logger import RunLogger
 from mtxl_rl.runs.tags import TAGS
 
-pytestmark = pytest.mark.usefixtures("without_interventions")
+pytestmark = [pytest.mark.unchecked, pytest.mark.usefixtures("without_interventions")]
 
 HParamsPluginData: Any = plugin_data_pb2.HParamsPluginData  # type: ignore[attr-defined]
 
