@@ -15,11 +15,10 @@ from torch import Tensor, nn
 from agents import ranks
 
 HALF_LIFE = 2**14
-"""Steps after which what was seen of returns counts half: they grow while an agent learns."""
-ADVANTAGE_HALF_LIFE = 2**18
-"""The same of advantages: the longest time without a reward that is bridged."""
+"""Steps after which what was seen of returns and advantages counts half: they change while an agent
+learns."""
 MIN_ADVANTAGE = 0.3
-"""Unit of advantages, as a share of their root mean square so far: less would be noise."""
+"""Unit of advantages, as a share of their size where there are rewards: less would be noise."""
 MIN_SCALE = 1e-4
 """Of returns, as a share of the largest reward: less is noise of the values."""
 MIN_DEVIATION = 1e-6
@@ -84,21 +83,23 @@ class ReturnScale(nn.Module):
 
 
 class AdvantageScale(nn.Module):
-    """How large advantages have been, so that those of nothing are not taken for large ones.
+    """How large advantages are where there are rewards, so that others are not taken for large.
 
     A policy learns from advantages in units of their deviation. Where nothing was rewarded they are
     what the critic is wrong by, and in units of that they would move the policy as far as a reward
-    does. So the unit is `MIN_ADVANTAGE` times the root mean square of the past at least.
+    does. So the unit is at least `MIN_ADVANTAGE` times the root mean square of those of the last
+    rollouts that had a reward which is not 0. Where each has one, that is hardly ever more than the
+    deviation.
 
     Until some reward is not 0, advantages are left in the unit of the values.
     """
 
     num: Tensor  # of steps, each of which counts less and less
-    square: Tensor  # sum of squares over these steps
+    size: Tensor  # sum of the root mean squares over these steps
 
     def __init__(self) -> None:
         super().__init__()
-        for name in ("num", "square"):
+        for name in ("num", "size"):
             self.register_buffer(name, torch.zeros(()))
 
     def forward(self, deviation: Float[Tensor, ""], scale: Float[Tensor, ""]) -> Float[Tensor, ""]:
@@ -108,18 +109,25 @@ class AdvantageScale(nn.Module):
             deviation: of these advantages, divided by `scale`.
             scale: of returns.
         """
-        least = MIN_ADVANTAGE * (self.square / self.num.clamp_min(1.0)).sqrt() / scale
+        least = MIN_ADVANTAGE * self.size / self.num.clamp_min(1.0) / scale
         return torch.where(self.num > 0, torch.maximum(deviation, least) + 1e-8, 1.0)
 
     @torch.no_grad()
-    def observe_(self, advantage: Float[Tensor, "T B"], is_usable: Bool[Tensor, ""]) -> None:
-        """Take a rollout's advantages in, unless they are not usable."""
+    def observe_(
+        self,
+        advantage: Float[Tensor, "T B"],
+        reward: Float[Tensor, "T B"],
+        is_usable: Bool[Tensor, ""],
+    ) -> None:
+        """Take a rollout's advantages in if it has a reward, unless they are not usable."""
         num_new = advantage.numel() * ranks.size()
-        keep = 0.5 ** (num_new / ADVANTAGE_HALF_LIFE)
-        square = keep * self.square + ranks.total(advantage.square().sum())
-        is_usable = is_usable & square.isfinite()
-        self.num.copy_(torch.where(is_usable, keep * self.num + num_new, self.num))
-        self.square.copy_(torch.where(is_usable, square, self.square))
+        keep = 0.5 ** (num_new / HALF_LIFE)
+        size = ranks.mean(advantage.square().mean()).sqrt()
+        is_usable = is_usable & (ranks.largest(reward.abs().max()) > 0) & size.isfinite()
+        new = {"num": keep * self.num + num_new, "size": keep * self.size + num_new * size}
+        for name, value in new.items():
+            buffer = getattr(self, name)
+            buffer.copy_(torch.where(is_usable, value, buffer))
 
 
 class Standardised(nn.Module):

@@ -85,8 +85,8 @@ class PPOConfig:
     vf_coef: float = 0.5
     """Weight of the value loss."""
     norm_adv: bool = True
-    """Normalise advantages in each minibatch: by their deviation, or by .3 of their size so far where
-    that is more."""
+    """Normalise advantages in each minibatch: by their deviation, or by .3 of their size where there
+    were rewards if that is more, once there were any."""
     num_epochs: int = 6
     """Passes over each rollout, at most."""
     num_minibatches: int = 2
@@ -228,7 +228,7 @@ class PPO:
         return_ = advantage + rollout.value + self.level
         returns, advantages = self.agent.returns, self.agent.advantages
         returns.observe_(return_, rollout.reward, self.is_rollout_finite)
-        advantages.observe_(advantage, self.is_rollout_finite & (returns.peak > 0))
+        advantages.observe_(advantage, rollout.reward, self.is_rollout_finite)
         learning_rate = _linear(config.learning_rate, config.learning_rate_end, progress)
         ent_coef = _linear(config.ent_coef, config.ent_coef_end, progress)
         self._set_learning_rate(learning_rate)
