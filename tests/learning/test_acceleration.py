@@ -169,7 +169,6 @@ def test_says_what_has_no_fixed_shapes() -> None:
 
 
 @pytest.mark.parametrize("kind", list(CORES))
-@pytest.mark.unchecked
 def test_bfloat16_trains_every_core_and_keeps_weights_in_float32(kind: CoreKind) -> None:
     """With a reward in every third step: of losses near 0 all is rounding."""
     trainer = make_trainer(RecallEnv(6, delay=2), kind)

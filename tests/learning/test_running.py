@@ -13,7 +13,6 @@ from agents.cores.core import core_config
 from agents.learning.ppo import PPO, PPOConfig
 from agents.learning.rollout import Rollout, collect, start
 from agents.running import (
-    ADVANTAGE_HALF_LIFE,
     HALF_LIFE,
     MIN_ADVANTAGE,
     MIN_SCALE,
@@ -86,31 +85,49 @@ def test_what_is_not_usable_or_too_large_changes_nothing(is_usable: bool) -> Non
 def with_advantages(*rollouts: torch.Tensor) -> AdvantageScale:
     advantages = AdvantageScale()
     for advantage in rollouts:
-        advantages.observe_(advantage, USABLE)
+        advantages.observe_(advantage, torch.ones_like(advantage), USABLE)
     return advantages
+
+
+ONE = torch.tensor(1.0)
+
+
+def least(advantages: AdvantageScale) -> float:
+    return float(advantages(0 * ONE, ONE))
 
 
 @pytest.mark.parametrize("unit", [1e-4, 1.0, 1e4])
 def test_the_unit_of_advantages_is_their_deviation_unless_they_were_larger(unit: float) -> None:
     """As a share of what they were, in any unit of the rewards."""
     torch.manual_seed(0)
-    scale, one = torch.tensor(unit), torch.tensor(1.0)
+    scale = torch.tensor(unit)
     advantages = with_advantages(unit * torch.randn(64, 512))
-    assert advantages(one, scale) == one + 1e-8
-    assert advantages(10 * one, scale) == 10 * one + 1e-8
-    assert_close(advantages(0.01 * one, scale), MIN_ADVANTAGE * one, rtol=0.01, atol=0)
+    assert advantages(ONE, scale) == ONE + 1e-8
+    assert advantages(10 * ONE, scale) == 10 * ONE + 1e-8
+    assert_close(advantages(0.01 * ONE, scale), MIN_ADVANTAGE * ONE, rtol=0.01, atol=0)
 
 
 def test_advantages_have_no_unit_until_something_is_rewarded() -> None:
-    assert AdvantageScale()(torch.tensor(1e-3), torch.tensor(1.0)) == 1
+    advantages = AdvantageScale()
+    advantages.observe_(torch.randn(8, 8), torch.zeros(8, 8), USABLE)
+    assert advantages.num == 0
+    assert advantages(1e-3 * ONE, ONE) == 1
+
+
+def test_rollouts_without_a_reward_do_not_change_the_unit_of_advantages() -> None:
+    advantages = with_advantages(torch.full((64, 64), 2.0))
+    for _ in range(100):
+        advantages.observe_(torch.full((64, 64), 1e-3), torch.zeros(64, 64), USABLE)
+    assert least(advantages) == pytest.approx(2 * MIN_ADVANTAGE)
 
 
 def test_older_advantages_count_half_after_a_half_life() -> None:
-    size = (ADVANTAGE_HALF_LIFE // 16, 16)
-    advantages = with_advantages(torch.full(size, 4.0), torch.full(size, 1.0))
-    mean_square = (0.5 * 16 + 1) / 1.5
-    least = MIN_ADVANTAGE * mean_square**0.5
-    assert_close(advantages(torch.tensor(0.0), torch.tensor(1.0)), torch.tensor(least))
+    """Also those that were a thousand times as large: ten half-lives later they are no more."""
+    size = (HALF_LIFE // 16, 16)
+    advantages = with_advantages(torch.full(size, 4.0), torch.full(size, -1.0))
+    assert least(advantages) == pytest.approx(MIN_ADVANTAGE * (0.5 * 4 + 1) / 1.5)
+    advantages = with_advantages(torch.full(size, 1e3), *[torch.full(size, 1.0)] * 12)
+    assert least(advantages) == pytest.approx(MIN_ADVANTAGE, rel=0.2)
 
 
 @pytest.mark.parametrize("is_usable", [True, False])
@@ -118,7 +135,7 @@ def test_advantages_that_are_not_usable_or_too_large_change_nothing(is_usable: b
     advantages = with_advantages(torch.randn(4, 4))
     before = {name: buffer.clone() for name, buffer in advantages.named_buffers()}
     wrong = torch.full((4, 4), 1e30 if is_usable else torch.nan)
-    advantages.observe_(wrong, torch.tensor(is_usable))
+    advantages.observe_(wrong, wrong, torch.tensor(is_usable))
     assert_close(dict(advantages.named_buffers()), before, rtol=0, atol=0)
 
 
