@@ -85,8 +85,8 @@ class PPOConfig:
     vf_coef: float = 0.5
     """Weight of the value loss."""
     norm_adv: bool = True
-    """Normalise advantages in each minibatch: by their deviation, or, if that is more, by .3 of their
-    size in the last rollouts that had a reward. Before the first one they are left as they are."""
+    """Normalise advantages in each minibatch: by their deviation, or, if that is more, by .3 of
+    their size in the last rollouts that had a reward; before the first one they are left alone."""
     num_epochs: int = 6
     """Passes over each rollout, at most."""
     num_minibatches: int = 2
