@@ -22,6 +22,8 @@ CPU_BUILD := https://download.pytorch.org/whl/cpu
 TORCH_VERSION := $(shell sed -n 's/^ *"\(torch>=[^"]*\)",/\1/p' pyproject.toml)
 CUDA_SIZE := about 3 GB to download, 5 GB on the disk
 comma := ,
+# tests that wait for processes leave a core idle: three workers on two cores
+WORKERS := $(shell echo $$(( $$(getconf _NPROCESSORS_ONLN) * 3 / 2 )))
 SIZE := $(if $(filter cpu,$(TORCH)),about .4 GB to download$(comma) 1.3 GB on the disk,\
 	$(if $(filter Linux,$(shell uname -s)),$(CUDA_SIZE) (TORCH=cpu is a fraction),about .3 GB to download))
 
@@ -41,10 +43,10 @@ types: $(VENV)/installed-dev
 	$(BIN)/pyright
 
 tests: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -m "not proof" --numprocesses auto --dist worksteal
+	$(BIN)/python -m pytest -m "not proof" --numprocesses $(WORKERS) --dist worksteal
 
 proofs: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -m proof --numprocesses auto --dist worksteal
+	$(BIN)/python -m pytest -m proof --numprocesses $(WORKERS) --dist worksteal
 
 docs: $(VENV)/installed-dev
 	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs docs/_build
@@ -58,7 +60,7 @@ pythons:
 		echo "Python $$version: $$python"; \
 		venv=$$(mktemp -d) || exit 1; trap "rm -rf $$venv" EXIT; \
 		$(MAKE) $$venv/installed-dev VENV=$$venv PYTHON=$$python || exit 1; \
-		$$venv/bin/python -m pytest -m "not proof" --numprocesses auto --dist worksteal $(ARGS) || exit 1; \
+		$$venv/bin/python -m pytest -m "not proof" --numprocesses $(WORKERS) --dist worksteal $(ARGS) || exit 1; \
 		rm -rf $$venv; \
 	done
 
