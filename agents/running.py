@@ -25,6 +25,13 @@ MIN_DEVIATION = 1e-6
 """Of an input, as a share of its mean: less is rounding."""
 
 
+def _replace_(module: nn.Module, new: dict[str, Tensor], is_usable: Bool[Tensor, ""]) -> None:
+    """Give buffers new values, unless these are not usable."""
+    for name, value in new.items():
+        buffer = module.get_buffer(name)
+        buffer.copy_(torch.where(is_usable, value, buffer))
+
+
 class ReturnScale(nn.Module):
     """Where returns lie and how far apart: a critic learns (return - mean) / scale.
 
@@ -77,9 +84,7 @@ class ReturnScale(nn.Module):
         new = {"num": num, "mean": mean, "square": square, "absolute": absolute, "peak": peak,
                "scale": scale}  # fmt: skip
         is_usable = is_usable & (peak > 0) & scale.isfinite()
-        for name, value in new.items():
-            buffer = getattr(self, name)
-            buffer.copy_(torch.where(is_usable, value, buffer))
+        _replace_(self, new, is_usable)
 
 
 class AdvantageScale(nn.Module):
@@ -125,9 +130,7 @@ class AdvantageScale(nn.Module):
         size = ranks.mean(advantage.square().mean()).sqrt()
         is_usable = is_usable & (ranks.largest(reward.abs().max()) > 0) & size.isfinite()
         new = {"num": keep * self.num + num_new, "size": keep * self.size + num_new * size}
-        for name, value in new.items():
-            buffer = getattr(self, name)
-            buffer.copy_(torch.where(is_usable, value, buffer))
+        _replace_(self, new, is_usable)
 
 
 class Standardised(nn.Module):

@@ -16,6 +16,7 @@ from programs import output_of
     [
         ("aot_eager", "eager", "seed"),
         ("inductor", "eager", "parts"),
+        ("inductor", "eager", "gated"),
         pytest.param("inductor", "inductor", "parts", marks=pytest.mark.proof),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from recall_env import RecallEnv
@@ -73,15 +75,6 @@ def test_older_returns_count_half_after_a_half_life() -> None:
     assert_close(returns.mean, torch.tensor((0.5 * 4 + 1) / 1.5))
 
 
-@pytest.mark.parametrize("is_usable", [True, False])
-def test_what_is_not_usable_or_too_large_changes_nothing(is_usable: bool) -> None:
-    returns = observed(torch.randn(4, 4))
-    before = {name: buffer.clone() for name, buffer in returns.named_buffers()}
-    wrong = torch.full((4, 4), 1e30 if is_usable else torch.nan)
-    returns.observe_(wrong, wrong, torch.tensor(is_usable))
-    assert_close(dict(returns.named_buffers()), before, rtol=0, atol=0)
-
-
 def with_advantages(*rollouts: torch.Tensor) -> AdvantageScale:
     advantages = AdvantageScale()
     for advantage in rollouts:
@@ -131,12 +124,13 @@ def test_older_advantages_count_half_after_a_half_life() -> None:
 
 
 @pytest.mark.parametrize("is_usable", [True, False])
-def test_advantages_that_are_not_usable_or_too_large_change_nothing(is_usable: bool) -> None:
-    advantages = with_advantages(torch.randn(4, 4))
-    before = {name: buffer.clone() for name, buffer in advantages.named_buffers()}
+@pytest.mark.parametrize("observe", [observed, with_advantages])
+def test_what_is_not_usable_or_too_large_changes_nothing(observe: Any, is_usable: bool) -> None:
+    statistics = observe(torch.randn(4, 4))
+    before = {name: buffer.clone() for name, buffer in statistics.named_buffers()}
     wrong = torch.full((4, 4), 1e30 if is_usable else torch.nan)
-    advantages.observe_(wrong, wrong, torch.tensor(is_usable))
-    assert_close(dict(advantages.named_buffers()), before, rtol=0, atol=0)
+    statistics.observe_(wrong, wrong, torch.tensor(is_usable))
+    assert_close(dict(statistics.named_buffers()), before, rtol=0, atol=0)
 
 
 def test_parts_observed_one_after_the_other_are_the_whole() -> None:
